@@ -1,0 +1,1 @@
+//! The composition: pull, assemble, run, supervise.

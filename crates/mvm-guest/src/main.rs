@@ -1,0 +1,3 @@
+//! PID 1 and agent in every guest.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Admitted plan to running machine: hypervisor backends, initramfs, transport.

@@ -1,0 +1,1 @@
+//! Execution plan, canonical encoding, DSSE, admission policy and the audit chain.

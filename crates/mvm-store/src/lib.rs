@@ -1,0 +1,1 @@
+//! The local store: segments, images, kernels; scopes, leases, collection.

@@ -1,0 +1,1 @@
+//! Whole-system tests of mvm and what they share.
