@@ -110,3 +110,7 @@ impl<'de> Deserialize<'de> for Digest {
         text.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+#[path = "digest_tests.rs"]
+mod tests;

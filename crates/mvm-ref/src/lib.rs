@@ -1,12 +1,26 @@
 //! Names (digest, reference, platform, scope, VM name) and the documents that carry them, parsed.
 //! Pure: nothing here opens a file or a socket.
 
+mod config;
 mod digest;
+mod document;
+mod index;
+mod manifest;
+mod media_type;
 mod name;
 mod platform;
+mod reference;
+mod source;
 pub mod verify;
 
+pub use config::{ConfigError, Healthcheck, ImageConfig, MAX_CONFIG_SIZE, ProcessConfig};
 pub use digest::{Digest, DigestError};
+pub use document::{Descriptor, Document, DocumentError, MAX_DOCUMENT_SIZE, MAX_LAYERS};
+pub use index::{Index, SelectError};
+pub use manifest::{Manifest, PairError, pair_layers};
+pub use media_type::{LayerCompression, MediaType};
 pub use name::{NameError, ScopeName, VmName};
 pub use platform::{Platform, PlatformError};
+pub use reference::{DEFAULT_REGISTRY, Reference, ReferenceError};
+pub use source::{ImageSource, Selector, SourceError};
 pub use verify::VerifiedLayer;

@@ -86,3 +86,7 @@ fn is_name(text: &str) -> bool {
         && word(bytes[0])
         && bytes.iter().all(|&b| word(b) || matches!(b, b'-' | b'_' | b'.'))
 }
+
+#[cfg(test)]
+#[path = "name_tests.rs"]
+mod tests;

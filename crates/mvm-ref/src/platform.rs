@@ -54,6 +54,56 @@ impl Platform {
     pub fn variant(&self) -> Option<&str> {
         self.variant.as_deref()
     }
+
+    /// Returns the same platform in one spelling: `x86_64` is `amd64`, `arm64/v8` is `arm64`, `arm` is `arm/v7`.
+    ///
+    /// The rules are those of containerd's package `platforms`.
+    pub fn normalized(&self) -> Self {
+        let variant = self.variant().map(str::to_ascii_lowercase);
+        let variant = variant.as_deref();
+        let (architecture, variant) = match (self.architecture.to_ascii_lowercase().as_str(), variant) {
+            ("i386", _) => ("386", None),
+            ("x86_64" | "x86-64" | "amd64", None | Some("v1")) => ("amd64", None),
+            ("x86_64" | "x86-64" | "amd64", other) => ("amd64", other),
+            ("aarch64" | "arm64", None | Some("8" | "v8" | "v8.0")) => ("arm64", None),
+            ("aarch64" | "arm64", other) => ("arm64", other),
+            ("armhf", _) | ("arm", None | Some("7")) => ("arm", Some("v7")),
+            ("armel", _) | ("arm", Some("6")) => ("arm", Some("v6")),
+            ("arm", Some("5")) => ("arm", Some("v5")),
+            ("arm", Some("8")) => ("arm", Some("v8")),
+            (other, variant) => return Self::new(&self.os.to_ascii_lowercase(), other, variant),
+        };
+        Self::new(&self.os.to_ascii_lowercase(), architecture, variant)
+    }
+
+    /// Returns how far `offered` is from what is wanted: 0 for the same, more for older variants of
+    /// the same processor, nothing if it doesn't run there.
+    pub fn distance(&self, offered: &Self) -> Option<u32> {
+        let (wanted, offered) = (self.normalized(), offered.normalized());
+        if wanted == offered {
+            return Some(0);
+        }
+        if wanted.os != offered.os || wanted.architecture != offered.architecture {
+            return None;
+        }
+        wanted.level()?.checked_sub(offered.level()?)
+    }
+
+    /// Says whether both have the same operating system and architecture, whatever the variants.
+    pub fn same_machine(&self, other: &Self) -> bool {
+        let (one, other) = (self.normalized(), other.normalized());
+        one.os == other.os && one.architecture == other.architecture
+    }
+
+    /// Returns the place of a normalised platform's variant among those that run older ones.
+    fn level(&self) -> Option<u32> {
+        let variants: &[Option<&str>] = match self.architecture.as_str() {
+            "amd64" => &[None, Some("v2"), Some("v3"), Some("v4")],
+            "arm" => &[Some("v5"), Some("v6"), Some("v7"), Some("v8")],
+            _ => return None,
+        };
+        variants.iter().position(|&variant| variant == self.variant()).and_then(|at| u32::try_from(at).ok())
+    }
 }
 
 impl fmt::Display for Platform {
@@ -97,3 +147,6 @@ impl From<Platform> for String {
         platform.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests;

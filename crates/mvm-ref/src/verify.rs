@@ -128,3 +128,7 @@ impl VerifiedLayer {
         self.tar_size
     }
 }
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;

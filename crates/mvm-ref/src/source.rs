@@ -1,0 +1,170 @@
+//! Where an image comes from: a registry, an OCI layout directory or an OCI archive.
+//!
+//! The texts are those of skopeo and podman (containers-transports(5)).
+
+use crate::{Digest, DigestError, Reference, ReferenceError};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The place of an image, as a user names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ImageSource {
+    /// `NAME` or `docker://NAME`.
+    Registry(Reference),
+    /// `oci:DIR[:TAG]`.
+    OciLayout {
+        /// The directory that holds `oci-layout` and `index.json`.
+        path: PathBuf,
+        /// Which of its images.
+        selector: Option<Selector>,
+    },
+    /// `oci-archive:FILE[:TAG]`.
+    OciArchive {
+        /// The tar file that holds an OCI layout.
+        path: PathBuf,
+        /// Which of its images.
+        selector: Option<Selector>,
+    },
+}
+
+/// Which image of an OCI layout is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Selector {
+    /// The value of the annotation `org.opencontainers.image.ref.name`.
+    Name(String),
+    /// The digest of an entry of `index.json`, written `@sha256:…`.
+    Digest(Digest),
+}
+
+/// Says why a text names no source of images.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SourceError {
+    /// The text starts with a transport that skopeo knows and mvm doesn't.
+    #[error(
+        "image source {transport}: is not supported; use a registry reference, oci:DIR[:TAG] or oci-archive:FILE[:TAG] (skopeo copy converts)"
+    )]
+    Transport {
+        /// The transport's name.
+        transport: String,
+    },
+    /// The text is the address of a web page.
+    #[error("{0:?} is an address, not an image reference; leave out the part up to ://")]
+    Url(String),
+    /// No path follows the transport.
+    #[error("image source {0:?} has no path")]
+    NoPath(String),
+    /// Nothing follows the colon after the path.
+    #[error("image source {0:?} has an empty tag")]
+    EmptyTag(String),
+    /// The text after `@` is not a digest.
+    #[error("image source {text:?} has a bad digest")]
+    Digest {
+        /// The whole text.
+        text: String,
+        /// What is wrong with it.
+        source: DigestError,
+    },
+    /// The text is not an image reference either.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+}
+
+const UNSUPPORTED: [&str; 8] =
+    ["containers-storage", "dir", "docker-archive", "docker-daemon", "oci-dir", "ostree", "sif", "tarball"];
+
+impl ImageSource {
+    /// Returns the reference of an image in a registry.
+    pub fn reference(&self) -> Option<&Reference> {
+        match self {
+            Self::Registry(reference) => Some(reference),
+            Self::OciLayout { .. } | Self::OciArchive { .. } => None,
+        }
+    }
+}
+
+impl FromStr for ImageSource {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        if let Some(name) = text.strip_prefix("docker://") {
+            return Ok(Self::Registry(name.parse()?));
+        }
+        if text.contains("://") {
+            return Err(SourceError::Url(text.to_owned()));
+        }
+        match text.split_once(':') {
+            Some(("oci", rest)) => {
+                let (path, selector) = split_path(text, rest)?;
+                Ok(Self::OciLayout { path, selector })
+            }
+            Some(("oci-archive", rest)) => {
+                let (path, selector) = split_path(text, rest)?;
+                Ok(Self::OciArchive { path, selector })
+            }
+            Some((transport, _)) if UNSUPPORTED.contains(&transport) => {
+                Err(SourceError::Transport { transport: transport.to_owned() })
+            }
+            _ => Ok(Self::Registry(text.parse()?)),
+        }
+    }
+}
+
+/// Splits `PATH[:TAG]` at the first colon: a tag may hold more of them, a path none.
+fn split_path(text: &str, rest: &str) -> Result<(PathBuf, Option<Selector>), SourceError> {
+    let (path, tag) = rest.split_once(':').map_or((rest, None), |(path, tag)| (path, Some(tag)));
+    if path.is_empty() {
+        return Err(SourceError::NoPath(text.to_owned()));
+    }
+    let selector = match tag {
+        None => None,
+        Some("") => return Err(SourceError::EmptyTag(text.to_owned())),
+        Some(tag) => Some(match tag.strip_prefix('@') {
+            None => Selector::Name(tag.to_owned()),
+            Some(digest) => Selector::Digest(
+                digest.parse().map_err(|source| SourceError::Digest { text: text.to_owned(), source })?,
+            ),
+        }),
+    };
+    Ok((path.into(), selector))
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Digest(digest) => write!(f, "@{digest}"),
+        }
+    }
+}
+
+impl fmt::Display for ImageSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (transport, path, selector) = match self {
+            Self::Registry(reference) => return reference.fmt(f),
+            Self::OciLayout { path, selector } => ("oci", path, selector),
+            Self::OciArchive { path, selector } => ("oci-archive", path, selector),
+        };
+        write!(f, "{transport}:{}", path.display())?;
+        selector.iter().try_for_each(|selector| write!(f, ":{selector}"))
+    }
+}
+
+impl TryFrom<String> for ImageSource {
+    type Error = SourceError;
+
+    fn try_from(text: String) -> Result<Self, SourceError> {
+        text.parse()
+    }
+}
+
+impl From<ImageSource> for String {
+    fn from(source: ImageSource) -> String {
+        source.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests;
