@@ -1,1 +1,4 @@
 //! Admitted plan to running machine: hypervisor backends, initramfs, transport.
+
+pub mod cpio;
+pub mod exec;
