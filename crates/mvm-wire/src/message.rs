@@ -1,0 +1,405 @@
+//! Control messages, as JSON.
+//!
+//! ```text
+//! {"type":"hello","min_version":1,"max_version":1,"software":"…"}   first from each side
+//! {"type":"request","id":7,"request":{"op":"start",…}}               host to guest
+//! {"type":"response","id":7,"result":{"ok":{"reply":"started",…}}}   or {"error":{"kind":…,"message":…}}
+//! {"type":"event","event":{"event":"ready",…}}                       guest to host, unasked
+//! ```
+//!
+//! A request whose envelope is sound but whose body isn't known gets an error response of kind
+//! `unsupported`; everything else that doesn't parse ends the connection.
+
+use crate::document::Process;
+use crate::frame::StreamId;
+use crate::{MAX_VERSION, MIN_VERSION};
+use serde::{Deserialize, Serialize};
+
+/// One control message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Message {
+    /// The first message from each side.
+    Hello(Hello),
+    /// Asks the peer for something; answered by one response with the same number.
+    Request {
+        /// Chosen by the requester.
+        id: u64,
+        /// What is asked.
+        request: Request,
+    },
+    /// Answers a request.
+    Response {
+        /// The request's number.
+        id: u64,
+        /// What came of it.
+        #[serde(with = "Outcome")]
+        result: Result<Reply, Failure>,
+    },
+    /// Tells what happened, unasked.
+    Event {
+        /// What happened.
+        event: GuestEvent,
+    },
+}
+
+/// The versions that a side speaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// The oldest version spoken.
+    pub min_version: u32,
+    /// The newest version spoken.
+    pub max_version: u32,
+    /// Name and version of the program, for people to read.
+    pub software: String,
+}
+
+impl Hello {
+    /// Returns what this library speaks.
+    pub fn current(software: impl Into<String>) -> Self {
+        Self { min_version: MIN_VERSION, max_version: MAX_VERSION, software: software.into() }
+    }
+}
+
+/// The sides have no version in common.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no protocol version in common: {} speaks {} to {}, {} speaks {} to {}",
+    ours.software, ours.min_version, ours.max_version, theirs.software, theirs.min_version, theirs.max_version
+)]
+pub struct VersionError {
+    /// What this side said.
+    pub ours: Hello,
+    /// What the peer said.
+    pub theirs: Hello,
+}
+
+/// Returns the newest version that both sides speak.
+pub fn negotiate(ours: &Hello, theirs: &Hello) -> Result<u32, VersionError> {
+    let version = ours.max_version.min(theirs.max_version);
+    if version < ours.min_version.max(theirs.min_version) {
+        return Err(VersionError { ours: ours.clone(), theirs: theirs.clone() });
+    }
+    Ok(version)
+}
+
+/// What the host asks of the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Starts a process of the guest document, once; answered by [`Reply::Started`].
+    Start {
+        /// The process's name in the document.
+        process: String,
+        /// The streams that carry its standard input and output.
+        streams: Streams,
+    },
+    /// Starts a further process; answered by [`Reply::Started`].
+    Exec {
+        /// What to run.
+        process: Process,
+        /// The streams that carry its standard input and output.
+        streams: Streams,
+    },
+    /// Sends a signal to a process (to the foreground group of its terminal's session, if that is what it leads).
+    Signal {
+        /// The process.
+        handle: u32,
+        /// The signal's number, 1 to 64.
+        signal: i32,
+    },
+    /// Changes the size of a process's terminal.
+    Resize {
+        /// The process.
+        handle: u32,
+        /// Lines.
+        rows: u16,
+        /// Characters in a line.
+        cols: u16,
+    },
+    /// Ends the machine: each process's stop signal, a wait, SIGKILL, sync, reboot.
+    Stop {
+        /// How long processes may take to end by themselves, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Asks how the guest does; answered by [`Reply::Status`].
+    Status {},
+}
+
+/// The streams of a process; an absent one is `/dev/null`.
+///
+/// The requester opens them before it sends the request: `stdin` for sending, the others for receiving.
+/// With a terminal its input is `stdin`, all output is on `stdout`, and `stderr` must be absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Streams {
+    /// Carries standard input.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stdin: Option<StreamId>,
+    /// Carries standard output, or a terminal's output.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stdout: Option<StreamId>,
+    /// Carries standard error.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stderr: Option<StreamId>,
+    /// The terminal's first size, for a process that has one; 24 by 80 when absent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub terminal: Option<WindowSize>,
+}
+
+/// The size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub cols: u16,
+}
+
+/// What a request that succeeded gives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Reply {
+    /// A process runs.
+    Started {
+        /// Names the process in later requests.
+        handle: u32,
+        /// Its process ID inside the guest.
+        pid: u32,
+    },
+    /// The request is done and has nothing to tell.
+    Done {},
+    /// How the guest does, by its own account.
+    Status {
+        /// Since the kernel started, in milliseconds.
+        uptime_ms: u64,
+        /// Memory as the guest's kernel counts it.
+        memory: Memory,
+        /// The processes that run, in order of their handles.
+        processes: Vec<ProcessStatus>,
+    },
+}
+
+/// Memory as a guest's kernel counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// All memory, in KiB.
+    pub total_kib: u64,
+    /// What new processes could get, in KiB.
+    pub available_kib: u64,
+}
+
+/// A process that the agent started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessStatus {
+    /// Names the process in requests.
+    pub handle: u32,
+    /// Its process ID inside the guest.
+    pub pid: u32,
+    /// Its name in the document or in the request that started it.
+    pub name: String,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(deny_unknown_fields)]
+#[error("{message}")]
+pub struct Failure {
+    /// For programs.
+    pub kind: FailureKind,
+    /// For people.
+    pub message: String,
+}
+
+/// The class of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// The program is not in the root (exit code 127 by convention).
+    NotFound,
+    /// The program is there and can't be executed (exit code 126 by convention).
+    NotExecutable,
+    /// The user or group is not in the root's own files, or its number is out of range.
+    NoSuchUser,
+    /// The request makes no sense: no such handle, no such stream, a bad argument.
+    Invalid,
+    /// The guest doesn't know such a request.
+    Unsupported,
+    /// A limit of the guest is reached.
+    Limit,
+    /// The guest's kernel refused something that should work.
+    Internal,
+}
+
+/// What happened in a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum GuestEvent {
+    /// The roots are mounted and processes can be started.
+    Ready {
+        /// The guest's account of itself.
+        facts: BootFacts,
+    },
+    /// A process ended; all its output was sent before.
+    Exited {
+        /// The process.
+        handle: u32,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// The guest can't boot; it ends itself after this.
+    Failed {
+        /// What it was doing.
+        stage: BootStage,
+        /// The error, with its causes.
+        message: String,
+    },
+    /// The machine ended without telling how its processes did. A supervisor says it to its clients, no guest does.
+    Ended {
+        /// What is known of it.
+        message: String,
+    },
+}
+
+/// What a guest says about itself after it booted: a self-report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootFacts {
+    /// Release of the kernel, as `uname -r`.
+    pub kernel: String,
+    /// The machine, as `uname -m`.
+    pub machine: String,
+    /// From the kernel's start until the agent was ready, in milliseconds.
+    pub boot_ms: u64,
+    /// Processors.
+    pub cpus: u32,
+    /// All memory, in KiB.
+    pub memory_kib: u64,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(u8),
+    /// A signal with this number ended it.
+    Signal(i32),
+}
+
+/// What a guest does while it boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootStage {
+    /// Mounting the kernel's file systems.
+    KernelFilesystems,
+    /// Loading kernel modules.
+    Modules,
+    /// Reading the guest document.
+    Document,
+    /// Finding disks.
+    Disks,
+    /// Setting up dm-verity.
+    Verity,
+    /// Mounting a read-only root.
+    Root,
+    /// Mounting the writable layer over it.
+    Overlay,
+    /// Preparing the root's directories, device nodes and files.
+    Prepare,
+    /// Setting up the network.
+    Network,
+    /// Opening the agent's port.
+    Agent,
+}
+
+impl std::fmt::Display for BootStage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::KernelFilesystems => "kernel-filesystems",
+            Self::Modules => "modules",
+            Self::Document => "document",
+            Self::Disks => "disks",
+            Self::Verity => "verity",
+            Self::Root => "root",
+            Self::Overlay => "overlay",
+            Self::Prepare => "prepare",
+            Self::Network => "network",
+            Self::Agent => "agent",
+        })
+    }
+}
+
+/// Gives `Result` the wire's words for its two cases.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Result", rename_all = "kebab-case")]
+enum Outcome<T, E> {
+    Ok(T),
+    #[serde(rename = "error")]
+    Err(E),
+}
+
+/// A control frame that holds no message.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// The payload is no JSON, or no message that this version knows.
+    #[error("parsing a control message failed")]
+    Parse(#[source] serde_json::Error),
+}
+
+/// What a control frame holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decoded {
+    /// A message.
+    Message(Message),
+    /// A request that this version doesn't know, and the response that it gets.
+    Unsupported {
+        /// The request's number.
+        id: u64,
+        /// The answer.
+        failure: Failure,
+    },
+}
+
+/// The envelope of a request whose body is not known.
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(rename = "type")]
+    kind: String,
+    id: u64,
+    request: serde_json::Value,
+}
+
+impl Message {
+    /// Parses the payload of a control frame.
+    pub fn decode(payload: &[u8]) -> Result<Decoded, MessageError> {
+        let error = match serde_json::from_slice(payload) {
+            Ok(message) => return Ok(Decoded::Message(message)),
+            Err(error) => error,
+        };
+        match serde_json::from_slice::<Envelope>(payload) {
+            Ok(envelope) if envelope.kind == "request" => {
+                let op = envelope.request.get("op").and_then(|op| op.as_str()).unwrap_or("(none)");
+                let op: String = op.chars().take(64).collect();
+                // The parser's words may quote what was sent.
+                let reason: String = error.to_string().chars().take(256).collect();
+                let message = format!("request {op:?} is not supported: {reason}");
+                let failure = Failure { kind: FailureKind::Unsupported, message };
+                Ok(Decoded::Unsupported { id: envelope.id, failure })
+            }
+            Ok(_) | Err(_) => Err(MessageError::Parse(error)),
+        }
+    }
+
+    /// Returns the payload of a control frame.
+    pub fn encode(&self) -> Vec<u8> {
+        // Strings, numbers and structures with string keys: serialising them into memory has no way to fail.
+        serde_json::to_vec(self).expect("a message is plain data")
+    }
+}
