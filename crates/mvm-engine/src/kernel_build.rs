@@ -95,6 +95,7 @@ pub enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostOption {
     /// Name with its `CONFIG_` prefix.
+    // tidy: allow string-field: whatever a Kconfig file says, only shown
     pub name: String,
     /// Value asked for; `n` stands for "not set".
     pub wanted: String,
