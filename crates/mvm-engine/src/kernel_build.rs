@@ -10,8 +10,10 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
+use mvm_launch::exec::{ExecError, Invocation, Limits, find_program};
 use thiserror::Error;
 
 /// The requested configuration for x86_64, as in `kernel/config-x86_64`.
@@ -30,6 +32,12 @@ const TOOLS: [(&str, &str); 10] = [
     ("tar", "tar"),
     ("xz", "xz-utils"),
 ];
+
+/// The header that objtool is compiled with, and its package.
+const LIBELF: (&str, &str) = ("libelf.h", "libelf-dev");
+
+/// Directories of programs that are always searched.
+const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Fixed values for what the kernel would otherwise take from the clock and the machine.
 const FIXED: [(&str, &str); 5] = [
@@ -54,8 +62,8 @@ pub struct KernelBuild {
     pub output: PathBuf,
     /// Number of parallel compiler processes.
     pub jobs: NonZeroUsize,
-    /// Directories in which programs are looked up.
-    pub search_path: Vec<PathBuf>,
+    /// Directories in which programs are looked up, as in the variable `PATH`; the system's own are searched too.
+    pub search_path: OsString,
 }
 
 /// A finished kernel.
@@ -137,13 +145,8 @@ pub enum KernelBuildError {
         source: io::Error,
     },
     /// A program could not be started or waited for.
-    #[error("cannot run {program}")]
-    Spawn {
-        /// Its name.
-        program: String,
-        /// The cause.
-        source: io::Error,
-    },
+    #[error("cannot build the kernel")]
+    Exec(#[from] ExecError),
     /// A program ended with a failure.
     #[error("{program} failed with {status} (log: {log:?}):\n{tail}")]
     Failed {
@@ -241,7 +244,7 @@ fn describe(lost: &[LostOption]) -> String {
 
 /// One build: where programs are, where their words go, who listens.
 struct Run<'a> {
-    search_path: &'a [PathBuf],
+    search_path: &'a OsStr,
     log: PathBuf,
     progress: &'a mut dyn FnMut(Progress<'_>),
 }
@@ -309,30 +312,24 @@ impl Run<'_> {
 
     /// Runs one program to its end with a cleared environment; its words go to the log and the listener.
     fn program(&mut self, name: &str, arguments: &[&OsStr]) -> Result<(), KernelBuildError> {
-        let spawn_error = |source| KernelBuildError::Spawn { program: name.to_owned(), source };
         let mut log = File::options()
             .append(true)
             .create(true)
             .open(&self.log)
             .map_err(file_error("open", &self.log))?;
         let errors = log.try_clone().map_err(file_error("open", &self.log))?;
-        let mut child = command(name, self.search_path)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(errors)
-            .spawn()
-            .map_err(spawn_error)?;
-        if let Some(stdout) = child.stdout.take() {
+        let mut running =
+            invocation(name, self.search_path)?.args(arguments).start(Stdio::piped(), errors.into())?;
+        if let Some(stdout) = running.take_stdout() {
             for line in BufReader::new(stdout).split(b'\n') {
-                let line = line.map_err(spawn_error)?;
+                let line = line.map_err(file_error("read what make says for", &self.log))?;
                 log.write_all(&line)
                     .and_then(|()| log.write_all(b"\n"))
                     .map_err(file_error("write", &self.log))?;
                 (self.progress)(Progress::Line(String::from_utf8_lossy(&line).trim()));
             }
         }
-        let status = child.wait().map_err(spawn_error)?;
+        let status = running.wait()?;
         if status.success() {
             return Ok(());
         }
@@ -346,37 +343,37 @@ impl Run<'_> {
     }
 }
 
-/// Returns a command with nothing in its environment but the search path and the fixed values.
-fn command(name: &str, search_path: &[PathBuf]) -> Command {
-    let program = find(name, search_path).unwrap_or_else(|| PathBuf::from(name));
-    let mut command = Command::new(program);
-    command.env_clear().envs(FIXED);
-    if let Ok(path) = std::env::join_paths(search_path) {
-        command.env("PATH", path);
+/// Describes a run with nothing in its environment but the search path and the fixed values.
+fn invocation(name: &str, search_path: &OsStr) -> Result<Invocation, ExecError> {
+    let mut invocation = Invocation::new(find_program(name, search_path)?);
+    for (name, value) in FIXED {
+        invocation = invocation.env(name, value);
     }
-    command
-}
-
-fn find(name: &str, search_path: &[PathBuf]) -> Option<PathBuf> {
-    search_path.iter().map(|directory| directory.join(name)).find(|path| path.is_file())
+    let mut path = search_path.to_owned();
+    if !path.is_empty() {
+        path.push(":");
+    }
+    path.push(SYSTEM_PATH);
+    Ok(invocation.env("PATH", path))
 }
 
 /// Checks that every program and header of the build is there, so that a build does not stop half-way.
-fn check_tools(search_path: &[PathBuf]) -> Result<(), KernelBuildError> {
-    let mut missing: Vec<(&str, &str)> =
-        TOOLS.into_iter().filter(|(name, _)| find(name, search_path).is_none()).collect();
-    if !missing.iter().any(|(name, _)| *name == "gcc") {
-        let found = command("gcc", search_path)
-            .args(["-fsyntax-only", "-include", "libelf.h", "-x", "c", "/dev/null"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .map_err(|source| KernelBuildError::Spawn { program: "gcc".to_owned(), source })?;
-        if !found.success() {
-            missing.push(("libelf.h", "libelf-dev"));
-        }
-    }
+fn check_tools(search_path: &OsStr) -> Result<(), KernelBuildError> {
+    let found = |name: &str| find_program(name, search_path).is_ok();
+    let header = if found("gcc") {
+        let limits = Limits { time: Duration::from_secs(60), output: 64 * 1024 };
+        let arguments = ["-fsyntax-only", "-include", "libelf.h", "-x", "c", "/dev/null"];
+        invocation("gcc", search_path)?.args(arguments).run(limits)?.status.success()
+    } else {
+        true
+    };
+    report_missing(&|name| if name == LIBELF.0 { header } else { found(name) })
+}
+
+/// Names what is not found, and the packages that have it.
+fn report_missing(found: &dyn Fn(&str) -> bool) -> Result<(), KernelBuildError> {
+    let missing: Vec<(&str, &str)> =
+        TOOLS.into_iter().chain([LIBELF]).filter(|(name, _)| !found(name)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -447,12 +444,16 @@ mod tests {
 
     #[test]
     fn missing_tools_are_named_with_their_packages() {
-        let error = check_tools(&[PathBuf::from("/nonexistent")]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "building a kernel needs make, gcc, ld, strip, flex, bison, bc, perl, tar, xz: apt-get install make gcc \
-             binutils flex bison bc perl tar xz-utils"
-        );
+        let table: [(&[&str], &str); 3] = [
+            (&["flex"], "building a kernel needs flex: apt-get install flex"),
+            (&["ld", "strip", "bc"], "building a kernel needs ld, strip, bc: apt-get install binutils bc"),
+            (&["libelf.h"], "building a kernel needs libelf.h: apt-get install libelf-dev"),
+        ];
+        for (absent, expected) in table {
+            let error = report_missing(&|name| !absent.contains(&name)).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+        assert!(report_missing(&|_| true).is_ok());
     }
 
     #[test]
