@@ -1,0 +1,188 @@
+//! Segments and images in files, for [`erofs::assemble`](crate::erofs::assemble).
+
+use crate::BLOCK;
+use crate::erofs::{ImageOutput, Segments};
+use crate::verity::DIGEST_LEN;
+use mvm_tree::Tail;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// Bytes that are copied at a time where the kernel can't copy.
+const COPY_BUFFER: usize = 1 << 20;
+
+/// Bytes of tails that are read ahead.
+const WINDOW: usize = 256 << 10;
+
+/// The files of one segment that assembling reads besides its data.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentFiles<'f> {
+    /// Last bytes of files.
+    pub tails: &'f File,
+    /// Digests of the blocks.
+    pub leaves: &'f File,
+}
+
+/// Segments in files; the position in the list is the segment's number.
+#[derive(Debug)]
+pub struct FileSegments<'f> {
+    files: Vec<SegmentFiles<'f>>,
+    window: Window,
+}
+
+/// A part of one segment's tails.
+#[derive(Debug, Default)]
+struct Window {
+    segment: u32,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'f> FileSegments<'f> {
+    /// Takes the files of all segments, lowest layer first.
+    pub fn new(files: Vec<SegmentFiles<'f>>) -> Self {
+        Self { files, window: Window::default() }
+    }
+}
+
+impl Segments for FileSegments<'_> {
+    fn tail(&mut self, segment: u32, tail: Tail, into: &mut Vec<u8>) -> io::Result<()> {
+        let file = of(&self.files, segment)?.tails;
+        let len = usize::from(tail.len);
+        if let Some(bytes) = self.window.get(segment, tail.offset, len) {
+            into.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.window.fill(segment, file, tail.offset)?;
+        let bytes = self.window.get(segment, tail.offset, len).ok_or(io::ErrorKind::UnexpectedEof)?;
+        into.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn leaves(&mut self, segment: u32, first: u64, count: u64, into: &mut Vec<u8>) -> io::Result<()> {
+        let file = of(&self.files, segment)?.leaves;
+        let start = into.len();
+        into.resize(start + count as usize * DIGEST_LEN, 0);
+        file.read_exact_at(&mut into[start..], first * DIGEST_LEN as u64)
+    }
+}
+
+impl Window {
+    fn get(&self, segment: u32, offset: u64, len: usize) -> Option<&[u8]> {
+        let start = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
+        let bytes = self.bytes.get(start..start.checked_add(len)?);
+        bytes.filter(|_| segment == self.segment)
+    }
+
+    /// Reads from around `offset`: names and archives are not quite in the same order.
+    fn fill(&mut self, segment: u32, file: &File, offset: u64) -> io::Result<()> {
+        self.segment = segment;
+        self.offset = offset.saturating_sub(WINDOW as u64 / 4);
+        self.bytes.resize(WINDOW, 0);
+        let mut filled = 0;
+        while filled < WINDOW {
+            match file.read_at(&mut self.bytes[filled..], self.offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.bytes.clear();
+                    return Err(error);
+                }
+            }
+        }
+        self.bytes.truncate(filled);
+        Ok(())
+    }
+}
+
+/// An image file being made, and the data of its segments; the position in the list is the segment's number.
+#[derive(Debug)]
+pub struct FileOutput<'f> {
+    image: &'f File,
+    data: Vec<&'f File>,
+}
+
+impl<'f> FileOutput<'f> {
+    /// Takes an empty image file, open for writing, and the data files of all segments, lowest layer first.
+    pub fn new(image: &'f File, data: Vec<&'f File>) -> Self {
+        Self { image, data }
+    }
+}
+
+impl ImageOutput for FileOutput<'_> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.image.write_all_at(bytes, offset)
+    }
+
+    fn copy_blocks(
+        &mut self,
+        segment: u32,
+        segment_block: u64,
+        count: u64,
+        image_block: u64,
+    ) -> io::Result<()> {
+        let [from, to, len] =
+            [segment_block, image_block, count].map(|blocks| blocks.checked_mul(BLOCK as u64));
+        let (Some(from), Some(to), Some(len)) = (from, to, len) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        copy_range(of(&self.data, segment)?, from, self.image, to, len)
+    }
+}
+
+fn of<T>(files: &[T], segment: u32) -> io::Result<&T> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no segment with number {segment}"));
+    files.get(segment as usize).ok_or_else(missing)
+}
+
+/// Copies bytes between files inside the kernel, sharing blocks where the file system can; through memory where
+/// the kernel refuses. Fails with [`io::ErrorKind::UnexpectedEof`] where `from` ends before.
+pub fn copy_range(
+    from: &File,
+    mut from_offset: u64,
+    to: &File,
+    mut to_offset: u64,
+    len: u64,
+) -> io::Result<()> {
+    let mut left = len;
+    while left > 0 {
+        let now = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
+        match rustix::fs::copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), now) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            // The kernel has moved both offsets.
+            Ok(count) => left -= count as u64,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) if can_copy_otherwise(error) => {
+                return copy_through_memory(from, from_offset, to, to_offset, left);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether an error of the in-kernel copy says that it isn't possible here, and not that copying failed.
+fn can_copy_otherwise(error: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    [Errno::XDEV, Errno::NOSYS, Errno::OPNOTSUPP, Errno::INVAL, Errno::PERM].contains(&error)
+}
+
+fn copy_through_memory(
+    from: &File,
+    mut from_offset: u64,
+    to: &File,
+    mut to_offset: u64,
+    mut left: u64,
+) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_BUFFER.min(usize::try_from(left).unwrap_or(COPY_BUFFER))];
+    while left > 0 {
+        let now = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        from.read_exact_at(&mut buffer[..now], from_offset)?;
+        to.write_all_at(&buffer[..now], to_offset)?;
+        from_offset += now as u64;
+        to_offset += now as u64;
+        left -= now as u64;
+    }
+    Ok(())
+}
