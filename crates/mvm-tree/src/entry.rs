@@ -127,3 +127,15 @@ pub enum Change {
         path: Box<[u8]>,
     },
 }
+
+impl Change {
+    /// Returns the path that changes.
+    pub fn path(&self) -> &[u8] {
+        match self {
+            Self::Put { path, .. }
+            | Self::Link { path, .. }
+            | Self::Whiteout { path }
+            | Self::Opaque { path } => path,
+        }
+    }
+}

@@ -1,12 +1,23 @@
 //! The file tree: layer entries, merge (whiteouts), unpack policy, and readers of tar.
 //! Pure: nothing here opens a file.
 
+mod dump;
 mod entry;
+mod escaped;
 mod limits;
+mod merge;
 mod sink;
+mod tar;
 mod tree;
 
+#[cfg(test)]
+mod testing;
+
+pub use dump::dump;
 pub use entry::{Attributes, Change, Content, Device, Extent, Kind, Tail, Timestamp, Xattr};
+pub use escaped::Escaped;
 pub use limits::Limits;
+pub use merge::{Merge, MergeError};
 pub use sink::LayerSink;
-pub use tree::{Dirent, Inode, InodeId, Node, Tree};
+pub use tar::{LayerSummary, ReadError, Refusal, SparseFault, read_layer};
+pub use tree::{Dirent, Inode, InodeId, Node, Tree, Walk};

@@ -78,6 +78,65 @@ impl Tree {
     pub fn len(&self) -> usize {
         self.inodes.len()
     }
+
+    /// Returns the inode at a path, such as `usr/bin/env`, following no symbolic link. Empty components are
+    /// skipped; `.` and `..` name nothing.
+    pub fn lookup(&self, path: &[u8]) -> Option<InodeId> {
+        path.split(|b| *b == b'/').filter(|name| !name.is_empty()).try_fold(self.root(), |id, name| {
+            let Node::Directory(entries) = &self.inode(id).node else { return None };
+            let index = entries.binary_search_by(|entry| (*entry.name).cmp(name)).ok()?;
+            Some(entries[index].inode)
+        })
+    }
+
+    /// Returns every name of the tree and its inode, the root with the empty path first, a directory before
+    /// its children, children in name order. A file with two names comes twice.
+    pub fn walk(&self) -> Walk<'_> {
+        Walk { tree: self, path: Vec::new(), pending: Vec::new(), is_started: false }
+    }
+}
+
+/// Iterates over the names of a tree; made by [`Tree::walk`].
+pub struct Walk<'t> {
+    tree: &'t Tree,
+    path: Vec<u8>,
+    /// For each open directory its remaining entries and the length of its path.
+    pending: Vec<(std::slice::Iter<'t, Dirent>, usize)>,
+    is_started: bool,
+}
+
+impl Walk<'_> {
+    fn open(&mut self, id: InodeId) {
+        if let Node::Directory(entries) = &self.tree.inode(id).node {
+            self.pending.push((entries.iter(), self.path.len()));
+        }
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = (Box<[u8]>, InodeId);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if !self.is_started {
+            self.is_started = true;
+            self.open(self.tree.root());
+            return Some((Box::default(), self.tree.root()));
+        }
+        while let Some((entries, parent)) = self.pending.last_mut() {
+            let Some(entry) = entries.next() else {
+                self.pending.pop();
+                continue;
+            };
+            self.path.truncate(*parent);
+            if !self.path.is_empty() {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(&entry.name);
+            self.open(entry.inode);
+            return Some((self.path.as_slice().into(), entry.inode));
+        }
+        None
+    }
 }
 
 impl InodeId {

@@ -1,0 +1,24 @@
+//! Tests of the reader against archives made by hand.
+
+mod dialects;
+
+use super::{ReadError, Refusal};
+use crate::testing::read;
+use crate::{Attributes, Change, Kind, Limits};
+
+fn put(path: &str, kind: Kind) -> Change {
+    let attributes = Attributes { mode: 0o644, ..Attributes::default() };
+    Change::Put { path: path.as_bytes().into(), attributes, kind }
+}
+
+/// Returns why an archive is refused.
+fn refusal(archive: &[u8], limits: &Limits) -> (u64, u64, String, Refusal) {
+    match read(archive, limits).1 {
+        Err(ReadError::Refused { index, offset, path, source }) => (index, offset, path.to_string(), source),
+        other => panic!("refused, expected; got {other:?}"),
+    }
+}
+
+fn why(archive: &[u8]) -> Refusal {
+    refusal(archive, &Limits::default()).3
+}
