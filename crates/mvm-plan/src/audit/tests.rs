@@ -1,0 +1,327 @@
+use super::*;
+use crate::admit::{Isolation, LaunchNonce};
+use crate::key::tests::signing_key;
+use crate::plan::tests::digest;
+use crate::policy::Rule;
+use mvm_ref::Platform;
+use std::io::{self, Read};
+
+const NONCE: LaunchNonce = LaunchNonce::from_bytes([7; 16]);
+
+/// The lines of [`events`], frozen: a change to one is another log format.
+const GOLDEN: &str = include_str!("golden-v1.jsonl");
+
+/// One event of every kind, with every subject.
+fn events() -> Vec<Event> {
+    let requested = || "debian:12".parse().unwrap();
+    let (plan, vm) = (digest(9), || "web".parse().unwrap());
+    let signers = || vec![signing_key(1).public_key().id()];
+    vec![
+        Event::Resolve {
+            requested: requested(),
+            manifest: digest(1),
+            platform: Platform::new("linux", "amd64", None),
+        },
+        Event::Fetch { digest: digest(2), size: 1234 },
+        Event::CacheHit { subject: Subject::Segment { diff_id: digest(3) } },
+        Event::Verify { digest: digest(2), diff_id: Some(digest(3)), passed: true },
+        Event::Verify { digest: digest(1), diff_id: None, passed: false },
+        Event::Materialize { manifest: digest(1), root_hash: digest(4), generation: 1, size: 20_480 },
+        Event::Sign { plan, signers: signers() },
+        Event::Admit {
+            plan,
+            policy: "development".to_owned(),
+            signers: signers(),
+            isolation: Isolation::Emulated,
+            nonce: NONCE,
+        },
+        Event::Refuse {
+            plan,
+            policy: "production".to_owned(),
+            rules: vec![Rule::ReleaseKey, Rule::HardwareIsolation],
+        },
+        Event::Launch { vm: vm(), plan, nonce: NONCE, guest_document: digest(5) },
+        Event::Stop { vm: vm(), plan, nonce: NONCE, outcome: Outcome::Exited, exit_code: Some(3) },
+        Event::Stop { vm: vm(), plan, nonce: NONCE, outcome: Outcome::Killed, exit_code: None },
+        Event::Delete { subject: Subject::Vm { name: vm() } },
+        Event::Delete { subject: Subject::Image { root_hash: digest(4) } },
+        Event::Delete { subject: Subject::Blob { digest: digest(2) } },
+        Event::Delete { subject: Subject::Kernel { digest: digest(6) } },
+        Event::Delete { subject: Subject::Reference { requested: requested() } },
+        Event::Recover { subject: Subject::AuditLog },
+    ]
+}
+
+fn record(index: usize, event: Event) -> Record {
+    Record {
+        time: UtcTime::from_unix_millis(1_700_000_000_000 + index as i64).unwrap(),
+        uid: 1000,
+        scope: index.is_multiple_of(2).then(ScopeName::default),
+        event,
+        detail: [("line", index.to_string()), ("note", "ü\n".to_owned())]
+            .into_iter()
+            .skip(index % 2)
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
+    }
+}
+
+/// The lines of a log, with their newlines.
+fn log() -> Vec<Vec<u8>> {
+    let mut chain = Chain::start();
+    let append = |(index, event)| chain.append(record(index, event)).unwrap();
+    events().into_iter().enumerate().map(append).collect()
+}
+
+fn check(lines: &[Vec<u8>]) -> Result<ChainSummary, VerifyError> {
+    verify(lines.concat().as_slice())
+}
+
+#[test]
+fn the_golden_log_is_the_sample() {
+    assert_eq!(String::from_utf8(log().concat()).unwrap(), GOLDEN);
+}
+
+#[test]
+fn entries_read_back_from_their_lines() {
+    let mut prev = ORIGIN;
+    for (index, (line, event)) in log().iter().zip(events()).enumerate() {
+        let Record { time, uid, scope, event, detail } = record(index, event);
+        assert_eq!(
+            Entry::parse(line).unwrap(),
+            Entry { seq: index as u64, prev, time, uid, scope, event, detail }
+        );
+        assert_eq!(Entry::parse(without_newline(line)).unwrap().seq, index as u64);
+        prev = line_digest(line);
+    }
+}
+
+#[test]
+fn a_whole_log_is_summed_up() {
+    let lines = log();
+    for count in 0..=lines.len() {
+        let head = lines[..count].last().map_or(ORIGIN, |line| line_digest(line));
+        let bytes = lines[..count].concat().len() as u64;
+        assert_eq!(check(&lines[..count]).unwrap(), ChainSummary { entries: count as u64, head, bytes });
+    }
+}
+
+#[test]
+fn a_chain_resumes_after_any_line() {
+    let lines = log();
+    let all = check(&lines).unwrap();
+    for count in 1..lines.len() {
+        for last in [&lines[count - 1][..], without_newline(&lines[count - 1])] {
+            let mut chain = Chain::resume(last).unwrap();
+            let mut resumed = lines[..count].to_vec();
+            for (index, event) in events().into_iter().enumerate().skip(count) {
+                resumed.push(chain.append(record(index, event)).unwrap());
+            }
+            assert_eq!(resumed, lines);
+            assert_eq!((chain.head(), chain.entries()), (all.head, all.entries));
+        }
+    }
+}
+
+type Tamper = fn(&mut Vec<Vec<u8>>);
+
+fn replace(line: &mut Vec<u8>, from: &str, to: &str) {
+    let text = String::from_utf8(line.clone()).unwrap();
+    let changed = text.replacen(from, to, 1);
+    assert_ne!(changed, text);
+    *line = changed.into_bytes();
+}
+
+#[test]
+fn tampering_is_found_and_named() {
+    let table: &[(&str, Tamper, &str)] = &[
+        ("first line edited", |l| replace(&mut l[0], "\"uid\":1000", "\"uid\":0"), "audit line 1 was edited"),
+        ("a line edited", |l| replace(&mut l[8], "release-key", "not-after"), "audit line 9 was edited"),
+        ("white space added", |l| replace(&mut l[8], ",", ", "), "audit line 9 was edited"),
+        (
+            "last but one edited",
+            |l| replace(&mut l[16], ":12", ":13"),
+            "audit line 17 or the one after it was edited",
+        ),
+        ("a number edited", |l| replace(&mut l[8], "\"seq\":8", "\"seq\":7"), "audit line 9 was edited"),
+        (
+            "a link edited",
+            |l| {
+                let prev = Entry::parse(&l[8]).unwrap().prev.to_string();
+                replace(&mut l[8], &prev, &digest(0).to_string());
+            },
+            "audit line 9 was edited",
+        ),
+        (
+            "the first link edited",
+            |l| replace(&mut l[0], &digest(0).to_string(), &digest(1).to_string()),
+            "audit line 1 was edited",
+        ),
+        (
+            "the last link edited",
+            |l| {
+                let prev = Entry::parse(&l[17]).unwrap().prev.to_string();
+                replace(&mut l[17], &prev, &digest(0).to_string());
+            },
+            "audit line 17 or the one after it was edited",
+        ),
+        (
+            "a line removed",
+            |l| drop(l.remove(8)),
+            "audit line 9 is entry 9, expected entry 8: lines were removed, added or reordered",
+        ),
+        (
+            "the first line removed",
+            |l| drop(l.remove(0)),
+            "audit line 1 is entry 1, expected entry 0: lines were removed, added or reordered",
+        ),
+        (
+            "two lines exchanged",
+            |l| l.swap(8, 9),
+            "audit line 9 is entry 9, expected entry 8: lines were removed, added or reordered",
+        ),
+        (
+            "a line repeated",
+            |l| l.insert(9, l[8].clone()),
+            "audit line 10 is entry 8, expected entry 9: lines were removed, added or reordered",
+        ),
+        (
+            "a log appended to itself",
+            |l| l.extend_from_within(..),
+            "audit line 19 is entry 0, expected entry 18: lines were removed, added or reordered",
+        ),
+        ("a line overwritten", |l| l[8] = b"\n".to_vec(), "audit line 9 is not an entry: it was overwritten"),
+        ("zeros", |l| l[8] = b"\0\0\0\n".to_vec(), "audit line 9 is not an entry: it was overwritten"),
+        (
+            "two lines joined",
+            |l| assert_eq!(l[8].pop(), Some(b'\n')),
+            "audit line 9 is not an entry: it was overwritten",
+        ),
+        (
+            "a link twice",
+            |l| replace(&mut l[8], "{", "{\"seq\":8,"),
+            "audit line 9 is not an entry: it was overwritten",
+        ),
+        ("a long line", |l| l[8] = vec![b' '; MAX_LINE + 1], "audit line 9 has more than 65536 bytes"),
+        ("a long last line", |l| l.push(vec![b' '; MAX_LINE + 1]), "audit line 19 has more than 65536 bytes"),
+    ];
+    for (name, tamper, expected) in table {
+        let mut lines = log();
+        tamper(&mut lines);
+        let got = check(&lines).map_err(|error| error.to_string());
+        assert_eq!(got, Err((*expected).to_owned()), "{name}");
+    }
+}
+
+#[test]
+fn a_line_put_in_with_its_neighbours_numbers_breaks_the_chain() {
+    let mut lines = log();
+    let mut chain = Chain::resume(&lines[7]).unwrap();
+    lines[8] = chain.append(record(8, Event::Recover { subject: Subject::AuditLog })).unwrap();
+    assert!(matches!(check(&lines), Err(VerifyError::Edited { line: 9 })));
+}
+
+#[test]
+fn every_changed_byte_before_the_last_line_is_found() {
+    let lines = log();
+    let text = lines.concat();
+    let last = text.len() - lines[lines.len() - 1].len();
+    for position in 0..last {
+        let mut changed = text.clone();
+        changed[position] ^= 1;
+        assert!(verify(changed.as_slice()).is_err(), "byte {position}");
+        changed = text.clone();
+        changed.remove(position);
+        assert!(verify(changed.as_slice()).is_err(), "byte {position} removed");
+    }
+}
+
+#[test]
+fn a_log_cut_anywhere_is_whole_or_torn() {
+    let lines = log();
+    let text = lines.concat();
+    let mut ends = vec![0];
+    for line in &lines {
+        ends.push(ends[ends.len() - 1] + line.len());
+    }
+    for cut in 0..=text.len() {
+        let count = ends.iter().filter(|end| **end <= cut).count() - 1;
+        let expected = check(&lines[..count]).unwrap();
+        match verify(&text[..cut]) {
+            Ok(whole) => assert_eq!((whole, ends[count]), (expected, cut)),
+            Err(VerifyError::Torn { line, whole }) => {
+                assert_eq!((line, whole, ends[count] < cut), (count as u64 + 1, expected, true));
+            }
+            Err(error) => panic!("{cut}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn events_of_a_later_version_do_not_break_the_check() {
+    let mut lines = log();
+    let mut later = lines.pop().unwrap();
+    replace(&mut later, "\"kind\":\"recover\"", "\"kind\":\"teleport\"");
+    assert!(matches!(Entry::parse(&later), Err(EntryError::Read(_))));
+    lines.push(later);
+    assert_eq!(check(&lines).unwrap().entries, 18);
+}
+
+#[test]
+fn what_is_no_entry_is_not_resumed_from() {
+    let line = log().remove(3);
+    let changed = |from: &str, to: &str| {
+        let mut line = line.clone();
+        replace(&mut line, from, to);
+        line
+    };
+    let table = [
+        Vec::new(),
+        b"\n".to_vec(),
+        line[..line.len() / 2].to_vec(),
+        changed(",", ", "),
+        changed("\"uid\":1000", "\"uid\":-1"),
+        changed("2023-11-14T22:13:20.003Z", "2023-11-14T22:13:20Z"),
+        changed("{", "{\"a\":1,"),
+    ];
+    for line in table {
+        assert!(
+            matches!(Chain::resume(&line), Err(EntryError::Read(_))),
+            "{}",
+            String::from_utf8_lossy(&line)
+        );
+    }
+    assert!(matches!(Chain::resume(&vec![b' '; MAX_LINE + 1]), Err(EntryError::Length { got: 65_537 })));
+}
+
+#[test]
+fn an_entry_that_is_too_long_leaves_the_chain_as_it_was() {
+    let mut chain = Chain::start();
+    let mut long = record(0, events().remove(0));
+    long.detail.insert("note".to_owned(), "a".repeat(MAX_LINE));
+    assert!(matches!(chain.append(long), Err(EntryError::Length { .. })));
+    assert_eq!(chain, Chain::start());
+    let mut large = record(0, Event::Fetch { digest: digest(0), size: 1 << 53 });
+    large.detail.clear();
+    assert!(matches!(chain.append(large), Err(EntryError::Write(CanonicalError::Number { .. }))));
+    assert_eq!(chain, Chain::start());
+    // The longest line that is written is also read.
+    let line = chain.append(record(0, events().remove(0))).unwrap();
+    let mut longest = record(0, events().remove(0));
+    longest.detail.insert("a".to_owned(), "a".repeat(MAX_LINE - line.len() - r#""a":"","#.len()));
+    let line = Chain::start().append(longest).unwrap();
+    assert_eq!((line.len(), check(&[line]).unwrap().entries), (MAX_LINE, 1));
+}
+
+#[test]
+fn a_failing_reader_is_told() {
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("broken"))
+        }
+    }
+    let first = log().remove(0);
+    let reader = io::BufReader::new(first.as_slice().chain(Broken));
+    assert!(matches!(verify(reader), Err(VerifyError::Read { line: 2, .. })));
+}

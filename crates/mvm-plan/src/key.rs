@@ -1,0 +1,213 @@
+//! Ed25519 keys: the secret half that signs, the public half that checks, and the name of a key.
+//!
+//! Source: RFC 8032 (Ed25519), RFC 8410 (its keys in PKCS#8 and SubjectPublicKeyInfo), RFC 7468 (PEM).
+
+use crate::hex;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{
+    self, DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _,
+    KeypairBytes, spki,
+};
+use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
+use mvm_ref::Digest;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use zeroize::Zeroizing;
+
+const PREFIX: &str = "ed25519:";
+
+/// A secret key that signs plans; it is wiped when dropped and shows only its key ID.
+pub struct SigningKey(ed25519_dalek::SigningKey);
+
+/// A public key, written `ed25519:` and the base64 of its 32 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PublicKey(VerifyingKey);
+
+/// The name of a key: the SHA-256 of the raw 32 bytes of its public half, as 64 hexadecimal digits.
+///
+/// DSSE leaves the choice of key IDs to signer and verifier; this is mvm's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyId([u8; 32]);
+
+/// Says why a text is not a key or a key ID.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The text is not an Ed25519 secret key in PEM.
+    #[error("reading a private key: expected an Ed25519 key as PKCS#8 PEM")]
+    ReadPrivate(#[source] pkcs8::Error),
+    /// The secret key could not be written as PEM.
+    #[error("writing a private key as PKCS#8 PEM")]
+    WritePrivate(#[source] pkcs8::Error),
+    /// The text is not an Ed25519 public key in PEM.
+    #[error("reading a public key: expected an Ed25519 key as PEM")]
+    ReadPublic(#[source] spki::Error),
+    /// The public key could not be written as PEM.
+    #[error("writing a public key as PEM")]
+    WritePublic(#[source] spki::Error),
+    /// The text does not have the form of a public key.
+    #[error("public key {0:?} is not of the form ed25519:<base64 of 32 bytes>")]
+    Form(String),
+    /// The 32 bytes are no point of the curve.
+    #[error("public key {0} is not a point of the Ed25519 curve")]
+    Point(String),
+    /// The key is one of the few under which a signature says nothing.
+    #[error("public key {0} is of small order, so anybody can sign for it")]
+    Weak(String),
+    /// The text is not a key ID.
+    #[error("key ID {0:?} is not 64 lower-case hex digits")]
+    Id(String),
+}
+
+impl SigningKey {
+    /// Makes the key that 32 random bytes stand for; the caller wipes its own copy of them.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(ed25519_dalek::SigningKey::from_bytes(seed))
+    }
+
+    /// Reads a key from PKCS#8 PEM text (`-----BEGIN PRIVATE KEY-----`), version 1 or 2.
+    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        ed25519_dalek::SigningKey::from_pkcs8_pem(text).map(Self).map_err(KeyError::ReadPrivate)
+    }
+
+    /// Returns the key as PKCS#8 PEM text.
+    ///
+    /// It is the version 1 form, without the public half, because OpenSSL reads no other.
+    pub fn to_pem(&self) -> Result<Zeroizing<String>, KeyError> {
+        let pair = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
+        pair.to_pkcs8_pem(LineEnding::LF).map_err(KeyError::WritePrivate)
+    }
+
+    /// Returns the public half.
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key())
+    }
+
+    /// Signs `message`; equal keys and messages give equal signatures.
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.public_key().id())
+    }
+}
+
+impl PublicKey {
+    /// Reads a key from its 32 raw bytes.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::Point(STANDARD.encode(bytes)))?;
+        Self::accept(key)
+    }
+
+    /// Reads a key from PEM text (`-----BEGIN PUBLIC KEY-----`).
+    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        Self::accept(VerifyingKey::from_public_key_pem(text).map_err(KeyError::ReadPublic)?)
+    }
+
+    /// Returns the key as PEM text.
+    pub fn to_pem(&self) -> Result<String, KeyError> {
+        self.0.to_public_key_pem(LineEnding::LF).map_err(KeyError::WritePublic)
+    }
+
+    /// Returns the 32 raw bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
+    /// Returns the key's ID.
+    pub fn id(&self) -> KeyId {
+        KeyId(*Digest::of(self.0.as_bytes()).as_bytes())
+    }
+
+    /// Tells whether `signature` is this key's signature of `message`.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        // The strict check leaves each message one valid signature for a key: no malleable second one.
+        Signature::from_slice(signature)
+            .is_ok_and(|signature| self.0.verify_strict(message, &signature).is_ok())
+    }
+
+    fn accept(key: VerifyingKey) -> Result<Self, KeyError> {
+        if key.is_weak() { Err(KeyError::Weak(STANDARD.encode(key.as_bytes()))) } else { Ok(Self(key)) }
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", STANDARD.encode(self.0.as_bytes()))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let refuse = || KeyError::Form(text.chars().take(80).collect());
+        let encoded = text.strip_prefix(PREFIX).ok_or_else(refuse)?;
+        let bytes = STANDARD.decode(encoded).map_err(|_| refuse())?;
+        Self::from_bytes(&bytes.try_into().map_err(|_| refuse())?)
+    }
+}
+
+impl TryFrom<String> for PublicKey {
+    type Error = KeyError;
+
+    fn try_from(text: String) -> Result<Self, KeyError> {
+        text.parse()
+    }
+}
+
+impl From<PublicKey> for String {
+    fn from(key: PublicKey) -> String {
+        key.to_string()
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&hex::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        hex::decode(text).map(Self).ok_or_else(|| KeyError::Id(text.chars().take(80).collect()))
+    }
+}
+
+impl TryFrom<String> for KeyId {
+    type Error = KeyError;
+
+    fn try_from(text: String) -> Result<Self, KeyError> {
+        text.parse()
+    }
+}
+
+impl From<KeyId> for String {
+    fn from(id: KeyId) -> String {
+        id.to_string()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

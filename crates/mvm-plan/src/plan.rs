@@ -1,0 +1,252 @@
+//! The execution plan: everything that a machine is made from, in one document.
+//!
+//! A plan is data and says nothing about trust: who may sign it and where it may run are the trust store's and the
+//! policy's to say. Its canonical text ([`crate::canonical`]) is what gets signed.
+
+mod limits;
+
+pub use limits::PlanError;
+
+use crate::signal::Signal;
+use mvm_ref::{Digest, Platform, ScopeName, VmName};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// An execution plan, `mvm.plan.v1`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The version of this document's shape.
+    pub schema: Schema,
+    /// Name of what runs.
+    pub workload: VmName,
+    /// The partition of the store that the workload's content belongs to.
+    pub scope: ScopeName,
+    /// How the root came to be.
+    pub posture: Posture,
+    /// What was asked for, and what that was at the time of planning.
+    pub source: Source,
+    /// The root file system.
+    pub root: Root,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The base initramfs, before the guest document is appended.
+    pub initramfs: Initramfs,
+    /// The process that the machine is for.
+    pub process: Process,
+    /// The guest's host name.
+    pub hostname: String,
+    /// Processors, memory and scratch space.
+    pub resources: Resources,
+    /// The guest's network.
+    pub network: Network,
+    /// The isolation that the workload needs.
+    pub isolation: RequiredIsolation,
+    /// When the plan may be admitted.
+    pub validity: Validity,
+}
+
+/// The version of the plan's shape; there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Schema {
+    /// The first version.
+    #[serde(rename = "mvm.plan.v1")]
+    V1,
+}
+
+/// How a root came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Posture {
+    /// An OCI image: its digest is pinned, its manifest and blobs are verified.
+    Compatible,
+    /// A Nix build: its inputs are locked and its derivation is identified.
+    Reproducible,
+}
+
+/// What was asked for, and what that was at the time of planning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Source {
+    /// An OCI image.
+    Oci {
+        /// The image as the user named it.
+        requested: RequestedImage,
+        /// Digest of the manifest that it was resolved to.
+        manifest: Digest,
+        /// Digest of the image config in that manifest.
+        config: Digest,
+        /// The platform that was chosen.
+        platform: Platform,
+        /// Whether it was asked for without a digest, so that the same words may mean another image tomorrow.
+        mutable_tag: bool,
+    },
+}
+
+/// An image as the user named it: 1 to 1024 bytes without control characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RequestedImage(String);
+
+/// The root file system: one verity-protected image file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    /// The dm-verity root hash.
+    pub root_hash: Digest,
+    /// Generation of the image format.
+    pub generation: u32,
+    /// Number of 4096-byte blocks under verity.
+    pub data_blocks: u64,
+    /// Byte offset of the verity superblock in the file.
+    pub hash_start: u64,
+    /// Length of the whole file in bytes.
+    pub size: u64,
+    /// Kind of file system.
+    pub fs: FileSystem,
+}
+
+/// The kind of a root's file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileSystem {
+    /// EROFS.
+    Erofs,
+}
+
+/// The kernel that a machine boots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// Digest of the kernel file.
+    pub digest: Digest,
+    /// The version that the kernel states, for people.
+    pub version: String,
+}
+
+/// The initramfs that holds the guest's PID 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Initramfs {
+    /// Digest of the base initramfs, before anything of this plan is appended.
+    pub digest: Digest,
+}
+
+/// The process that a machine is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Process {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Environment, each `NAME=VALUE`.
+    pub env: Vec<String>,
+    /// Absolute path in the guest.
+    pub working_dir: String,
+    /// User as requested: empty, `user`, `user:group` or numbers; looked up in the image's own files.
+    pub user: String,
+    /// The signal that asks the process to end.
+    pub stop_signal: Signal,
+    /// Whether the process gets a terminal.
+    pub tty: bool,
+    /// Whether the process gets the caller's standard input.
+    pub stdin: bool,
+}
+
+/// What a machine may use of its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Number of virtual processors.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Space for what the guest writes over its root, in MiB.
+    pub scratch_mib: u64,
+    /// Where that space is.
+    pub scratch: Scratch,
+}
+
+/// Where the writable layer over the root lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scratch {
+    /// A sparse disk that ends with the machine.
+    Disk,
+    /// The guest's memory.
+    Tmpfs,
+}
+
+/// The guest's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Network {
+    /// Loopback only.
+    None,
+}
+
+/// The isolation that a workload needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequiredIsolation {
+    /// Hardware virtualisation by KVM.
+    Kvm,
+    /// Also emulation, which is not a security boundary.
+    Any,
+}
+
+/// When a plan may be admitted, in seconds since 1970, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Validity {
+    /// First second.
+    pub not_before: i64,
+    /// Last second.
+    pub not_after: i64,
+}
+
+impl Plan {
+    /// Checks sizes, counts and forms of every part; the same check runs when a plan is signed and when one is read.
+    pub fn validate(&self) -> Result<(), PlanError> {
+        limits::validate(self)
+    }
+}
+
+impl RequestedImage {
+    /// Returns the text as the user gave it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RequestedImage {
+    type Err = PlanError;
+
+    fn from_str(text: &str) -> Result<Self, PlanError> {
+        limits::text("source.requested", text, 1..=limits::MAX_REQUESTED)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for RequestedImage {
+    type Error = PlanError;
+
+    fn try_from(text: String) -> Result<Self, PlanError> {
+        text.parse()
+    }
+}
+
+impl From<RequestedImage> for String {
+    fn from(image: RequestedImage) -> String {
+        image.0
+    }
+}
+
+impl fmt::Display for RequestedImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
