@@ -219,7 +219,7 @@ impl Invocation {
         let refused = |source| ExecError::Start { program: self.program.clone(), source };
         let mut child = command.spawn().map_err(refused)?;
         match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Running { program: self.program, child, pidfd, reaped: false }),
+            Ok(pidfd) => Ok(Running { program: self.program, child, pidfd, reaped: false, detached: false }),
             Err(errno) => {
                 let source = child.kill().and_then(|()| child.wait()).err().unwrap_or(errno.into());
                 Err(ExecError::Watch { program: self.program, source })
@@ -228,13 +228,14 @@ impl Invocation {
     }
 }
 
-/// A started program, killed with its process group when dropped.
+/// A started program, killed with its process group when dropped, unless it has been detached.
 #[derive(Debug)]
 pub struct Running {
     program: PathBuf,
     child: Child,
     pidfd: OwnedFd,
     reaped: bool,
+    detached: bool,
 }
 
 impl Running {
@@ -284,6 +285,11 @@ impl Running {
         self.child.stderr.take()
     }
 
+    /// Lets the program run on by itself; its group is not killed when this ends.
+    pub fn detach(mut self) {
+        self.detached = true;
+    }
+
     fn unwatchable(&self, source: io::Error) -> ExecError {
         ExecError::Watch { program: self.program.clone(), source }
     }
@@ -291,7 +297,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.kill().is_ok() && !self.reaped {
+        if !self.detached && self.kill().is_ok() && !self.reaped {
             // Nothing is left to report to; a failed wait means that somebody else has reaped it.
             drop(self.child.wait());
         }

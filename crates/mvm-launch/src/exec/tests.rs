@@ -130,3 +130,13 @@ fn a_program_that_cannot_start_is_named() {
     let error = Invocation::new("/no/such/program").run(LIMITS).unwrap_err();
     assert_eq!(error.to_string(), "cannot start /no/such/program");
 }
+
+#[test]
+fn a_detached_program_outlives_its_handle() {
+    let running = program("sleep").arg("1000").start(Stdio::null(), Stdio::null()).unwrap();
+    let pid = Pid::from_raw(i32::try_from(running.pid()).unwrap()).unwrap();
+    running.detach();
+    rustix::process::test_kill_process(pid).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
+}
