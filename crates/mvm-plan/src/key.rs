@@ -7,8 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{
-    self, DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _,
-    KeypairBytes, spki,
+    self, ALGORITHM_ID, DecodePublicKey as _, EncodePublicKey as _, PrivateKeyInfo, SecretDocument, spki,
 };
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
 use mvm_ref::Digest;
@@ -18,6 +17,12 @@ use std::str::FromStr;
 use zeroize::Zeroizing;
 
 const PREFIX: &str = "ed25519:";
+
+/// PEM label of an unencrypted PKCS#8 key (RFC 7468 section 10).
+const PRIVATE_LABEL: &str = "PRIVATE KEY";
+
+/// The header of the OCTET STRING of 32 bytes that an Ed25519 key is inside PKCS#8 (RFC 8410 section 7).
+const OCTETS: [u8; 2] = [0x04, 0x20];
 
 /// A secret key that signs plans; it is wiped when dropped and shows only its key ID.
 pub struct SigningKey(ed25519_dalek::SigningKey);
@@ -71,15 +76,19 @@ impl SigningKey {
 
     /// Reads a key from PKCS#8 PEM text (`-----BEGIN PRIVATE KEY-----`), version 1 or 2.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
-        ed25519_dalek::SigningKey::from_pkcs8_pem(text).map(Self).map_err(KeyError::ReadPrivate)
+        read_private(text).map(Self).map_err(KeyError::ReadPrivate)
     }
 
     /// Returns the key as PKCS#8 PEM text.
     ///
     /// It is the version 1 form, without the public half, because OpenSSL reads no other.
     pub fn to_pem(&self) -> Result<Zeroizing<String>, KeyError> {
-        let pair = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
-        pair.to_pkcs8_pem(LineEnding::LF).map_err(KeyError::WritePrivate)
+        let mut octets = Zeroizing::new([0; 34]);
+        octets[..2].copy_from_slice(&OCTETS);
+        octets[2..].copy_from_slice(self.0.as_bytes());
+        SecretDocument::try_from(PrivateKeyInfo::new(ALGORITHM_ID, &*octets))
+            .and_then(|document| Ok(document.to_pem(PRIVATE_LABEL, LineEnding::LF)?))
+            .map_err(KeyError::WritePrivate)
     }
 
     /// Returns the public half.
@@ -91,6 +100,26 @@ impl SigningKey {
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.0.sign(message).to_bytes()
     }
+}
+
+// The decoder that comes with the curve leaves copies of the secret on the stack, unwiped; this one borrows.
+fn read_private(text: &str) -> Result<ed25519_dalek::SigningKey, pkcs8::Error> {
+    let (label, document) = SecretDocument::from_pem(text)?;
+    if label != PRIVATE_LABEL {
+        return Err(pkcs8::Error::KeyMalformed);
+    }
+    let info: PrivateKeyInfo<'_> = document.decode_msg()?;
+    info.algorithm.assert_algorithm_oid(ALGORITHM_ID.oid)?;
+    if info.algorithm.parameters.is_some() {
+        return Err(pkcs8::Error::ParametersMalformed);
+    }
+    let secret = info.private_key.strip_prefix(&OCTETS).ok_or(pkcs8::Error::KeyMalformed)?;
+    let key =
+        ed25519_dalek::SigningKey::from_bytes(secret.try_into().map_err(|_| pkcs8::Error::KeyMalformed)?);
+    if info.public_key.is_some_and(|public| public != key.verifying_key().as_bytes()) {
+        return Err(pkcs8::Error::KeyMalformed);
+    }
+    Ok(key)
 }
 
 impl fmt::Debug for SigningKey {

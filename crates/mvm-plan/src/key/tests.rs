@@ -66,9 +66,53 @@ fn pem_is_that_of_rfc_8410() {
     assert!(matches!(SigningKey::from_pem(""), Err(KeyError::ReadPrivate(_))));
 }
 
+/// PKCS#8 PEM of the seed of ones, in the given DER parts.
+fn pem(version: u8, algorithm: &[u8], octets: &[u8], public: Option<&[u8; 32]>) -> String {
+    let mut body = vec![0x02, 0x01, version];
+    body.extend_from_slice(algorithm);
+    body.extend_from_slice(octets);
+    if let Some(public) = public {
+        body.extend_from_slice(&[0x81, 0x21, 0x00]);
+        body.extend_from_slice(public);
+    }
+    let der = [vec![0x30, body.len() as u8], body].concat();
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
+}
+
 #[test]
-fn a_secret_is_not_shown() {
+fn private_keys_are_read_with_and_without_their_public_half() {
+    let ed25519 = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70];
+    let ed448 = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x71];
+    let parameters = [0x30, 0x07, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x05, 0x00];
+    let octets = [&[0x04, 0x22, 0x04, 0x20][..], &[1; 32]].concat();
+    let short = [&[0x04, 0x21, 0x04, 0x1f][..], &[1; 31]].concat();
+    let long = [&[0x04, 0x23, 0x04, 0x20][..], &[1; 33]].concat();
+    let key = signing_key(1);
+    let (own, other) = (*key.public_key().as_bytes(), *signing_key(2).public_key().as_bytes());
+    let table = [
+        (pem(0, &ed25519, &octets, None), true),
+        (pem(1, &ed25519, &octets, Some(&own)), true),
+        (pem(1, &ed25519, &octets, Some(&other)), false),
+        (pem(0, &ed448, &octets, None), false),
+        (pem(0, &parameters, &octets, None), false),
+        (pem(0, &ed25519, &short, None), false),
+        (pem(0, &ed25519, &long, None), false),
+        (pem(0, &ed25519, &octets, None).replace("PRIVATE", "ENCRYPTED PRIVATE"), false),
+    ];
+    for (text, expected) in table {
+        let read = SigningKey::from_pem(&text).map(|key| key.public_key());
+        assert_eq!(read.as_ref().ok(), expected.then(|| key.public_key()).as_ref(), "{text}");
+    }
+}
+
+#[test]
+fn a_secret_is_wiped_and_not_shown() {
+    fn wiped<T: zeroize::ZeroizeOnDrop>(_: &T) {}
     let key = signing_key(7);
+    wiped(&key.0);
     assert_eq!(format!("{key:?}"), format!("SigningKey({})", key.public_key().id()));
     let text = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     let error = SigningKey::from_pem(text).unwrap_err();
