@@ -294,3 +294,6 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
         None => (&[], path),
     }
 }
+
+#[cfg(test)]
+mod tests;
