@@ -46,7 +46,7 @@ pub struct NonceError(String);
 
 /// A plan that trusted keys signed and a policy let through, for one launch.
 ///
-/// [`admit`] alone makes one, and nothing copies one: a second launch is a second admission.
+/// [`admit()`] alone makes one, and nothing copies one: a second launch is a second admission.
 #[derive(Debug, PartialEq, Eq)]
 pub struct AdmittedPlan {
     plan: Plan,

@@ -1,7 +1,7 @@
 //! Execution plan, canonical encoding, DSSE, admission policy and the audit chain.
 //!
 //! A plan says everything that a machine is made from. It goes one way, each step with a type of its own:
-//! [`Plan`] → [`SignedPlan`] → [`AdmittedPlan`], and only [`admit`] makes the last.
+//! [`Plan`] → [`SignedPlan`] → [`AdmittedPlan`], and only [`admit()`] makes the last.
 //! Pure: time, randomness and bytes are passed in; nothing here opens a file or reads a clock.
 
 pub mod admit;

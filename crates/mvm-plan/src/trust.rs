@@ -14,6 +14,7 @@ const MAX_NAME: usize = 128;
 #[serde(deny_unknown_fields)]
 pub struct TrustedKey {
     /// What people call the key: 1 to 128 bytes without control characters.
+    // tidy: allow string-field: a label for people, which the trust store checks
     pub name: String,
     /// The key.
     pub key: PublicKey,
