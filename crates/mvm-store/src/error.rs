@@ -1,0 +1,125 @@
+//! What can go wrong with a store.
+
+use crate::{FileError, IndexError, ProcessError};
+use mvm_ref::Digest;
+use std::path::PathBuf;
+
+/// Says which act on the store failed and on what.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or directory of the store.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The index of a scope.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// What the host says about itself or a process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The directory holds something else; nothing was written there.
+    #[error("{} is not a store and not empty: it contains {found:?}", path.display())]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+        /// The first entry that no store has.
+        found: String,
+    },
+    /// `store.json` is not what mvm writes.
+    #[error("{} does not describe a store", path.display())]
+    StoreFile {
+        /// The file.
+        path: PathBuf,
+        /// Why it could not be parsed.
+        source: serde_json::Error,
+    },
+    /// A newer mvm made the store.
+    #[error("{} has format {found}; this mvmctl knows formats up to {supported}", path.display())]
+    Newer {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+        /// The newest known here.
+        supported: u64,
+    },
+    /// A document exceeds what the store keeps.
+    #[error("document of {size} bytes is larger than {limit}")]
+    DocumentSize {
+        /// Its length in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A document's bytes are not those that its name promises.
+    #[error("{} should hold {expected}, but its bytes are {got}", path.display())]
+    DocumentDigest {
+        /// The file.
+        path: PathBuf,
+        /// The digest it is named after.
+        expected: Digest,
+        /// The digest of its bytes.
+        got: Digest,
+    },
+    /// A manifest was recorded before one of its documents was stored.
+    #[error("document {digest} of manifest {manifest} is not in the store")]
+    DocumentMissing {
+        /// The manifest.
+        manifest: Digest,
+        /// The document that is absent.
+        digest: Digest,
+    },
+    /// A slot was committed with evidence about another layer.
+    #[error("segment {expected} was committed with layer {got}")]
+    WrongLayer {
+        /// The diff ID that was claimed.
+        expected: Digest,
+        /// The diff ID that was verified.
+        got: Digest,
+    },
+    /// A file to be committed does not have the length that its record says.
+    #[error("{} has {got} bytes, its record says {expected}", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// What the record says.
+        expected: u64,
+        /// What the file has.
+        got: u64,
+    },
+    /// The wait for another process's work was called off.
+    #[error("cancelled while another process was preparing {what}")]
+    Cancelled {
+        /// What was waited for.
+        what: String,
+    },
+    /// An image was collected before it could be leased.
+    #[error("image with root hash {root} is not in the store")]
+    NoImage {
+        /// The root hash.
+        root: Digest,
+    },
+    /// Nothing in the scope has this name or digest.
+    #[error("no image {requested:?} in scope {scope}")]
+    NoReference {
+        /// What was asked for.
+        requested: String,
+        /// The scope.
+        scope: String,
+    },
+    /// A digest names an image that several references name.
+    #[error("image {requested} has {} references: {}; remove them by name", references.len(), references.join(", "))]
+    SeveralReferences {
+        /// The digest that was asked for.
+        requested: String,
+        /// The references, sorted.
+        references: Vec<String>,
+    },
+    /// Removing this reference would remove an image that is leased.
+    #[error("image {requested} is used by {}", holders.join(", "))]
+    InUse {
+        /// What was asked for.
+        requested: String,
+        /// The holders of its leases, sorted.
+        holders: Vec<String>,
+    },
+}

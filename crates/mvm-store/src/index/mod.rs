@@ -1,0 +1,261 @@
+//! The index of one scope: a SQLite database in WAL mode.
+//!
+//! The database is left at `synchronous=NORMAL`, which survives a kill and, after a loss of power, may forget
+//! the last transactions without being torn. What a user would miss (names, images, durable leases, removals)
+//! is written with [`Durability::Disk`], one wait for the disk each; what can be made again (segments, leases
+//! that die with their process) is not.
+
+use crate::dir::{Dir, FileError};
+use crate::lock;
+use mvm_ref::Digest;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+#[cfg(test)]
+mod tests;
+
+const FILE: &str = "index.db";
+
+/// The steps from an empty database to the newest format; `user_version` counts those taken.
+const MIGRATIONS: &[&str] = &[include_str!("v1.sql")];
+
+/// Writers of other processes hold the index for milliseconds; one that takes this long is stuck.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Says which act on an index failed.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The directory or a file of the index.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file system is full.
+    #[error("no space left to {act} in {}", path.display())]
+    Full {
+        /// What was attempted.
+        act: &'static str,
+        /// The database.
+        path: PathBuf,
+    },
+    /// The database cannot be written.
+    #[error("cannot {act} in {}: it is read-only", path.display())]
+    ReadOnly {
+        /// What was attempted.
+        act: &'static str,
+        /// The database.
+        path: PathBuf,
+    },
+    /// Another process holds the database and does not let go.
+    #[error("cannot {act} in {}: another process has held it for {} s", path.display(), BUSY_TIMEOUT.as_secs())]
+    Busy {
+        /// What was attempted.
+        act: &'static str,
+        /// The database.
+        path: PathBuf,
+    },
+    /// The file is not a database, or a damaged one.
+    #[error("{} is damaged; move its directory away to start that scope anew", path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// SQLite's answer.
+        source: rusqlite::Error,
+    },
+    /// A newer mvm made the database.
+    #[error("{} has format {found}; this mvmctl knows formats up to {supported}", path.display())]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: usize,
+        /// The newest known here.
+        supported: usize,
+    },
+    /// Anything else that SQLite answers.
+    #[error("cannot {act} in {}", path.display())]
+    Sqlite {
+        /// What was attempted.
+        act: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// SQLite's answer.
+        source: rusqlite::Error,
+    },
+}
+
+/// How much a transaction waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// It survives a kill.
+    Kill,
+    /// It survives a loss of power.
+    Disk,
+}
+
+/// An open index. Threads share it and take turns.
+#[derive(Debug)]
+pub(crate) struct Index {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+}
+
+impl Index {
+    /// Opens the index in a scope's directory, making or migrating it where needed.
+    pub(crate) fn open(scope: &Dir) -> Result<Self, IndexError> {
+        Self::open_with(scope, MIGRATIONS)
+    }
+
+    fn open_with(scope: &Dir, migrations: &[&str]) -> Result<Self, IndexError> {
+        let path = scope.join(FILE);
+        for name in [FILE, "index.db-wal", "index.db-shm"] {
+            // SQLite refuses a link for the database, but not for the files beside it.
+            if scope.stat(name)?.is_some() && scope.file_len(name)?.is_none() {
+                return Err(FileError::Kind { path: scope.join(name), expected: "regular file" }.into());
+            }
+        }
+        if let Some(bytes) = scope.file_len(FILE)?
+            && bytes > 0
+        {
+            let index = Self::connect(path.clone())?;
+            if index.format()? == migrations.len() {
+                return Ok(index);
+            }
+        }
+        Self::prepare(scope, path, migrations)
+    }
+
+    /// Makes or migrates the database while no other process does.
+    fn prepare(scope: &Dir, path: PathBuf, migrations: &[&str]) -> Result<Self, IndexError> {
+        let turn = scope.reopen()?;
+        lock::exclusive(&turn, turn.path())?;
+        // Made here and not by SQLite, for the mode; the files beside it take it over.
+        drop(scope.open_or_create(FILE)?);
+        let index = Self::connect(path)?;
+        let act = "create the tables";
+        {
+            let connection = index.connection();
+            let fail = |error| index.fail(act, error);
+            connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
+        }
+        let found = index.format()?;
+        if found > migrations.len() {
+            return Err(IndexError::Newer { path: index.path, found, supported: migrations.len() });
+        }
+        index.write(Durability::Disk, act, |connection| {
+            for step in &migrations[found..] {
+                connection.execute_batch(step)?;
+            }
+            connection.pragma_update(None, "user_version", migrations.len())
+        })?;
+        scope.sync()?;
+        Ok(index)
+    }
+
+    fn connect(path: PathBuf) -> Result<Self, IndexError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW
+            | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let open = || {
+            let connection = Connection::open_with_flags(&path, flags)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.set_prepared_statement_cache_capacity(64);
+            connection.execute_batch(
+                "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA synchronous=NORMAL;",
+            )?;
+            Ok(connection)
+        };
+        match open() {
+            Ok(connection) => Ok(Self { connection: Mutex::new(connection), path }),
+            Err(error) => Err(sort("open the index", path, error)),
+        }
+    }
+
+    /// Returns how many migrations the database has had.
+    fn format(&self) -> Result<usize, IndexError> {
+        self.read("read the format", |connection| {
+            connection.pragma_query_value(None, "user_version", |row| row.get(0))
+        })
+    }
+
+    fn connection(&self) -> std::sync::MutexGuard<'_, Connection> {
+        // A panic in the middle rolled its transaction back, so the connection is still good.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, act: &'static str, error: rusqlite::Error) -> IndexError {
+        sort(act, self.path.clone(), error)
+    }
+
+    /// Runs queries that see one state of the database.
+    pub(crate) fn read<T>(
+        &self,
+        act: &'static str,
+        queries: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, IndexError> {
+        let mut connection = self.connection();
+        let run = || {
+            let transaction = connection.transaction()?;
+            let answer = queries(&transaction)?;
+            transaction.commit()?;
+            Ok(answer)
+        };
+        run().map_err(|error| self.fail(act, error))
+    }
+
+    /// Runs one writing transaction; nothing of it stays if it fails.
+    pub(crate) fn write<T>(
+        &self,
+        durability: Durability,
+        act: &'static str,
+        changes: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, IndexError> {
+        let mut connection = self.connection();
+        let level = match durability {
+            Durability::Kill => "NORMAL",
+            Durability::Disk => "FULL",
+        };
+        let run = || {
+            connection.pragma_update(None, "synchronous", level)?;
+            // Immediate: a transaction that reads first and then writes would fail on another writer.
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let answer = changes(&transaction)?;
+            transaction.commit()?;
+            Ok(answer)
+        };
+        run().map_err(|error| self.fail(act, error))
+    }
+}
+
+fn sort(act: &'static str, path: PathBuf, source: rusqlite::Error) -> IndexError {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => IndexError::Full { act, path },
+        Some(ErrorCode::ReadOnly) => IndexError::ReadOnly { act, path },
+        Some(ErrorCode::DatabaseBusy) => IndexError::Busy { act, path },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => IndexError::Damaged { path, source },
+        _ => IndexError::Sqlite { act, path, source },
+    }
+}
+
+/// Reads a column that holds a digest.
+pub(crate) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
+    row.get(column).map(Digest::from_sha256)
+}
+
+/// Reads a column that holds a digest or nothing.
+pub(crate) fn optional_digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Digest>> {
+    Ok(row.get::<_, Option<[u8; 32]>>(column)?.map(Digest::from_sha256))
+}
+
+/// Reads a column that holds text in a form of its own, such as a platform.
+pub(crate) fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}

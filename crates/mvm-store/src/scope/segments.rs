@@ -1,0 +1,363 @@
+//! Segments: one for each layer and image-format generation, a cache that can be fetched again.
+
+use super::staging::Staged;
+use super::{Inner, Scope, now};
+use crate::dir::{Dir, FileError};
+use crate::error::StoreError;
+use crate::index::{Durability, digest};
+use crate::lock::{self, Key, KeyLock};
+use mvm_ref::{Digest, VerifiedLayer};
+use rusqlite::{OptionalExtension, Row, params};
+use serde::Serialize;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const BLOCK: u64 = 4096;
+const LEAF: u64 = 32;
+
+/// When a segment was used is only noted again after this many seconds.
+const USE_RESOLUTION: i64 = 3600;
+
+/// The files of a segment, in the order of [`SegmentFiles`].
+const PARTS: [&str; 4] = ["data", "tails", "leaves", "index"];
+
+/// What the writer of a segment counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentStats {
+    /// Blocks of 4096 bytes in `data`, and hashes of 32 bytes in `leaves`.
+    pub blocks: u64,
+    /// Bytes in `tails`.
+    pub tail_bytes: u64,
+    /// Entries in `index`.
+    pub entries: u64,
+}
+
+/// What is known of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SegmentRecord {
+    /// The digest of the layer's uncompressed stream.
+    pub diff_id: Digest,
+    /// The generation of the image format that its index and leaves belong to.
+    pub generation: u32,
+    /// The digest of the layer as it was fetched.
+    pub digest: Digest,
+    /// The length of the layer as it was fetched, in bytes.
+    pub size: u64,
+    /// The length of the uncompressed stream in bytes.
+    pub tar_size: u64,
+    /// Blocks of 4096 bytes in `data`.
+    pub blocks: u64,
+    /// Bytes in `tails`.
+    pub tail_bytes: u64,
+    /// Entries in `index`.
+    pub entries: u64,
+    /// Bytes in `index`.
+    pub index_bytes: u64,
+}
+
+/// The four files of a segment.
+#[derive(Debug)]
+pub struct SegmentFiles {
+    /// File data in blocks of 4096 bytes.
+    pub data: File,
+    /// The ends of files, shorter than a block.
+    pub tails: File,
+    /// The SHA-256 of each block.
+    pub leaves: File,
+    /// The entries.
+    pub index: File,
+}
+
+/// A segment in the store. While the value lives, nothing collects it.
+#[derive(Debug)]
+pub struct Segment {
+    dir: Dir,
+    record: SegmentRecord,
+}
+
+/// The answer to a claim: the segment, or the right to make it.
+#[derive(Debug)]
+pub enum Claim {
+    /// Somebody made it before.
+    Ready(Segment),
+    /// Nobody else makes it until the slot is committed or dropped.
+    Build(SegmentSlot),
+}
+
+/// The right to make one segment. Dropping it removes what was written.
+#[derive(Debug)]
+pub struct SegmentSlot {
+    inner: Arc<Inner>,
+    diff_id: Digest,
+    generation: u32,
+    dir: Dir,
+    files: SegmentFiles,
+    staged: Staged,
+    // Last, so that it outlives the removal of the staged files.
+    _lock: KeyLock,
+}
+
+impl Scope {
+    /// Returns the segment of a layer in an image-format generation, or none if it has to be made.
+    pub fn segment(&self, diff_id: &Digest, generation: u32) -> Result<Option<Segment>, StoreError> {
+        self.inner.used_segment(diff_id, generation)
+    }
+
+    /// Returns the segment of a layer in an image-format generation, or the right to make it.
+    ///
+    /// If another process or thread is making it, this waits until that one is done or has given up; while
+    /// it waits it asks `cancelled` about every 20 ms. Whoever holds a slot must not wait for another claim
+    /// before committing or dropping it, else two of them could wait for each other.
+    pub fn claim_segment(
+        &self,
+        diff_id: &Digest,
+        generation: u32,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Claim, StoreError> {
+        let inner = &self.inner;
+        if let Some(segment) = inner.used_segment(diff_id, generation)? {
+            return Ok(Claim::Ready(segment));
+        }
+        let key = Key::segment(diff_id, generation);
+        let lock = KeyLock::acquire(&inner.staging, &key, cancelled)?;
+        if let Some(segment) = inner.used_segment(diff_id, generation)? {
+            return Ok(Claim::Ready(segment));
+        }
+        let staged = Staged::new(&inner.staging, key.as_str().to_owned())?;
+        let dir = inner.staging.ensure_dir(staged.name())?;
+        let files = SegmentFiles {
+            data: dir.create_file("data")?,
+            tails: dir.create_file("tails")?,
+            leaves: dir.create_file("leaves")?,
+            index: dir.create_file("index")?,
+        };
+        let inner = Arc::clone(inner);
+        let (diff_id, _lock) = (*diff_id, lock);
+        Ok(Claim::Build(SegmentSlot { inner, diff_id, generation, dir, files, staged, _lock }))
+    }
+
+    /// Waits until every segment is on the disk, so that the next boot can trust them too. Returns how many
+    /// were not sealed yet.
+    pub fn seal_segments(&self) -> Result<usize, StoreError> {
+        let inner = &self.inner;
+        let open = inner.index.read("list the segments", |connection| {
+            connection
+                .prepare_cached("SELECT diff_id, generation FROM segments WHERE NOT sealed AND boot_id = ?1")?
+                .query_map([&inner.host.boot_id], |row| Ok((digest(row, 0)?, row.get::<_, u32>(1)?)))?
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        let mut sealed = 0;
+        for (diff_id, generation) in open {
+            let Some((segment, _)) = inner.segment(&diff_id, generation)? else { continue };
+            segment.sync()?;
+            inner.segments.sync()?;
+            inner.index.write(Durability::Kill, "seal a segment", |connection| {
+                connection.execute(
+                    "UPDATE segments SET sealed = 1 WHERE diff_id = ?1 AND generation = ?2 AND boot_id = ?3",
+                    params![diff_id.as_bytes(), generation, inner.host.boot_id],
+                )
+            })?;
+            sealed += 1;
+        }
+        Ok(sealed)
+    }
+}
+
+impl Segment {
+    /// Returns what is known of the segment.
+    pub fn record(&self) -> &SegmentRecord {
+        &self.record
+    }
+
+    /// Returns the absolute path of the directory with the four files.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Opens the four files for reading.
+    pub fn open(&self) -> Result<SegmentFiles, StoreError> {
+        let [data, tails, leaves, index] = PARTS;
+        Ok(SegmentFiles {
+            data: self.part(data)?,
+            tails: self.part(tails)?,
+            leaves: self.part(leaves)?,
+            index: self.part(index)?,
+        })
+    }
+
+    fn part(&self, name: &str) -> Result<File, FileError> {
+        let absent = || {
+            let error = std::io::Error::from(std::io::ErrorKind::NotFound);
+            FileError::new("open", self.dir.join(name), error)
+        };
+        self.dir.open_file(name)?.ok_or_else(absent)
+    }
+
+    fn sync(&self) -> Result<(), FileError> {
+        for name in PARTS {
+            let fail = |error| FileError::new("sync", self.dir.join(name), error);
+            self.part(name)?.sync_all().map_err(fail)?;
+        }
+        self.dir.sync()
+    }
+
+    /// Returns the lengths that the files must have, in the order of [`PARTS`].
+    fn lengths(record: &SegmentRecord) -> [Option<u64>; 4] {
+        [
+            record.blocks.checked_mul(BLOCK),
+            Some(record.tail_bytes),
+            record.blocks.checked_mul(LEAF),
+            Some(record.index_bytes),
+        ]
+    }
+}
+
+impl SegmentSlot {
+    /// Returns the four empty files to fill, open for reading and writing.
+    pub fn files(&self) -> &SegmentFiles {
+        &self.files
+    }
+
+    /// Returns the absolute path of the directory with the four files, for messages.
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    /// Makes the files visible as the segment of the layer that was verified.
+    ///
+    /// Does not wait for the disk; see the [crate] documentation.
+    pub fn commit(self, layer: &VerifiedLayer, stats: SegmentStats) -> Result<Segment, StoreError> {
+        if layer.diff_id() != self.diff_id {
+            return Err(StoreError::WrongLayer { expected: self.diff_id, got: layer.diff_id() });
+        }
+        let record = SegmentRecord {
+            diff_id: self.diff_id,
+            generation: self.generation,
+            digest: layer.digest(),
+            size: layer.size(),
+            tar_size: layer.tar_size(),
+            blocks: stats.blocks,
+            tail_bytes: stats.tail_bytes,
+            entries: stats.entries,
+            index_bytes: self.dir.file_len("index")?.unwrap_or(0),
+        };
+        for (name, expected) in PARTS.into_iter().zip(Segment::lengths(&record)) {
+            let got = self.dir.file_len(name)?.unwrap_or(0);
+            if expected != Some(got) {
+                let expected = expected.unwrap_or(u64::MAX);
+                return Err(StoreError::Length { path: self.dir.join(name), expected, got });
+            }
+        }
+        let inner = &self.inner;
+        let name = Inner::segment_name(&self.diff_id, self.generation);
+        // A directory there has no row that counts, else the claim had returned it.
+        inner.forget_segment(&self.diff_id, self.generation)?;
+        inner.segments.remove_tree(&name)?;
+        // Locked for use before anybody can see it, so that collection never finds it unused.
+        lock::shared(&self.dir, self.dir.path())?;
+        self.staged.move_to(&inner.segments, &name)?;
+        inner.write_segment(&record)?;
+        let dir = self.dir.moved_to(inner.segments.join(&name));
+        Ok(Segment { dir, record })
+    }
+}
+
+impl Inner {
+    /// Returns the name of a segment in `segments/`.
+    pub(super) fn segment_name(diff_id: &Digest, generation: u32) -> String {
+        format!("{}-g{generation}", diff_id.hex())
+    }
+
+    /// Returns a segment and notes that it was used.
+    fn used_segment(&self, diff_id: &Digest, generation: u32) -> Result<Option<Segment>, StoreError> {
+        let Some((segment, last_used)) = self.segment(diff_id, generation)? else { return Ok(None) };
+        let now = now();
+        if now.saturating_sub(last_used) >= USE_RESOLUTION {
+            self.index.write(Durability::Kill, "note the use of a segment", |connection| {
+                connection.execute(
+                    "UPDATE segments SET last_used = ?3 WHERE diff_id = ?1 AND generation = ?2",
+                    params![diff_id.as_bytes(), generation, now],
+                )
+            })?;
+        }
+        Ok(Some(segment))
+    }
+
+    /// Returns a segment and when it was last used.
+    fn segment(&self, diff_id: &Digest, generation: u32) -> Result<Option<(Segment, i64)>, StoreError> {
+        let name = Self::segment_name(diff_id, generation);
+        let Some(dir) = self.segments.open_dir(&name)? else { return Ok(None) };
+        lock::shared(&dir, dir.path())?;
+        // Collection may have removed it, and another process made it again, before we had the lock.
+        if !self.segments.leads_to(&name, &dir)? {
+            return Ok(None);
+        }
+        let row = self.index.read("look up a segment", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT diff_id, generation, digest, size, tar_size, blocks, tail_bytes, entries,
+                     index_bytes, last_used FROM segments
+                     WHERE diff_id = ?1 AND generation = ?2 AND (sealed OR boot_id = ?3)",
+                )?
+                .query_row(params![diff_id.as_bytes(), generation, self.host.boot_id], |row| {
+                    Ok((read_record(row)?, row.get::<_, i64>(9)?))
+                })
+                .optional()
+        })?;
+        let Some((record, last_used)) = row else { return Ok(None) };
+        for (part, expected) in PARTS.into_iter().zip(Segment::lengths(&record)) {
+            if dir.file_len(part)? != expected {
+                return Ok(None);
+            }
+        }
+        Ok(Some((Segment { dir, record }, last_used)))
+    }
+
+    /// Removes the row of a segment.
+    pub(super) fn forget_segment(&self, diff_id: &Digest, generation: u32) -> Result<(), StoreError> {
+        self.index.write(Durability::Kill, "forget a segment", |connection| {
+            connection
+                .prepare_cached("DELETE FROM segments WHERE diff_id = ?1 AND generation = ?2")?
+                .execute(params![diff_id.as_bytes(), generation])
+        })?;
+        Ok(())
+    }
+
+    fn write_segment(&self, record: &SegmentRecord) -> Result<(), StoreError> {
+        self.index.write(Durability::Kill, "record a segment", |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO segments VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11)",
+                )?
+                .execute(params![
+                    record.diff_id.as_bytes(),
+                    record.generation,
+                    record.digest.as_bytes(),
+                    record.size,
+                    record.tar_size,
+                    record.blocks,
+                    record.tail_bytes,
+                    record.entries,
+                    record.index_bytes,
+                    self.host.boot_id,
+                    now(),
+                ])
+        })?;
+        Ok(())
+    }
+}
+
+fn read_record(row: &Row<'_>) -> rusqlite::Result<SegmentRecord> {
+    Ok(SegmentRecord {
+        diff_id: digest(row, 0)?,
+        generation: row.get(1)?,
+        digest: digest(row, 2)?,
+        size: row.get(3)?,
+        tar_size: row.get(4)?,
+        blocks: row.get(5)?,
+        tail_bytes: row.get(6)?,
+        entries: row.get(7)?,
+        index_bytes: row.get(8)?,
+    })
+}
