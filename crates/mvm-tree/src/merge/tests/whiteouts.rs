@@ -103,7 +103,7 @@ fn permutations(changes: &[Change]) -> Vec<Vec<Change>> {
     let with = |n: usize| {
         let mut rest = changes.to_vec();
         let first = rest.remove(n);
-        permutations(&rest).into_iter().map(move |rest| [&[first.clone()], &rest[..]].concat())
+        permutations(&rest).into_iter().map(move |rest| [std::slice::from_ref(&first), &rest[..]].concat())
     };
     (0..changes.len()).flat_map(with).collect()
 }

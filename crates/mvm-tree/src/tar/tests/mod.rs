@@ -1,6 +1,9 @@
 //! Tests of the reader against archives made by hand.
 
 mod dialects;
+mod external;
+mod hostile;
+mod sparse;
 
 use super::{ReadError, Refusal};
 use crate::testing::read;
