@@ -21,6 +21,11 @@ impl Escaped {
         let parts = [&bytes[..half], "…".as_bytes(), &bytes[bytes.len() - half..]];
         Self(parts.concat().into_boxed_slice())
     }
+
+    /// Says whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl fmt::Display for Escaped {

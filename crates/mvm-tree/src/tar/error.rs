@@ -17,19 +17,19 @@ pub enum ReadError<E: std::error::Error + 'static> {
         source: io::Error,
     },
     /// An entry is malformed or not allowed.
-    #[error("entry {index} at byte {offset}, {path}")]
+    #[error("read entry {index} at byte {offset}{}", named(path))]
     Refused {
         /// Number of the entry, from 0.
         index: u64,
         /// Where the entry's first header starts.
         offset: u64,
-        /// The entry's path as far as it is known.
+        /// The entry's path as the archive has it, empty as long as it isn't known.
         path: Escaped,
         /// Why.
         source: Refusal,
     },
     /// The sink failed.
-    #[error("store entry {index} at byte {offset}, {path}")]
+    #[error("store entry {index} at byte {offset}{}", named(path))]
     Store {
         /// Number of the entry, from 0.
         index: u64,
@@ -233,6 +233,10 @@ pub enum SparseFault {
     /// The entry isn't a regular file.
     #[error("not a regular file")]
     Kind,
+}
+
+fn named(path: &Escaped) -> String {
+    if path.is_empty() { String::new() } else { format!(", {path}") }
 }
 
 fn type_name(flag: u8) -> &'static str {

@@ -126,9 +126,12 @@ impl<'r, R: BufRead> Input<'r, R> {
 
 fn fill<R: BufRead>(inner: &mut R) -> io::Result<&[u8]> {
     // Asked twice, since the borrow checker doesn't let a loop return what it borrowed.
-    while let Err(error) = inner.fill_buf() {
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
+    loop {
+        match inner.fill_buf() {
+            Ok([]) => return Ok(&[]),
+            Ok(_) => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     inner.fill_buf()

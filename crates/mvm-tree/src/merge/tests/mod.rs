@@ -1,6 +1,7 @@
 //! Tests of the merge against lists of changes.
 
 mod cost;
+mod model;
 mod whiteouts;
 
 use super::{Merge, MergeError};

@@ -17,7 +17,64 @@ fn names_the_entry_and_its_place() {
     let want = (1, 1024, r"a/../etc/\x1b[31m".to_owned(), Refusal::Parent { what: "path", value });
     assert_eq!(got, want);
     let error = read(&archive.end(), &Limits::default()).1.expect_err("refused");
-    assert_eq!(error.to_string(), r"entry 1 at byte 1024, a/../etc/\x1b[31m");
+    assert_eq!(error.to_string(), r"read entry 1 at byte 1024, a/../etc/\x1b[31m");
+}
+
+/// What each stage fails with reaches the caller with its cause.
+#[test]
+fn passes_errors_on() {
+    let (error, cause) = failing(Archive::default().file("a", "").end(), u64::MAX);
+    assert_eq!((error.as_str(), cause.as_str()), ("store entry 0 at byte 0, a", "the disk is full"));
+    let (error, cause) = failing(Archive::default().dir("a").end(), 700);
+    assert_eq!((error.as_str(), cause.as_str()), ("read the archive at byte 700", "the blob is corrupt"));
+    let mut broken = Archive::default();
+    broken.payload(b"no header");
+    assert_eq!(failing(broken.end(), u64::MAX).0, "read entry 0 at byte 0");
+}
+
+/// Reads from an input that fails after some bytes, into a sink that takes no files.
+fn failing(archive: Vec<u8>, after: u64) -> (String, String) {
+    struct Corrupt;
+    impl std::io::Read for Corrupt {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::Error::other("the blob is corrupt"))
+        }
+    }
+    use std::io::Read as _;
+    let mut input = std::io::BufReader::new((&archive[..]).take(after).chain(Corrupt));
+    let error = crate::read_layer(&mut input, &Limits::default(), &mut Full).expect_err("a failure");
+    let cause = std::error::Error::source(&error).expect("a cause").to_string();
+    (error.to_string(), cause)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the disk is full")]
+struct DiskFull;
+
+struct Full;
+
+impl crate::LayerSink for Full {
+    type Error = DiskFull;
+
+    fn begin(&mut self, _: u64) -> Result<(), DiskFull> {
+        Err(DiskFull)
+    }
+
+    fn data(&mut self, _: &[u8]) -> Result<(), DiskFull> {
+        Err(DiskFull)
+    }
+
+    fn hole(&mut self, _: u64) -> Result<(), DiskFull> {
+        Err(DiskFull)
+    }
+
+    fn end(&mut self) -> Result<crate::Content, DiskFull> {
+        Err(DiskFull)
+    }
+
+    fn change(&mut self, _: crate::Change) -> Result<(), DiskFull> {
+        Ok(())
+    }
 }
 
 #[test]
