@@ -70,4 +70,4 @@ do-bench:
 
 do-kernel:
 	$(MVMCTL) kernel build --source .cache/packages/linux-source-6.1/usr/src/linux-source-6.1.tar.xz \
-	    --work .cache/kernel --jobs $(JOBS)
+	    --directory .cache/kernel --jobs $(JOBS)

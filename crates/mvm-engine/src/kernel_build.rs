@@ -6,6 +6,7 @@
 //! build number are fixed and the environment is cleared: the same source and compiler give the same bytes.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::num::NonZeroUsize;
@@ -97,6 +98,17 @@ pub enum Step {
     Compile,
     /// Symbols are removed and the files put in place.
     Install,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Unpack => "unpacking the kernel source",
+            Step::Configure => "configuring the kernel",
+            Step::Compile => "compiling the kernel (minutes)",
+            Step::Install => "stripping the kernel",
+        })
+    }
 }
 
 /// An option that Kconfig did not resolve as asked.
