@@ -4,8 +4,6 @@ use crate::BLOCK;
 
 /// Offset of the superblock in the image.
 pub(super) const SUPER_OFFSET: usize = 1024;
-/// Bytes of the superblock.
-pub(super) const SUPER_LEN: usize = 128;
 /// The superblock's magic number.
 pub(super) const MAGIC: u32 = 0xe0f5_e1e2;
 /// Logarithm of the block size.
@@ -25,8 +23,6 @@ pub(super) const BLOCKS_MAX: u64 = u32::MAX as u64 - 1;
 
 /// Bytes of an inode number's unit: an inode lies at a multiple of this.
 pub(super) const SLOT: u64 = 32;
-/// Bytes of a compact inode.
-pub(super) const COMPACT_LEN: usize = 32;
 /// Bytes of an extended inode.
 pub(super) const EXTENDED_LEN: usize = 64;
 
@@ -38,8 +34,6 @@ pub(super) const FLAT_INLINE: u8 = 2;
 pub(super) const CHUNKED: u8 = 4;
 /// Bits of a chunk format that hold the logarithm of the blocks in a chunk.
 pub(super) const CHUNK_BITS_MASK: u16 = 0x1f;
-/// Bit of a chunk format: entries are 8-byte indexes instead of 4-byte addresses.
-pub(super) const CHUNK_INDEXES: u16 = 0x20;
 
 /// Bytes of a directory entry without its name.
 pub(super) const DIRENT_LEN: usize = 12;
@@ -108,6 +102,19 @@ pub(super) struct Superblock {
 }
 
 impl Superblock {
+    /// Returns the fields of a superblock in block 0, without checking anything.
+    pub fn decode(block: &[u8; BLOCK]) -> Self {
+        let at = |field| SUPER_OFFSET + field;
+        Self {
+            incompatible: u32_at(block, at(80)),
+            root_nid: u16_at(block, at(14)),
+            inodes: u64_at(block, at(16)),
+            blocks: u32_at(block, at(36)),
+            meta_block: u32_at(block, at(40)),
+            xattr_block: u32_at(block, at(44)),
+        }
+    }
+
     /// Returns block 0 of the image.
     pub fn encode(&self) -> [u8; BLOCK] {
         let mut block = [0; BLOCK];
@@ -154,6 +161,25 @@ pub(super) struct ExtendedInode {
 }
 
 impl ExtendedInode {
+    /// Returns the fields of an inode, if it is an extended one.
+    pub fn decode(inode: &[u8; EXTENDED_LEN]) -> Option<Self> {
+        let format = u16_at(inode, 0);
+        let layout = (format >> 1) as u8;
+        (format & 1 == 1 && format >> 4 == 0).then(|| Self {
+            layout,
+            xattr_count: u16_at(inode, 2),
+            mode: u16_at(inode, 4),
+            size: u64_at(inode, 8),
+            place: u32_at(inode, 16),
+            number: u32_at(inode, 20),
+            uid: u32_at(inode, 24),
+            gid: u32_at(inode, 28),
+            mtime: u64_at(inode, 32) as i64,
+            mtime_nanos: u32_at(inode, 40),
+            links: u32_at(inode, 44),
+        })
+    }
+
     /// Returns the inode's bytes.
     pub fn encode(&self) -> [u8; EXTENDED_LEN] {
         let mut inode = [0; EXTENDED_LEN];
@@ -182,4 +208,19 @@ pub(super) fn encode_device(major: u32, minor: u32) -> Option<u32> {
 /// Decodes a device number as Linux does (`new_decode_dev`).
 pub(super) fn decode_device(number: u32) -> (u32, u32) {
     ((number >> 8) & 0xfff, number & 0xff | (number >> 12) & 0xf_ff00)
+}
+
+/// Reads a number at a place that exists.
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// Reads a number at a place that exists.
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
+}
+
+/// Reads a number at a place that exists.
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }

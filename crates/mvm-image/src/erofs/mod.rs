@@ -31,7 +31,5 @@ mod xattr;
 
 pub use error::AssembleError;
 pub use ports::{ImageOutput, ImageSummary, Segments};
+pub use reader::{Entry, FileData, FileInode, InodeKind, Piece, ReadError, Reader, Walk};
 pub use writer::assemble;
-
-#[cfg(test)]
-mod tests;

@@ -51,18 +51,20 @@ impl<'t> SharedXattrs<'t> {
     }
 
     /// Returns the bytes that an inode's extended attributes take after it, a multiple of 4; 0 for none.
+    ///
+    /// The limit is one on all of them, shared or not, so that no other inode decides whether it is met.
     pub fn inline_len(&self, tree: &Tree, id: InodeId) -> Result<u64, AssembleError> {
         let xattrs = &tree.inode(id).attributes.xattrs;
         if xattrs.is_empty() {
             return Ok(0);
         }
-        let (shared, inline) = self.split(xattrs);
-        let entries: u64 = inline.iter().map(|xattr| encoded_len(xattr)).sum();
-        let got = XATTR_HEADER_LEN as u64 + 4 * shared.len() as u64 + entries;
+        let header = XATTR_HEADER_LEN as u64;
+        let got = header + xattrs.iter().map(encoded_len).sum::<u64>();
         if got > XATTR_TOTAL_MAX {
             return Err(AssembleError::XattrTotal { path: path_of(tree, id), got, max: XATTR_TOTAL_MAX });
         }
-        Ok(got)
+        let (shared, inline) = self.split(xattrs);
+        Ok(header + 4 * shared.len() as u64 + inline.into_iter().map(encoded_len).sum::<u64>())
     }
 
     /// Appends what follows an inode.

@@ -14,7 +14,7 @@ const DIRECT: usize = 128 << 10;
 const LEAF_BUFFER: usize = 64 << 10;
 
 /// Blocks of zero bytes that are written at a time.
-const ZEROS: [u8; 16 * BLOCK] = [0; 16 * BLOCK];
+static ZEROS: [u8; 16 * BLOCK] = [0; 16 * BLOCK];
 
 static ZERO_LEAF: LazyLock<[u8; 32]> = LazyLock::new(|| verity::leaf(&[0; BLOCK]));
 

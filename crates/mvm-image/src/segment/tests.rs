@@ -68,7 +68,8 @@ const UNIT: usize = HOLE_UNIT as usize * BLOCK;
 fn bytes_become_blocks_tails_and_holes() {
     let extent = |file_block, segment_block, count| Extent { file_block, segment_block, count };
     let tail = |len| Some(Tail { offset: 0, len });
-    let cases: [(&[(usize, u8)], &[Extent], Option<Tail>); 19] = [
+    type Case<'a> = (&'a [(usize, u8)], &'a [Extent], Option<Tail>);
+    let cases: [Case<'_>; 19] = [
         (&[], &[], None),
         (&[(1, 1)], &[], tail(1)),
         (&[(100, 0)], &[], tail(100)),
@@ -149,7 +150,8 @@ fn an_enormous_hole_costs_nothing() {
 #[test]
 fn content_must_fit_its_file() {
     let put = || Change::Whiteout { path: b"x".as_slice().into() };
-    let cases: [(&str, fn(&mut SegmentWriter<&mut Vec<u8>>, Change) -> Result<(), SegmentError>); 6] = [
+    type Fill = fn(&mut SegmentWriter<&mut Vec<u8>>, Change) -> Result<(), SegmentError>;
+    let cases: [(&str, Fill); 6] = [
         ("a file of 2 bytes got 3 bytes of content before entry 0", |writer, _| {
             writer.begin(2)?;
             writer.data(b"abc")
