@@ -43,7 +43,7 @@ pub struct Limits {
     pub windows: u32,
     /// The window that a stream gets when the others hold all of `windows`.
     pub window_floor: u32,
-    /// Bytes waiting to be sent above which no more data is taken, and the side is congested.
+    /// Bytes waiting to be sent above which no more data is taken; with twice as many the side is congested.
     pub output: usize,
     /// Bytes waiting to be sent that nothing may exceed.
     pub output_hard: usize,
@@ -276,8 +276,11 @@ impl Connection {
     }
 
     /// Returns whether so much waits to be sent that the caller should send first and receive later.
+    ///
+    /// Data alone never gets there, so two sides that both send all they can still both receive; a peer that asks
+    /// and does not read the answers does.
     pub fn is_congested(&self) -> bool {
-        self.waiting() >= self.limits.output
+        self.waiting() >= self.limits.output.saturating_mul(2)
     }
 
     fn waiting(&self) -> usize {
