@@ -1,1 +1,13 @@
-//! Whole-system tests of mvm and what they share.
+//! Whole-system tests of mvm and what they share: images made by other tools, a registry, and a comparison of trees.
+//!
+//! Nothing here uses the crates of mvm: what is tested is the program `mvmctl`, and what judges it is not ours.
+
+#![expect(clippy::print_stderr, reason = "a test that can't clean up says so")]
+
+pub mod fixtures;
+pub mod need;
+pub mod process;
+pub mod registry;
+pub mod sandbox;
+pub mod tree;
+pub mod workspace;

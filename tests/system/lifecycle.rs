@@ -1,0 +1,131 @@
+//! VMs with names: start, look, enter, stop, remove; and Ctrl-C.
+
+use std::time::{Duration, Instant};
+
+use mvm_tests::fixtures;
+use mvm_tests::sandbox::Sandbox;
+use rustix::process::Signal;
+
+use crate::{Case, GUEST, Outcome, ensure, ensure_eq};
+
+pub const CASES: &[Case] = &[
+    Case { name: "lifecycle::detached_vm", needs: GUEST, run: detached },
+    Case { name: "lifecycle::names_are_taken_once", needs: GUEST, run: names },
+    Case { name: "lifecycle::a_lost_supervisor_is_noticed", needs: GUEST, run: lost_supervisor },
+    Case { name: "lifecycle::interrupt_ends_the_vm", needs: GUEST, run: interrupt },
+];
+
+fn detached() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let image = format!("oci:{}:latest", fixtures::busybox()?.display());
+    let script = "trap 'exit 4' TERM; echo up; while :; do sleep 0.1; done";
+    let started = sandbox.mvmctl(["run", "-d", "--name", "one", &image, "sh", "-c", script]).run()?.ok()?;
+    ensure_eq!(started.out(), "one\n");
+    let list = sandbox.json(["vm", "ls", "--json"])?;
+    ensure_eq!(list[0]["name"], "one");
+    ensure_eq!(list[0]["phase"], "running");
+
+    let inside =
+        sandbox.mvmctl(["exec", "one", "sh", "-c", "echo in; echo err >&2; exit 6"]).run()?.exits(6)?;
+    ensure_eq!(inside.out(), "in\n");
+    ensure!(inside.err().ends_with("err\n"), "stderr is {:?}", inside.err());
+    let fed = sandbox.mvmctl(["exec", "-i", "one", "cat"]).input("fed").run()?.ok()?;
+    ensure_eq!(fed.out(), "fed");
+    sandbox.mvmctl(["exec", "one", "no-such-program"]).run()?.exits(127)?;
+    let user = sandbox
+        .mvmctl(["exec", "-u", "guest", "-w", "/tmp", "one", "sh", "-c", "id -un; pwd"])
+        .run()?
+        .ok()?;
+    ensure_eq!(user.out(), "guest\n/tmp\n");
+
+    // What a running VM needs stays.
+    sandbox.mvmctl(["gc"]).run()?.ok()?;
+    sandbox.mvmctl(["exec", "one", "ls", "/bin"]).run()?.ok()?;
+    ensure!(
+        sandbox.mvmctl(["vm", "rm", "one"]).run()?.code() != 0,
+        "a running VM was removed without --force"
+    );
+
+    sandbox.mvmctl(["vm", "stop", "one"]).run()?.ok()?;
+    let list = sandbox.json(["vm", "ls", "--all", "--json"])?;
+    ensure_eq!(list[0]["exit_code"], 4);
+    sandbox.mvmctl(["exec", "one", "true"]).run()?.exits(125)?;
+    sandbox.mvmctl(["vm", "rm", "one"]).run()?.ok()?;
+    ensure_eq!(sandbox.vms()?, Vec::<String>::new());
+    sandbox.mvmctl(["vm", "stop", "one"]).run()?.exits(3)?;
+    Ok(())
+}
+
+fn names() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let image = format!("oci:{}:latest", fixtures::busybox()?.display());
+    sandbox.mvmctl(["run", "-d", "--name", "taken", &image, "sleep", "1000"]).run()?.ok()?;
+    let again = sandbox.mvmctl(["run", "--name", "taken", &image, "true"]).run()?.exits(125)?;
+    ensure!(again.err().contains("taken"), "the error does not name it: {}", again.err());
+    sandbox.mvmctl(["vm", "rm", "--force", "taken"]).run()?.ok()?;
+    sandbox.mvmctl(["run", "--rm", "--name", "taken", &image, "true"]).run()?.ok()?;
+    Ok(())
+}
+
+fn lost_supervisor() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let image = format!("oci:{}:latest", fixtures::busybox()?.display());
+    sandbox.mvmctl(["run", "-d", "--name", "lost", &image, "sleep", "1000"]).run()?.ok()?;
+    let marks = format!("{}", sandbox.store().display());
+    let supervisors = processes(&[&marks, "supervise"])?;
+    ensure_eq!(supervisors.len(), 1);
+    rustix::process::kill_process(supervisors[0], Signal::KILL)?;
+    let gone =
+        eventually(|| Ok(sandbox.json(["vm", "ls", "--json"])?.as_array().is_some_and(Vec::is_empty)))?;
+    ensure!(gone, "a VM without a supervisor is still listed as running");
+    let machines = eventually(|| Ok(processes(&[&marks, "qemu-system"])?.is_empty()))?;
+    ensure!(machines, "QEMU outlived its supervisor");
+    sandbox.mvmctl(["vm", "rm", "lost"]).run()?.ok()?;
+    Ok(())
+}
+
+fn interrupt() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let image = format!("oci:{}:latest", fixtures::busybox()?.display());
+    let output = sandbox
+        .mvmctl(["run", "--rm", &image, "sleep", "1000"])
+        .signal_after(Duration::from_secs(15), Signal::INT)
+        .run()?;
+    ensure!(matches!(output.code(), 130), "exit code {}: {}", output.code(), output.err());
+    let marks = format!("{}", sandbox.store().display());
+    let over = eventually(|| Ok(processes(&[&marks, "qemu-system"])?.is_empty()))?;
+    ensure!(over, "QEMU still runs");
+    ensure_eq!(sandbox.vms()?, Vec::<String>::new());
+    Ok(())
+}
+
+/// Returns the processes whose command line has all these texts.
+fn processes(texts: &[&str]) -> Result<Vec<rustix::process::Pid>, libtest_mimic::Failed> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        let Some(pid) = number.and_then(rustix::process::Pid::from_raw) else { continue };
+        // A process may end while we look.
+        let line =
+            String::from_utf8_lossy(&std::fs::read(path.join("cmdline")).unwrap_or_default()).into_owned();
+        if texts.iter().all(|text| line.contains(text)) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// Waits until a condition holds; gives up long after it should.
+fn eventually(
+    mut condition: impl FnMut() -> Result<bool, libtest_mimic::Failed>,
+) -> Result<bool, libtest_mimic::Failed> {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(60) {
+        if condition()? {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(false)
+}

@@ -1,0 +1,116 @@
+//! Whole-system tests: the release `mvmctl`, a real registry, images made by other tools, real guests.
+//!
+//! A test names what it needs. Where that is missing it is skipped, with the reason, and counts as skipped.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test program reports on its standard streams"
+)]
+
+mod audit;
+mod bad_input;
+mod boots;
+mod concurrency;
+mod harness;
+mod hostile;
+mod images;
+mod lifecycle;
+mod reproducible;
+mod run;
+mod unprivileged;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use mvm_tests::need::Need;
+
+/// What a test returns.
+type Outcome = Result<(), Failed>;
+
+/// One test: its name, what it needs, what it does.
+struct Case {
+    name: &'static str,
+    needs: &'static [Need],
+    run: fn() -> Outcome,
+}
+
+const UMOCI: Need = Need::Program("umoci", "umoci");
+const SKOPEO: Need = Need::Program("skopeo", "skopeo");
+const GCC: Need = Need::Program("gcc", "gcc");
+const BUSYBOX: Need = Need::Program("busybox", "busybox-static");
+const MMDEBSTRAP: Need = Need::Program("mmdebstrap", "mmdebstrap");
+const BUILDAH: Need = Need::Program("buildah", "buildah");
+
+/// What it takes to boot the busybox image.
+const GUEST: &[Need] = &[Need::Mvmctl, Need::Guest, UMOCI, BUSYBOX];
+
+/// What it takes to pull the busybox image from a registry.
+const PULL: &[Need] = &[Need::Mvmctl, Need::Registry, UMOCI, SKOPEO, BUSYBOX];
+
+fn main() -> ExitCode {
+    if let Some(code) = unprivileged::without_kvm_helper() {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    // Two guests at a time fit everywhere; more only make each other late.
+    arguments.test_threads = arguments.test_threads.or(Some(2));
+    let cases = [
+        audit::CASES,
+        bad_input::CASES,
+        boots::CASES,
+        concurrency::CASES,
+        harness::CASES,
+        hostile::CASES,
+        images::CASES,
+        lifecycle::CASES,
+        reproducible::CASES,
+        run::CASES,
+        unprivileged::CASES,
+    ];
+    let mut skipped = Vec::new();
+    let trials = cases.into_iter().flatten().map(|case| {
+        let missing = case.needs.iter().find_map(|need| need.missing());
+        if let Some(reason) = &missing {
+            skipped.push(format!("SKIP {}: {reason}", case.name));
+        }
+        Trial::test(case.name, case.run).with_ignored_flag(missing.is_some())
+    });
+    let trials: Vec<Trial> = trials.collect();
+    let list = arguments.list;
+    if !list {
+        skipped.iter().for_each(|line| println!("{line}"));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !list {
+        let (passed, failed, ignored) =
+            (conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored);
+        println!("{passed} passed, {failed} failed, {ignored} skipped");
+    }
+    if conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Fails a test with words unless a condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($words:tt)+) => {
+        if !$condition {
+            return Err(libtest_mimic::Failed::from(format!($($words)+)));
+        }
+    };
+}
+
+/// Fails a test with both values unless they are equal.
+macro_rules! ensure_eq {
+    ($got:expr, $expected:expr) => {
+        match (&$got, &$expected) {
+            (got, expected) => $crate::ensure!(
+                *got == *expected,
+                "{}:{}: {} is {got:?}, expected {expected:?}",
+                file!(),
+                line!(),
+                stringify!($got)
+            ),
+        }
+    };
+}
+use {ensure, ensure_eq};
