@@ -1,0 +1,83 @@
+//! The door to all kinds of origin.
+
+use crate::registry::{Registry, RegistryImage};
+use crate::resolve;
+use crate::source::{ByteSource, Content};
+use crate::{CancelToken, FetchConfig, FetchError, Resolved, layer, layout};
+use mvm_ref::{Descriptor, ImageSource, Platform, VerifiedLayer};
+use std::io::BufRead;
+use std::sync::Arc;
+
+/// Opens origins of images; cheap to share, one is enough for a process.
+pub struct Fetcher {
+    registry: Arc<Registry>,
+    cancel: CancelToken,
+}
+
+/// A registry's repository, an OCI layout or an OCI archive that holds an image.
+pub struct Origin {
+    source: ImageSource,
+    content: Box<dyn Content>,
+    cancel: CancelToken,
+}
+
+impl Fetcher {
+    /// Makes a fetcher; nothing is connected to nor opened but the files of certificates.
+    pub fn new(config: FetchConfig) -> Result<Self, FetchError> {
+        let cancel = config.cancel.clone();
+        Ok(Self { registry: Arc::new(Registry::new(config)?), cancel })
+    }
+
+    /// Opens the origin of an image; a registry is not spoken to before [`Origin::resolve`].
+    pub fn open(&self, source: &ImageSource) -> Result<Origin, FetchError> {
+        let cancel = self.cancel.clone();
+        let content: Box<dyn Content> = match source {
+            ImageSource::Registry(reference) => {
+                Box::new(RegistryImage::new(Arc::clone(&self.registry), reference.clone())?)
+            }
+            ImageSource::OciLayout { path, selector } => {
+                Box::new(layout::open_directory(path, selector.clone(), cancel)?)
+            }
+            ImageSource::OciArchive { path, selector } => {
+                Box::new(layout::open_archive(path, selector.clone(), cancel)?)
+            }
+        };
+        Ok(Origin { source: source.clone(), content, cancel: self.cancel.clone() })
+    }
+}
+
+impl Origin {
+    /// Returns what was opened.
+    pub fn source(&self) -> &ImageSource {
+        &self.source
+    }
+
+    /// Finds the image for `platform` and verifies its documents.
+    pub fn resolve(&self, platform: &Platform) -> Result<Resolved, FetchError> {
+        resolve::resolve(self.content.as_ref(), &self.source, platform)
+    }
+
+    /// Streams layer `index` of `resolved`, uncompressed, through `body`, and verifies it.
+    ///
+    /// `body` runs on the caller's thread; a second thread receives and inflates, and calls `progress` with the
+    /// number of stored bytes that have come so far. The stream is read to its end even when `body` stops early.
+    /// An error of `body` comes back unchanged, unless the stream itself broke, which comes back instead.
+    /// Several layers may be read at the same time.
+    pub fn read_layer<T, E: From<FetchError>>(
+        &self,
+        resolved: &Resolved,
+        index: usize,
+        progress: &(dyn Fn(u64) + Sync),
+        body: impl FnOnce(&mut dyn BufRead) -> Result<T, E>,
+    ) -> Result<(T, VerifiedLayer), E> {
+        let layers = resolved.layers();
+        let (descriptor, expected) =
+            layers.get(index).ok_or(FetchError::NoSuchLayer { index, layers: layers.len() })?;
+        let open = || self.open_blob(descriptor);
+        layer::read(descriptor, *expected, open, &self.cancel, progress, body)
+    }
+
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn ByteSource>, FetchError> {
+        self.content.open_blob(descriptor)
+    }
+}

@@ -1,0 +1,173 @@
+//! Requests to registries, with the authentication that they ask for.
+
+use super::RegistryError;
+use super::auth::{self, AuthError, Credentials, Found};
+use super::challenge::Challenge;
+use super::http::{Answer, Http, host_of};
+use super::token::{self, TokenError, TokenRequest};
+use crate::FetchConfig;
+use mvm_ref::{DEFAULT_REGISTRY, Reference};
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use tokio::runtime::{Builder, Runtime};
+
+/// The host that serves Docker Hub's interface.
+const DEFAULT_REGISTRY_HOST: &str = "registry-1.docker.io";
+
+/// The client of all registries.
+pub(crate) struct Registry {
+    http: Http,
+    /// There until the client is dropped.
+    runtime: Option<Runtime>,
+    auth_file: Option<PathBuf>,
+    /// What a repository (registry and name) was shown last and accepted.
+    accepted: Mutex<HashMap<(String, String), HeaderValue>>,
+}
+
+/// As whom a request is made.
+enum Identity {
+    Nobody,
+    /// As nobody, since a program that mvm doesn't call has the credentials.
+    NobodyFor(String),
+    Known,
+}
+
+impl Registry {
+    pub(crate) fn new(config: FetchConfig) -> Result<Self, RegistryError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(4)
+            .thread_name("http")
+            .enable_all()
+            .build()
+            .map_err(RegistryError::Runtime)?;
+        let http = Http::new(&config)?;
+        let auth_file = config.auth_file;
+        Ok(Self { http, runtime: Some(runtime), auth_file, accepted: Mutex::default() })
+    }
+
+    pub(super) fn http(&self) -> &Http {
+        &self.http
+    }
+
+    /// Waits for `work` on the caller's thread.
+    pub(super) fn wait<T>(
+        &self,
+        work: impl Future<Output = Result<T, RegistryError>>,
+    ) -> Result<T, RegistryError> {
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(work),
+            // Only `drop` takes the runtime away.
+            None => Err(RegistryError::Cancelled),
+        }
+    }
+
+    /// Returns the address of the interface of a reference's repository, with a `/` at the end.
+    pub(super) fn repository_url(&self, reference: &Reference) -> Result<Url, RegistryError> {
+        let registry = reference.registry();
+        let host = if registry == DEFAULT_REGISTRY { DEFAULT_REGISTRY_HOST } else { registry };
+        let base = self.http.base(host)?;
+        base.join(&format!("{}/", reference.repository()))
+            .map_err(|_| RegistryError::Address { host: registry.to_owned() })
+    }
+
+    /// Asks for `url`, and authenticates if the registry wants it.
+    pub(super) async fn get(
+        &self,
+        reference: &Reference,
+        url: &Url,
+        accept: &'static str,
+    ) -> Result<Answer, RegistryError> {
+        let answer = self.http.get(url, accept, self.accepted(reference).as_ref()).await?;
+        if answer.status() != 401 || answer.elsewhere {
+            return Ok(answer);
+        }
+        let host = reference.registry();
+        let challenge = Challenge::from_headers(answer.response.headers())
+            .map_err(|challenge| RegistryError::Challenge { host: host.to_owned(), challenge })?;
+        let (authorization, identity) = self.authorize(reference, url, &challenge).await?;
+        let answer = self.http.get(url, accept, Some(&authorization)).await?;
+        match (answer.status(), identity) {
+            (401, identity) => Err(refused(reference, identity)),
+            (403, Identity::NobodyFor(helper)) => Err(refused(reference, Identity::NobodyFor(helper))),
+            _ => {
+                self.lock().insert(key(reference), authorization);
+                Ok(answer)
+            }
+        }
+    }
+
+    async fn authorize(
+        &self,
+        reference: &Reference,
+        url: &Url,
+        challenge: &Challenge,
+    ) -> Result<(HeaderValue, Identity), RegistryError> {
+        let found = match &self.auth_file {
+            Some(path) => auth::find(path, reference)?,
+            None => Found::Nothing,
+        };
+        let (credentials, identity) = match found {
+            Found::Nothing => (None, Identity::Nobody),
+            Found::Helper(helper) => (None, Identity::NobodyFor(helper)),
+            Found::Credentials(credentials) => (Some(credentials), Identity::Known),
+        };
+        let unusable = || RegistryError::Token { host: host_of(url) };
+        let authorization = match (challenge, &credentials) {
+            (_, Some(Credentials::Registry(token))) => token::bearer(token).ok_or_else(unusable)?,
+            (Challenge::Basic, Some(Credentials::Password { user, password })) => {
+                token::basic(user, password)
+            }
+            (Challenge::Basic, _) => return Err(refused(reference, identity)),
+            (Challenge::Bearer { realm, service, scope }, credentials) => {
+                let bad = || RegistryError::Challenge { host: host_of(url), challenge: realm.clone() };
+                let realm = Url::parse(realm).map_err(|_| bad())?;
+                self.http.check_hop(url, &realm)?;
+                let default_scope = format!("repository:{}:pull", reference.repository());
+                let scope = scope.as_deref().unwrap_or(&default_scope);
+                let request = TokenRequest { realm, service: service.as_deref(), scope };
+                match token::fetch(&self.http, &request, credentials.as_ref()).await {
+                    Ok(authorization) => authorization,
+                    Err(TokenError::Refused) => return Err(refused(reference, identity)),
+                    Err(TokenError::Other(error)) => return Err(error),
+                }
+            }
+        };
+        Ok((authorization, identity))
+    }
+
+    fn accepted(&self, reference: &Reference) -> Option<HeaderValue> {
+        self.lock().get(&key(reference)).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), HeaderValue>> {
+        // A map is whole after every call, so that a panic elsewhere leaves it usable.
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // Otherwise the end would wait for name look-ups that nobody needs any more.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn key(reference: &Reference) -> (String, String) {
+    (reference.registry().to_owned(), reference.repository().to_owned())
+}
+
+fn refused(reference: &Reference, identity: Identity) -> RegistryError {
+    let (host, repository) = key(reference);
+    match identity {
+        Identity::Nobody => RegistryError::LoginNeeded { host, repository },
+        Identity::NobodyFor(helper) => AuthError::Helper { registry: host, helper }.into(),
+        Identity::Known => RegistryError::LoginRefused { host, repository, message: String::new() },
+    }
+}

@@ -1,0 +1,266 @@
+//! What can go wrong between this machine and a registry.
+
+use super::AuthError;
+use mvm_ref::Digest;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The error below another one, of whatever type the HTTP client gives it.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Says why a registry didn't give what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// Somebody asked to stop.
+    #[error("request was cancelled")]
+    Cancelled,
+    /// The HTTP client's thread can't be started.
+    #[error("cannot start the HTTP client")]
+    Runtime(#[source] io::Error),
+    /// The HTTP client can't be set up.
+    #[error("cannot set up the HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// The proxy's address is not one.
+    #[error("proxy address is not valid")]
+    Proxy(#[source] reqwest::Error),
+    /// A file of certificates can't be read.
+    #[error("cannot read the certificates in {path:?}")]
+    CaFile {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of certificates has none.
+    #[error("{path:?} holds no usable PEM certificates")]
+    CaFormat {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: reqwest::Error,
+    },
+    /// A registry's name makes no address.
+    #[error("registry {host} makes no valid address")]
+    Address {
+        /// The registry.
+        host: String,
+    },
+    /// There is no connection to the host.
+    #[error("cannot reach {host}; check its name and the network")]
+    Connect {
+        /// Host and port.
+        host: String,
+        /// Why.
+        source: Cause,
+    },
+    /// Nothing came for a long time.
+    #[error("no answer from {host} for {} s", .waited.as_secs())]
+    Timeout {
+        /// Host and port.
+        host: String,
+        /// The time waited.
+        waited: Duration,
+    },
+    /// A connection broke.
+    #[error("transfer from {host} broke off")]
+    Transfer {
+        /// Host and port.
+        host: String,
+        /// Why.
+        source: Cause,
+    },
+    /// A web page came instead of a document.
+    #[error(
+        "{host} answers with {content_type} and is not a registry; check the name, or log in to the network first"
+    )]
+    NotARegistry {
+        /// Host and port.
+        host: String,
+        /// What came.
+        content_type: String,
+    },
+    /// The repository or the tag doesn't exist.
+    #[error("no image {image} in registry {host}; check name and tag{}", said(.message))]
+    NotFound {
+        /// The registry.
+        host: String,
+        /// Repository and tag or digest.
+        image: String,
+        /// What the registry says.
+        message: String,
+    },
+    /// A blob that the manifest names doesn't exist.
+    #[error("registry {host} has lost blob {digest} of {repository}; the image must be pushed again")]
+    NoBlob {
+        /// The registry.
+        host: String,
+        /// The repository.
+        repository: String,
+        /// The blob's digest.
+        digest: Digest,
+    },
+    /// The registry wants credentials, and there are none.
+    #[error(
+        "registry {host} gives no anonymous access to {repository}: it doesn't exist or needs `docker login {host}`"
+    )]
+    LoginNeeded {
+        /// The registry.
+        host: String,
+        /// The repository.
+        repository: String,
+    },
+    /// The registry refuses the credentials.
+    #[error(
+        "registry {host} refuses the stored credentials for {repository}; run `docker login {host}` again{}",
+        said(.message)
+    )]
+    LoginRefused {
+        /// The registry.
+        host: String,
+        /// The repository.
+        repository: String,
+        /// What it says.
+        message: String,
+    },
+    /// The registry knows who asks, and says no.
+    #[error("registry {host} denies access to {repository}{}", said(.message))]
+    Forbidden {
+        /// The registry.
+        host: String,
+        /// The repository.
+        repository: String,
+        /// What it says.
+        message: String,
+    },
+    /// Too many requests were made.
+    #[error("registry {host} limits the rate of requests; try again {}, or log in", .retry_after.map_or("later".to_owned(), |s| format!("in {s} s")))]
+    RateLimited {
+        /// The registry.
+        host: String,
+        /// Seconds to wait.
+        retry_after: Option<u64>,
+    },
+    /// The registry has a problem of its own.
+    #[error("registry {host} failed with status {status} for {repository}; try again later{}", said(.message))]
+    Server {
+        /// The registry.
+        host: String,
+        /// The repository.
+        repository: String,
+        /// HTTP status.
+        status: u16,
+        /// What it says.
+        message: String,
+    },
+    /// The answer is none that a registry gives.
+    #[error("{host} answers with unexpected status {status} for {repository}{}", said(.message))]
+    Status {
+        /// Host and port.
+        host: String,
+        /// The repository.
+        repository: String,
+        /// HTTP status.
+        status: u16,
+        /// What it says.
+        message: String,
+    },
+    /// A redirection leads where mvm doesn't go.
+    #[error("{from} redirects to {to}, which is refused: {reason}")]
+    Redirect {
+        /// Host and port.
+        from: String,
+        /// The new address without its query.
+        to: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The registry asks for something else than a token or a password.
+    #[error("registry {host} asks for authentication in a way that is not known: {challenge:?}")]
+    Challenge {
+        /// The registry.
+        host: String,
+        /// What it asks for.
+        challenge: String,
+    },
+    /// The credentials can't be read.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// A token server's answer makes no sense.
+    #[error("token server {host} gives no usable token")]
+    Token {
+        /// Host and port.
+        host: String,
+    },
+    /// A document is longer than mvm reads.
+    #[error("{what} from {host} is longer than {limit} bytes")]
+    TooLarge {
+        /// The document.
+        what: &'static str,
+        /// Host and port.
+        host: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// The length of a blob is announced as another than its descriptor says.
+    #[error("{host} announces {got} bytes for blob {digest}, its descriptor says {expected}")]
+    Length {
+        /// Host and port.
+        host: String,
+        /// The blob's digest.
+        digest: Digest,
+        /// The descriptor's size.
+        expected: u64,
+        /// The header's.
+        got: u64,
+    },
+    /// A document doesn't have the digest that the registry says it has.
+    #[error("registry {host} says that the document is {header}, but it is {got}")]
+    DigestHeader {
+        /// The registry.
+        host: String,
+        /// The header.
+        header: Digest,
+        /// The digest of the document.
+        got: Digest,
+    },
+    /// A document is not the one that was asked for.
+    #[error("registry {host} was asked for {expected}, but gave {got}")]
+    Digest {
+        /// The registry.
+        host: String,
+        /// The digest asked for.
+        expected: Digest,
+        /// The digest of the document.
+        got: Digest,
+    },
+}
+
+impl RegistryError {
+    /// Sorts an error of the HTTP client; addresses, which can hold secrets in their query, are left out.
+    pub(super) fn from_http(host: &str, waited: Duration, error: reqwest::Error) -> Self {
+        let host = host.to_owned();
+        if error.is_timeout() && !error.is_connect() {
+            return Self::Timeout { host, waited };
+        }
+        let is_connect = error.is_connect();
+        let source = root_cause(error.without_url());
+        if is_connect { Self::Connect { host, source } } else { Self::Transfer { host, source } }
+    }
+}
+
+/// Returns the operating system's error where there is one below, else the error as it is.
+fn root_cause(error: reqwest::Error) -> Cause {
+    let mut below: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(current) = below {
+        if let Some(number) = current.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Box::new(io::Error::from_raw_os_error(number));
+        }
+        below = current.source();
+    }
+    Box::new(error)
+}
+
+fn said(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(" (it says: {message})") }
+}

@@ -1,0 +1,128 @@
+//! Tokens from a registry's token server.
+//!
+//! Source: distribution, "Token Authentication Specification" and "OAuth2 Token Authentication".
+
+use super::RegistryError;
+use super::auth::{Credentials, Secret};
+use super::http::{Answer, Http};
+use base64::Engine as _;
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+const MAX_ANSWER: u64 = 256 << 10;
+const MAX_TOKEN: usize = 64 << 10;
+const CLIENT_ID: &str = "mvm";
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    #[serde(default)]
+    token: Option<Secret>,
+    #[serde(default)]
+    access_token: Option<Secret>,
+}
+
+/// What a token is asked for.
+pub(super) struct TokenRequest<'a> {
+    pub realm: Url,
+    pub service: Option<&'a str>,
+    pub scope: &'a str,
+}
+
+/// Why there is no token.
+pub(super) enum TokenError {
+    /// The server says that these credentials, or none, are not enough.
+    Refused,
+    Other(RegistryError),
+}
+
+impl From<RegistryError> for TokenError {
+    fn from(error: RegistryError) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Asks for a token, as nobody or with credentials.
+pub(super) async fn fetch(
+    http: &Http,
+    request: &TokenRequest<'_>,
+    credentials: Option<&Credentials>,
+) -> Result<HeaderValue, TokenError> {
+    let answer = match credentials {
+        Some(Credentials::Identity(token)) => by_refresh(http, request, token).await?,
+        Some(Credentials::Password { user, password }) => {
+            by_get(http, request, Some(&basic(user, password))).await?
+        }
+        Some(Credentials::Registry(_)) | None => by_get(http, request, None).await?,
+    };
+    let host = answer.host.clone();
+    match answer.status() {
+        200 => {}
+        400 | 401 | 403 => return Err(TokenError::Refused),
+        status => {
+            let (repository, message) = (request.scope.to_owned(), String::new());
+            return Err(RegistryError::Status { host, repository, status, message }.into());
+        }
+    }
+    if answer.is_web_page() {
+        let content_type = answer.content_type().unwrap_or_default().to_owned();
+        return Err(RegistryError::NotARegistry { host, content_type }.into());
+    }
+    let bytes = Zeroizing::new(http.body(answer, "token", MAX_ANSWER).await?);
+    let unusable = || TokenError::Other(RegistryError::Token { host: host.clone() });
+    let answer: TokenAnswer = serde_json::from_slice(&bytes).map_err(|_| unusable())?;
+    let token = answer.token.filter(|token| !token.expose().is_empty()).or(answer.access_token);
+    let token = token.filter(|token| (1..=MAX_TOKEN).contains(&token.expose().len())).ok_or_else(unusable)?;
+    bearer(&token).ok_or_else(unusable)
+}
+
+/// Returns the header that shows a token; nothing if it can't be one.
+pub(super) fn bearer(token: &Secret) -> Option<HeaderValue> {
+    sensitive(&Zeroizing::new(format!("Bearer {}", token.expose())))
+}
+
+/// Returns the header that shows a name and a password.
+pub(super) fn basic(user: &str, password: &Secret) -> HeaderValue {
+    let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
+    let encoded = base64::engine::general_purpose::STANDARD.encode(pair.as_bytes());
+    // Base64 has only characters that a header may have.
+    sensitive(&Zeroizing::new(format!("Basic {encoded}"))).unwrap_or_else(|| HeaderValue::from_static(""))
+}
+
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+async fn by_get(
+    http: &Http,
+    request: &TokenRequest<'_>,
+    authorization: Option<&HeaderValue>,
+) -> Result<Answer, RegistryError> {
+    let mut url = request.realm.clone();
+    {
+        let mut query = url.query_pairs_mut();
+        if let Some(service) = request.service {
+            query.append_pair("service", service);
+        }
+        query.append_pair("scope", request.scope);
+    }
+    http.get(&url, "application/json", authorization).await
+}
+
+async fn by_refresh(
+    http: &Http,
+    request: &TokenRequest<'_>,
+    token: &Secret,
+) -> Result<Answer, RegistryError> {
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("service", request.service.unwrap_or_default()),
+        ("scope", request.scope),
+        ("client_id", CLIENT_ID),
+        ("refresh_token", token.expose()),
+    ];
+    http.post_form(&request.realm, &form).await
+}
