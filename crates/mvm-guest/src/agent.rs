@@ -1,0 +1,321 @@
+//! The agent: what the host asks, and what processes say.
+//!
+//! ```text
+//! serving ── the main process ends ──► main ended ── 5 s ──────────────────────┐
+//!    │                                     │ stop                              ▼
+//!    └── stop ──► stopping ── grace over ──► killing ── no process left, 2 s ──► over
+//!                     └── no process left ───────────────────────────────────────▲
+//! ```
+//!
+//! A host that hangs up ends it at once.
+
+mod processes;
+mod requests;
+mod streams;
+
+use crate::{boot, console, end};
+use mvm_wire::{
+    BootFacts, BootStage, Connection, Event, GuestDocument, GuestEvent, Hello, Limits, Message,
+    ProtocolError, Role, SendError, VersionError, negotiate,
+};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use processes::Processes;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// How long the host may take to stop the machine after the main process ended.
+const MAIN_ENDED_WAIT: Duration = Duration::from_secs(5);
+/// How long killed processes may take to go.
+const KILL_WAIT: Duration = Duration::from_secs(2);
+/// How long the host may take to read the last words.
+const FLUSH_WAIT: Duration = Duration::from_secs(2);
+/// Bytes taken from the port before processes get their turn.
+const TURN: usize = 256 * 1024;
+
+/// Why the agent gave up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AgentError {
+    #[error("the host hung up")]
+    HungUp,
+    #[error("the host broke the protocol")]
+    Protocol(#[from] ProtocolError),
+    #[error("sending to the host failed")]
+    Send(#[from] SendError),
+    #[error("the host can't be spoken to")]
+    Version(#[from] Box<VersionError>),
+    #[error("{act} failed")]
+    Io {
+        act: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Where the agent is in its life.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Serving,
+    MainEnded { until: Instant },
+    Stopping { until: Instant },
+    Killing { until: Instant },
+    Over,
+}
+
+struct Agent {
+    wire: Connection,
+    port: OwnedFd,
+    document: GuestDocument,
+    processes: Processes,
+    /// Which processes of the document were started, by index.
+    started: BTreeSet<usize>,
+    phase: Phase,
+    hello: Hello,
+}
+
+/// Serves the host until the machine should end.
+pub(crate) fn serve(port: OwnedFd, document: GuestDocument) -> Result<(), AgentError> {
+    let signals = watch_children()
+        .map_err(|error| AgentError::Io { act: "watching processes", source: error.into() })?;
+    let mut agent = Agent {
+        wire: Connection::new(Role::Guest, Limits::default()),
+        port,
+        document,
+        processes: Processes::default(),
+        started: BTreeSet::new(),
+        phase: Phase::Serving,
+        hello: hello(),
+    };
+    agent.wire.send(&Message::Hello(agent.hello.clone()))?;
+    agent.wire.send(&Message::Event { event: GuestEvent::Ready { facts: facts() } })?;
+    let served = agent.run(&signals);
+    match served {
+        Ok(()) | Err(AgentError::Version(_)) => flush(&mut agent.wire, &agent.port)?,
+        Err(_) => {}
+    }
+    served
+}
+
+/// Tells the host that the guest can't boot, if it can be told.
+pub(crate) fn report_failure(stage: BootStage, message: String) {
+    let Ok(port) = boot::open_port(Duration::from_secs(1)) else {
+        return;
+    };
+    let mut wire = Connection::new(Role::Guest, Limits::default());
+    let sent = wire
+        .send(&Message::Hello(hello()))
+        .and_then(|()| wire.send(&Message::Event { event: GuestEvent::Failed { stage, message } }));
+    if let Err(error) = sent.map_err(AgentError::from).and_then(|()| flush(&mut wire, &port)) {
+        console::say(&console::chain(&error));
+    }
+}
+
+impl Agent {
+    fn run(&mut self, signals: &SignalFd) -> Result<(), AgentError> {
+        self.write()?;
+        loop {
+            self.advance_phase();
+            if matches!(self.phase, Phase::Over) {
+                return Ok(());
+            }
+            let (port, children) = self.wait(signals)?;
+            if children {
+                self.reap(signals)?;
+            }
+            // What the host sent before it hung up has no more meaning: there is nobody to tell.
+            if port.contains(PollFlags::HUP) {
+                return Err(AgentError::HungUp);
+            }
+            if port.contains(PollFlags::IN) {
+                self.read()?;
+            }
+            self.processes.pump(&mut self.wire);
+            for (handle, status, main) in self.processes.take_ended(&mut self.wire) {
+                self.wire.send(&Message::Event { event: GuestEvent::Exited { handle, status } })?;
+                if main && matches!(self.phase, Phase::Serving) {
+                    self.phase = Phase::MainEnded { until: Instant::now() + MAIN_ENDED_WAIT };
+                }
+            }
+            self.write()?;
+        }
+    }
+
+    /// Sleeps until something can be done; returns what the port is ready for, and whether a process ended.
+    fn wait(&mut self, signals: &SignalFd) -> Result<(PollFlags, bool), AgentError> {
+        let mut wanted = PollFlags::empty();
+        wanted.set(PollFlags::IN, !self.wire.is_congested());
+        wanted.set(PollFlags::OUT, !self.wire.output().is_empty());
+        let mut fds = vec![PollFd::new(&self.port, wanted), PollFd::new(signals, PollFlags::IN)];
+        self.processes.add_interests(&self.wire, &mut fds);
+        let timeout = self.timeout();
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(AgentError::Io { act: "waiting for events", source: error.into() }),
+        }
+        let port = fds[0].revents();
+        let children = !fds[1].revents().is_empty();
+        Ok((port, children))
+    }
+
+    fn timeout(&self) -> Option<Timespec> {
+        let until = match self.phase {
+            Phase::Serving => return None,
+            Phase::MainEnded { until } | Phase::Stopping { until } | Phase::Killing { until } => until,
+            Phase::Over => return Some(Timespec::default()),
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        Some(Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        })
+    }
+
+    fn advance_phase(&mut self) {
+        let now = Instant::now();
+        self.phase = match self.phase {
+            Phase::Stopping { .. } | Phase::Killing { .. } if self.processes.is_empty() => Phase::Over,
+            Phase::MainEnded { until } | Phase::Killing { until } if now >= until => Phase::Over,
+            Phase::Stopping { until } if now >= until => {
+                end::kill_all();
+                Phase::Killing { until: now + KILL_WAIT }
+            }
+            same => same,
+        };
+    }
+
+    /// Takes the end of every process that has ended, its own and the orphans that PID 1 inherits.
+    fn reap(&mut self, signals: &SignalFd) -> Result<(), AgentError> {
+        let error = |error: nix::Error| AgentError::Io { act: "reading a signal", source: error.into() };
+        while signals.read_signal().map_err(error)?.is_some() {}
+        self.processes
+            .reap()
+            .map_err(|error| AgentError::Io { act: "waiting for a process", source: error.into() })
+    }
+
+    fn read(&mut self) -> Result<(), AgentError> {
+        let mut buffer = [0; 64 * 1024];
+        let mut taken = 0;
+        while taken < TURN && !self.wire.is_congested() {
+            match rustix::io::read(&self.port, &mut buffer) {
+                Ok(0) => return Err(AgentError::HungUp),
+                Ok(count) => {
+                    taken += count;
+                    self.wire.receive(&buffer[..count])?;
+                    while let Some(event) = self.wire.next_event() {
+                        self.handle(event)?;
+                    }
+                }
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(Errno::PIPE | Errno::NODEV) => return Err(AgentError::HungUp),
+                Err(error) => return Err(AgentError::Io { act: "reading the port", source: error.into() }),
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), AgentError> {
+        write_some(&mut self.wire, &self.port)
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), AgentError> {
+        match event {
+            Event::Message(Message::Request { id, request }) => {
+                let result = self.answer(request);
+                Ok(self.wire.send(&Message::Response { id, result })?)
+            }
+            Event::Message(Message::Hello(theirs)) => match negotiate(&self.hello, &theirs) {
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    let (stage, message) = (BootStage::Agent, error.to_string());
+                    self.wire.send(&Message::Event { event: GuestEvent::Failed { stage, message } })?;
+                    Err(AgentError::Version(Box::new(error)))
+                }
+            },
+            Event::Message(Message::Response { .. } | Message::Event { .. }) => {
+                console::say("the host sent a message that only guests send");
+                Ok(())
+            }
+            Event::Data { stream, bytes } => {
+                self.processes.take_data(&mut self.wire, stream, &bytes);
+                Ok(())
+            }
+            Event::Eof { stream } => {
+                self.processes.take_eof(stream);
+                Ok(())
+            }
+            Event::Reset { stream, .. } => {
+                self.processes.take_reset(stream);
+                Ok(())
+            }
+            // A request names the stream; credit is looked at before each wait.
+            Event::Opened { .. } | Event::Credit { .. } => Ok(()),
+        }
+    }
+}
+
+/// Writes what waits to be sent, as far as the port takes it.
+fn write_some(wire: &mut Connection, port: &OwnedFd) -> Result<(), AgentError> {
+    while !wire.output().is_empty() {
+        match rustix::io::write(port, wire.output()) {
+            Ok(count) => wire.advance(count),
+            Err(Errno::AGAIN) => break,
+            Err(Errno::INTR) => {}
+            Err(Errno::PIPE | Errno::NODEV) => return Err(AgentError::HungUp),
+            Err(error) => return Err(AgentError::Io { act: "writing to the port", source: error.into() }),
+        }
+    }
+    Ok(())
+}
+
+/// Writes everything that waits to be sent, within a limit of time.
+fn flush(wire: &mut Connection, port: &OwnedFd) -> Result<(), AgentError> {
+    let until = Instant::now() + FLUSH_WAIT;
+    loop {
+        write_some(wire, port)?;
+        if wire.output().is_empty() || Instant::now() >= until {
+            return Ok(());
+        }
+        let mut fds = [PollFd::new(port, PollFlags::OUT)];
+        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 })) {
+            Ok(_) if fds[0].revents().contains(PollFlags::HUP) => return Err(AgentError::HungUp),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(AgentError::Io { act: "waiting for the port", source: error.into() }),
+        }
+    }
+}
+
+/// Turns the signal for a process's end into something to read.
+fn watch_children() -> nix::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.thread_block()?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}
+
+fn hello() -> Hello {
+    Hello::current(concat!("mvm-guest ", env!("CARGO_PKG_VERSION")))
+}
+
+fn facts() -> BootFacts {
+    let name = rustix::system::uname();
+    let memory = rustix::system::sysinfo();
+    BootFacts {
+        kernel: name.release().to_string_lossy().into_owned(),
+        machine: name.machine().to_string_lossy().into_owned(),
+        boot_ms: uptime_ms(),
+        cpus: std::thread::available_parallelism()
+            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        memory_kib: memory.totalram.saturating_mul(memory.mem_unit.into()) / 1024,
+    }
+}
+
+/// Returns the time since the kernel started.
+fn uptime_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(time.tv_sec * 1000 + time.tv_nsec / 1_000_000).unwrap_or(0)
+}

@@ -1,0 +1,172 @@
+//! Answers to the host's requests.
+
+use super::{Agent, Phase, uptime_ms};
+use crate::console;
+use crate::process::spawn::{self, StandardStreams};
+use mvm_wire::{
+    Direction, Failure, FailureKind, Memory, Process, Reply, Request, ResetReason, StreamId, Streams,
+    WindowSize,
+};
+use std::time::{Duration, Instant};
+
+/// Processes at one time.
+const MAX_PROCESSES: usize = 64;
+/// The longest grace that a stop may ask for: a day.
+const MAX_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
+const DEFAULT_SIZE: WindowSize = WindowSize { rows: 24, cols: 80 };
+
+impl Agent {
+    /// Does what a request asks.
+    pub(super) fn answer(&mut self, request: Request) -> Result<Reply, Failure> {
+        match request {
+            Request::Start { process, streams } => self.start(&process, &streams),
+            Request::Exec { process, streams } => {
+                process.validate().map_err(|error| invalid(error.to_string()))?;
+                self.launch(&process, &streams, false)
+            }
+            Request::Signal { handle, signal } => {
+                let process = self.process(handle)?;
+                if !(1..=64).contains(&signal) {
+                    return Err(invalid(format!("signal is {signal}, expected 1 to 64")));
+                }
+                spawn::send_signal(process.pid, signal)
+                    .map_err(|error| internal(format!("sending signal {signal} failed: {error}")))?;
+                Ok(Reply::Done {})
+            }
+            Request::Resize { handle, rows, cols } => {
+                let process = self.process(handle)?;
+                let terminal = process.terminal.as_ref();
+                let terminal =
+                    terminal.ok_or_else(|| invalid(format!("process {handle} has no terminal")))?;
+                spawn::resize(terminal, WindowSize { rows, cols })
+                    .map_err(|error| internal(format!("resizing the terminal failed: {error}")))?;
+                Ok(Reply::Done {})
+            }
+            Request::Stop { grace_ms } => {
+                self.stop(Duration::from_millis(grace_ms.min(MAX_GRACE_MS)));
+                Ok(Reply::Done {})
+            }
+            Request::Status {} => Ok(Reply::Status {
+                uptime_ms: uptime_ms(),
+                memory: memory()?,
+                processes: self.processes.statuses(),
+            }),
+        }
+    }
+
+    fn start(&mut self, name: &str, streams: &Streams) -> Result<Reply, Failure> {
+        let index = self.document.processes.iter().position(|process| process.name == name);
+        let index = index.ok_or_else(|| invalid(format!("process {name:?} is not in the guest document")))?;
+        if !self.started.insert(index) {
+            return Err(invalid(format!("process {name:?} was started before")));
+        }
+        let process = self.document.processes[index].clone();
+        self.launch(&process, streams, index == 0)
+    }
+
+    fn launch(&mut self, process: &Process, streams: &Streams, main: bool) -> Result<Reply, Failure> {
+        if !matches!(self.phase, Phase::Serving) {
+            return Err(invalid("the machine is ending".to_owned()));
+        }
+        if self.processes.len() >= MAX_PROCESSES {
+            let message = format!("{MAX_PROCESSES} processes run, which is the limit");
+            return Err(Failure { kind: FailureKind::Limit, message });
+        }
+        if !self.document.roots.iter().any(|root| root.name == process.root) {
+            return Err(invalid(format!("root {:?} is not in the guest document", process.root)));
+        }
+        let standard = match (process.terminal, streams.terminal) {
+            (true, size) if streams.stderr.is_none() => {
+                StandardStreams::Terminal(size.unwrap_or(DEFAULT_SIZE))
+            }
+            (true, _) => {
+                return Err(invalid("a process on a terminal has no stream for standard error".to_owned()));
+            }
+            (false, None) => StandardStreams::Pipes {
+                stdin: streams.stdin.is_some(),
+                stdout: streams.stdout.is_some(),
+                stderr: streams.stderr.is_some(),
+            },
+            (false, Some(_)) => {
+                return Err(invalid("a process without a terminal has no size for it".to_owned()));
+            }
+        };
+        let accepted = self.accept(streams)?;
+        match crate::process::start(process, &self.document.hostname, standard) {
+            Ok(spawned) => {
+                let pid = spawned.pid.as_raw_nonzero().get().unsigned_abs();
+                let about = (process.name.clone(), process.stop_signal, main);
+                Ok(Reply::Started { handle: self.processes.add(spawned, about, streams), pid })
+            }
+            Err(failure) => {
+                for stream in accepted {
+                    self.wire.reset(stream, ResetReason::Refused);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Accepts the streams that a request names, all or none.
+    fn accept(&mut self, streams: &Streams) -> Result<Vec<StreamId>, Failure> {
+        let wanted = [
+            (streams.stdin, Direction::Receive),
+            (streams.stdout, Direction::Send),
+            (streams.stderr, Direction::Send),
+        ];
+        let mut accepted = Vec::new();
+        for (stream, direction) in wanted {
+            let Some(stream) = stream else { continue };
+            if let Err(error) = self.wire.accept(stream, direction) {
+                for stream in accepted {
+                    self.wire.reset(stream, ResetReason::Refused);
+                }
+                return Err(invalid(error.to_string()));
+            }
+            accepted.push(stream);
+        }
+        Ok(accepted)
+    }
+
+    fn stop(&mut self, grace: Duration) {
+        for (_, process) in self.processes.iter() {
+            if let Err(error) = spawn::send_signal(process.pid, process.stop_signal) {
+                console::say(&format!("signalling {:?} failed: {error}", process.name));
+            }
+        }
+        let now = Instant::now();
+        let until = match self.phase {
+            // A second stop may shorten the first, not lengthen it.
+            Phase::Stopping { until } => until.min(now + grace),
+            Phase::Serving | Phase::MainEnded { .. } => now + grace,
+            Phase::Killing { .. } | Phase::Over => return,
+        };
+        self.phase = Phase::Stopping { until };
+    }
+
+    fn process(&self, handle: u32) -> Result<&super::processes::Running, Failure> {
+        self.processes.get(handle).ok_or_else(|| invalid(format!("no process has handle {handle}")))
+    }
+}
+
+fn invalid(message: String) -> Failure {
+    Failure { kind: FailureKind::Invalid, message }
+}
+
+fn internal(message: String) -> Failure {
+    Failure { kind: FailureKind::Internal, message }
+}
+
+/// Reads the kernel's account of memory (proc(5), `/proc/meminfo`).
+fn memory() -> Result<Memory, Failure> {
+    let text = std::fs::read_to_string("/proc/meminfo")
+        .map_err(|error| internal(format!("reading /proc/meminfo failed: {error}")))?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next()).and_then(|number| number.parse().ok())
+    };
+    match (field("MemTotal:"), field("MemAvailable:")) {
+        (Some(total_kib), Some(available_kib)) => Ok(Memory { total_kib, available_kib }),
+        _ => Err(internal("/proc/meminfo lacks MemTotal or MemAvailable".to_owned())),
+    }
+}
