@@ -24,7 +24,6 @@ pub enum CpioError {
 
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
-const SYMLINK: u32 = 0o120_000;
 const CHARACTER: u32 = 0o020_000;
 
 /// An archive under construction.
@@ -48,11 +47,6 @@ impl Archive {
     /// Adds a regular file.
     pub fn file(&mut self, name: &str, permissions: u32, content: &[u8]) -> Result<(), CpioError> {
         self.entry(name, REGULAR | permissions, (0, 0), content)
-    }
-
-    /// Adds a symbolic link to `target`.
-    pub fn symlink(&mut self, name: &str, target: &str) -> Result<(), CpioError> {
-        self.entry(name, SYMLINK | 0o777, (0, 0), target.as_bytes())
     }
 
     /// Adds a character device node.

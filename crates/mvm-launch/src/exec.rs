@@ -83,7 +83,7 @@ pub enum ExecError {
 }
 
 /// Formats captured standard error as the tail of a one-line message.
-fn saying(stderr: &str) -> String {
+pub(crate) fn saying(stderr: &str) -> String {
     let line = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.is_empty() { String::new() } else { format!(": {line}") }
 }
@@ -250,28 +250,28 @@ impl Running {
     }
 
     /// Returns how the program ended, or nothing while it runs.
-    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, ExecError> {
-        let status = self.child.try_wait().map_err(|source| self.unwatchable(source))?;
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let status = self.child.try_wait()?;
         self.reaped |= status.is_some();
         Ok(status)
     }
 
     /// Waits for the program's end and returns how it ended.
-    pub fn wait(&mut self) -> Result<ExitStatus, ExecError> {
-        let status = self.child.wait().map_err(|source| self.unwatchable(source))?;
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait()?;
         self.reaped = true;
         Ok(status)
     }
 
     /// Kills the program and its process group; a program that has ended already is no error.
-    pub fn kill(&mut self) -> Result<(), ExecError> {
+    pub fn kill(&mut self) -> io::Result<()> {
         if self.reaped {
             return Ok(());
         }
         // Unreaped, so the number cannot belong to another process group yet.
         match rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(errno) => Err(self.unwatchable(errno.into())),
+            Err(errno) => Err(errno.into()),
         }
     }
 

@@ -13,6 +13,7 @@ mod modules;
 mod requirements;
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 pub use config::{Config, ConfigError, OptionState};
 pub use elf::ElfError;
@@ -68,6 +69,16 @@ pub enum BootMachine {
     MicrovmAcpi,
     /// virtio-pci devices on a full PC.
     Q35,
+}
+
+impl fmt::Display for BootMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Microvm => "microvm",
+            Self::MicrovmAcpi => "microvm-acpi",
+            Self::Q35 => "q35",
+        })
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,22 @@
 //! Admitted plan to running machine: hypervisor backends, initramfs, transport.
+//!
+//! [`Backend::launch`] is the only way to a machine, and it takes an [`mvm_plan::AdmittedPlan`]. Beside it are what a
+//! launch needs: kernels in bootable form ([`kernel`]), the initramfs ([`initramfs`]), the guest document of a plan,
+//! scratch disks, and the one place that starts programs ([`exec`]).
 
-pub mod cpio;
+mod backend;
+mod cpio;
+mod document;
 pub mod exec;
+pub mod initramfs;
 pub mod kernel;
+mod machine;
+mod qemu;
+mod scratch;
+
+pub use backend::{Accelerator, Backend, Disk, LaunchError, Launched, MachineConfig};
+pub use document::{MAIN_PROCESS, ROOT, ROOT_SERIAL, SCRATCH_SERIAL, guest_document};
+pub use initramfs::document_archive;
+pub use machine::Machine;
+pub use qemu::{Probe, Qemu, probe_key, probe_kvm};
+pub use scratch::{ScratchError, copy_sparse, make_blank};

@@ -9,7 +9,6 @@ fn sample() -> Vec<u8> {
     archive.directory("dev", 0o755).unwrap();
     archive.character_device("dev/console", 0o600, (5, 1)).unwrap();
     archive.file("init", 0o755, b"hello").unwrap();
-    archive.symlink("sh", "bin/sh").unwrap();
     archive.finish()
 }
 
@@ -53,7 +52,6 @@ fn cpio_lists_what_was_written() {
             "drwxr-xr-x 1 0 0 0 Jan 1 1970 dev",
             "crw------- 1 0 0 5, 1 Jan 1 1970 dev/console",
             "-rwxr-xr-x 1 0 0 5 Jan 1 1970 init",
-            "lrwxrwxrwx 1 0 0 6 Jan 1 1970 sh -> bin/sh",
         ]
     );
 }

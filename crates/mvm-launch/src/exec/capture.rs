@@ -79,7 +79,7 @@ pub(super) fn run(
             return Err(ExecError::TooMuchOutput { program: running.program.clone(), limit: limits.output });
         }
         if ended {
-            let status = running.wait()?;
+            let status = running.wait().map_err(|source| running.unwatchable(source))?;
             let program = running.program.clone();
             return Ok(Output { program, status, stdout: capture.stdout, stderr: capture.stderr });
         }

@@ -1,0 +1,65 @@
+//! A running machine, as the supervisor holds it.
+
+use crate::exec::Running;
+use rustix::fd::{BorrowedFd, OwnedFd};
+use std::io;
+use std::process::ExitStatus;
+
+/// How much of what a hypervisor says about itself is kept.
+const MAX_STDERR: usize = 64 * 1024;
+
+/// A hypervisor process that runs one guest, killed when dropped.
+#[derive(Debug)]
+pub struct Machine {
+    running: Running,
+    /// Never blocks; its writing end neither, so a talkative hypervisor loses words instead of time.
+    stderr: OwnedFd,
+    said: Vec<u8>,
+}
+
+impl Machine {
+    /// Wraps a started hypervisor and the reading end of its standard error.
+    pub(crate) fn new(running: Running, stderr: OwnedFd) -> Self {
+        Self { running, stderr, said: Vec::new() }
+    }
+
+    /// Returns the hypervisor's process ID.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Returns a descriptor that polls readable once the machine has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.running.pidfd()
+    }
+
+    /// Returns how the hypervisor ended, or nothing while it runs.
+    ///
+    /// A guest that reboots ends the machine with exit code 0, whatever it rebooted for.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.running.try_wait()
+    }
+
+    /// Waits for the machine's end.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.running.wait()
+    }
+
+    /// Ends the machine at once, without asking the guest; a machine that has ended already is no error.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.running.kill()
+    }
+
+    /// Returns what the hypervisor has written to standard error so far, at most 64 KiB.
+    pub fn stderr(&mut self) -> String {
+        let mut buffer = [0; 4096];
+        while self.said.len() < MAX_STDERR {
+            match rustix::io::read(&self.stderr, &mut buffer) {
+                Ok(count) if count > 0 => self.said.extend_from_slice(&buffer[..count]),
+                // Ended, nothing there yet, or broken: in each case that was all.
+                _ => break,
+            }
+        }
+        String::from_utf8_lossy(&self.said).into_owned()
+    }
+}

@@ -1,0 +1,164 @@
+//! The QEMU backend: one `qemu-system-x86_64` process a machine, confined by its own seccomp filter.
+//!
+//! QEMU opens no disk by name: it gets open descriptors, so a path that changes after the checks changes nothing, and
+//! no path needs quoting. The agent's pipe and the console are socket pairs made here.
+
+mod arguments;
+mod probe;
+mod tsc;
+
+use crate::backend::{Accelerator, Backend, Disk, LaunchError, Launched, MachineConfig};
+use crate::document::ROOT_SERIAL;
+use crate::exec::{Invocation, find_program};
+use crate::kernel::KernelInfo;
+use crate::machine::Machine;
+use arguments::{AttachedDisk, Console, Hardware};
+use mvm_plan::Plan;
+use rustix::fd::OwnedFd;
+use rustix::pipe::PipeFlags;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+pub use probe::{Probe, probe_key, probe_kvm};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+const PACKAGE: &str = "qemu-system-x86";
+
+/// What a guest needs beside its kernel and twice its initramfs (packed and unpacked) to start its first process.
+const BOOT_RESERVE: u64 = 24 << 20;
+
+/// QEMU, found on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Qemu {
+    program: PathBuf,
+}
+
+impl Qemu {
+    /// Finds QEMU in the directories of `path`, the text of a `PATH` variable, or where systems keep it.
+    pub fn find(path: &OsStr) -> Result<Self, LaunchError> {
+        let program = find_program(PROGRAM, path).map_err(|source| LaunchError::NotInstalled {
+            program: PROGRAM,
+            package: PACKAGE,
+            source,
+        })?;
+        Ok(Self { program })
+    }
+
+    /// Returns the path of QEMU's program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+}
+
+impl Backend for Qemu {
+    fn name(&self) -> &'static str {
+        "qemu"
+    }
+
+    fn launch(&self, config: &MachineConfig<'_>) -> Result<Launched, LaunchError> {
+        let plan = config.plan.plan();
+        check(config)?;
+        let mut invocation = Invocation::new(&self.program).directory(config.directory).die_with_parent();
+        let mut disks = Vec::new();
+        for disk in config.disks {
+            let file = open_disk(disk, plan)?;
+            disks.push(AttachedDisk {
+                serial: &disk.serial,
+                read_only: disk.read_only,
+                descriptor: invocation.inherit(file),
+            });
+        }
+        let (agent, their_agent) = pair("agent")?;
+        let (console, their_console) = pair("console")?;
+        console.set_nonblocking(true).map_err(|source| LaunchError::Pipe { what: "console", source })?;
+        let arguments = Hardware {
+            cpus: plan.resources.cpus,
+            memory_mib: plan.resources.memory_mib,
+            kernel: config.kernel,
+            kernel_info: config.kernel_info,
+            initrd: config.initrd,
+            disks: &disks,
+            agent: Some(invocation.inherit(their_agent.into())),
+            console: Console::Socket(invocation.inherit(their_console.into())),
+            accelerator: config.accelerator,
+            tsc_khz: tsc_khz(config.accelerator),
+            parameters: &[],
+        }
+        .arguments();
+        let (stderr, their_stderr) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+            .map_err(|errno| LaunchError::Pipe { what: "standard error", source: errno.into() })?;
+        let running = invocation.args(arguments).start(Stdio::null(), Stdio::from(their_stderr))?;
+        Ok(Launched { machine: Machine::new(running, stderr), agent, console: console.into() })
+    }
+}
+
+/// Returns the frequency that the kernel must be told, since it cannot measure it reliably under emulation.
+fn tsc_khz(accelerator: Accelerator) -> Option<u32> {
+    match accelerator {
+        Accelerator::Tcg => tsc::frequency_khz(),
+        Accelerator::Kvm => None,
+    }
+}
+
+fn check(config: &MachineConfig<'_>) -> Result<(), LaunchError> {
+    let (admitted, given) = (config.plan.isolation(), config.accelerator.isolation());
+    if admitted != given {
+        return Err(LaunchError::Isolation { admitted, accelerator: config.accelerator, given });
+    }
+    let initrd = file_size(config.initrd)?;
+    check_memory(config.kernel_info, initrd, config.plan.plan().resources.memory_mib)?;
+    let mut serials = BTreeSet::new();
+    for Disk { serial, .. } in config.disks {
+        let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if !(1..=20).contains(&serial.len()) || !serial.bytes().all(sound) {
+            return Err(LaunchError::Serial(serial.clone()));
+        }
+        if !serials.insert(serial) {
+            return Err(LaunchError::DuplicateSerial(serial.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the least memory, in MiB, that a guest starts its first process with.
+fn needed_memory(kernel: &KernelInfo, initrd: u64) -> u64 {
+    let bytes = kernel.load_end.saturating_add(initrd.saturating_mul(2)).saturating_add(BOOT_RESERVE);
+    bytes.div_ceil(1 << 20)
+}
+
+fn check_memory(kernel: &KernelInfo, initrd: u64, given_mib: u32) -> Result<(), LaunchError> {
+    let needed_mib = needed_memory(kernel, initrd);
+    if u64::from(given_mib) >= needed_mib {
+        return Ok(());
+    }
+    Err(LaunchError::Memory { version: kernel.version.clone(), given_mib, needed_mib })
+}
+
+fn open_disk(disk: &Disk, plan: &Plan) -> Result<OwnedFd, LaunchError> {
+    let unopenable = |source| LaunchError::Open { path: disk.path.clone(), source };
+    let file = File::options().read(true).write(!disk.read_only).open(&disk.path).map_err(unopenable)?;
+    let got = file.metadata().map_err(unopenable)?.len();
+    if disk.serial == ROOT_SERIAL && got != plan.root.size {
+        return Err(LaunchError::RootSize { path: disk.path.clone(), expected: plan.root.size, got });
+    }
+    Ok(file.into())
+}
+
+fn file_size(path: &Path) -> Result<u64, LaunchError> {
+    let size = path.metadata().map(|meta| meta.len());
+    size.map_err(|source| LaunchError::Open { path: path.to_owned(), source })
+}
+
+fn pair(what: &'static str) -> Result<(UnixStream, UnixStream), LaunchError> {
+    UnixStream::pair().map_err(|source: io::Error| LaunchError::Pipe { what, source })
+}
+
+#[cfg(test)]
+mod boot_tests;
+#[cfg(test)]
+mod tests;
