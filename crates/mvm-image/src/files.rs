@@ -11,8 +11,11 @@ use std::os::unix::fs::FileExt;
 /// Bytes that are copied at a time where the kernel can't copy.
 const COPY_BUFFER: usize = 1 << 20;
 
-/// Bytes of tails that are read ahead.
-const WINDOW: usize = 256 << 10;
+/// Bytes of tails that are read ahead where they are asked for in order.
+const WINDOW: usize = 64 << 10;
+
+/// How far tails that follow each other may be apart and still count as in order.
+const NEAR: u64 = 16 << 10;
 
 /// The files of one segment that assembling reads besides its data.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +33,13 @@ pub struct FileSegments<'f> {
     window: Window,
 }
 
-/// A part of one segment's tails.
+/// A part of one segment's tails, and where the last one that was asked for ended.
 #[derive(Debug, Default)]
 struct Window {
     segment: u32,
     offset: u64,
     bytes: Vec<u8>,
+    last_end: u64,
 }
 
 impl<'f> FileSegments<'f> {
@@ -49,14 +53,20 @@ impl Segments for FileSegments<'_> {
     fn tail(&mut self, segment: u32, tail: Tail, into: &mut Vec<u8>) -> io::Result<()> {
         let file = of(&self.files, segment)?.tails;
         let len = usize::from(tail.len);
+        let in_order = self.window.follows(segment, tail);
         if let Some(bytes) = self.window.get(segment, tail.offset, len) {
             into.extend_from_slice(bytes);
             return Ok(());
         }
-        self.window.fill(segment, file, tail.offset)?;
-        let bytes = self.window.get(segment, tail.offset, len).ok_or(io::ErrorKind::UnexpectedEof)?;
-        into.extend_from_slice(bytes);
-        Ok(())
+        if in_order {
+            self.window.fill(file, tail.offset)?;
+            let bytes = self.window.get(segment, tail.offset, len).ok_or(io::ErrorKind::UnexpectedEof)?;
+            into.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let start = into.len();
+        into.resize(start + len, 0);
+        file.read_exact_at(&mut into[start..], tail.offset)
     }
 
     fn leaves(&mut self, segment: u32, first: u64, count: u64, into: &mut Vec<u8>) -> io::Result<()> {
@@ -74,14 +84,24 @@ impl Window {
         bytes.filter(|_| segment == self.segment)
     }
 
-    /// Reads from around `offset`: names and archives are not quite in the same order.
-    fn fill(&mut self, segment: u32, file: &File, offset: u64) -> io::Result<()> {
-        self.segment = segment;
-        self.offset = offset.saturating_sub(WINDOW as u64 / 4);
+    /// Tells whether a tail comes soon after the last one, and makes it the last one.
+    fn follows(&mut self, segment: u32, tail: Tail) -> bool {
+        if segment != self.segment {
+            self.segment = segment;
+            self.bytes.clear();
+        }
+        let follows = tail.offset.checked_sub(self.last_end).is_some_and(|apart| apart < NEAR);
+        self.last_end = tail.offset.saturating_add(u64::from(tail.len));
+        follows
+    }
+
+    /// Reads ahead from `offset`.
+    fn fill(&mut self, file: &File, offset: u64) -> io::Result<()> {
+        self.offset = offset;
         self.bytes.resize(WINDOW, 0);
         let mut filled = 0;
         while filled < WINDOW {
-            match file.read_at(&mut self.bytes[filled..], self.offset + filled as u64) {
+            match file.read_at(&mut self.bytes[filled..], self.offset.saturating_add(filled as u64)) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

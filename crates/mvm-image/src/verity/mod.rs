@@ -9,6 +9,8 @@
 
 mod builder;
 mod format;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 mod leaf;
 mod verify;
 

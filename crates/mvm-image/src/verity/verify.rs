@@ -2,7 +2,7 @@
 
 use super::DIGEST_LEN;
 use super::format::{FANOUT, Geometry, Level, superblock};
-use super::leaf::leaf;
+use super::leaf::leaves;
 use crate::{BLOCK, ReadAt};
 use mvm_ref::Digest;
 use std::io;
@@ -156,6 +156,7 @@ fn verify_blocks<R: ReadAt + Sync + ?Sized>(
     let work = || -> Result<(), (u64, VerifyError)> {
         let mut blocks = Vec::new();
         let mut digests = Vec::new();
+        let mut scratch = Vec::new();
         loop {
             let first = next.fetch_add(BATCH, Ordering::Relaxed);
             if first >= count || first > failed.load(Ordering::Relaxed) {
@@ -166,7 +167,7 @@ fn verify_blocks<R: ReadAt + Sync + ?Sized>(
             let bad = parent
                 .digests(image, first, length, &mut digests)
                 .and_then(|()| read(image, (start + first) * BLOCK as u64, &mut blocks))
-                .map(|()| first_difference(&blocks, &digests));
+                .map(|()| first_difference(&blocks, &digests, &mut scratch));
             let (block, error) = match bad {
                 Ok(None) => continue,
                 Ok(Some(at)) => (first + at, corrupted(first + at)),
@@ -188,10 +189,13 @@ fn verify_blocks<R: ReadAt + Sync + ?Sized>(
     first.map_or(Ok(()), |(_, error)| Err(error))
 }
 
-fn first_difference(blocks: &[u8], digests: &[u8]) -> Option<u64> {
-    let (blocks, _) = blocks.as_chunks::<BLOCK>();
-    let (digests, _) = digests.as_chunks::<DIGEST_LEN>();
-    blocks.iter().zip(digests).position(|(block, digest)| leaf(block) != *digest).map(|at| at as u64)
+/// Hashes `blocks` into `scratch` and returns the first whose digest is another.
+fn first_difference(blocks: &[u8], digests: &[u8], scratch: &mut Vec<u8>) -> Option<u64> {
+    scratch.clear();
+    leaves(blocks, scratch);
+    let (got, _) = scratch.as_chunks::<DIGEST_LEN>();
+    let (expected, _) = digests.as_chunks::<DIGEST_LEN>();
+    got.iter().zip(expected).position(|(got, expected)| got != expected).map(|at| at as u64)
 }
 
 fn read<R: ReadAt + ?Sized>(image: &R, offset: u64, into: &mut [u8]) -> Result<(), VerifyError> {
