@@ -10,11 +10,16 @@ use mvm_tests::process::Program;
 use mvm_tests::registry::Registry;
 use mvm_tests::tree::{self, Content};
 
-use crate::{Case, GCC, Outcome, SKOPEO, UMOCI, ensure, ensure_eq};
+use crate::{BUILDAH, BUSYBOX, Case, GCC, MMDEBSTRAP, Outcome, SKOPEO, UMOCI, ensure, ensure_eq};
 
 pub const CASES: &[Case] = &[
     Case { name: "harness::sixty_layers_are_rich", needs: &[Need::Root, UMOCI, GCC], run: rich },
     Case { name: "harness::the_comparison_sees_every_change", needs: &[Need::Root], run: comparison },
+    Case {
+        name: "harness::images_of_other_tools",
+        needs: &[Need::Root, UMOCI, BUSYBOX, BUILDAH, MMDEBSTRAP],
+        run: other_tools,
+    },
     Case { name: "harness::conversions", needs: &[Need::Registry, UMOCI, SKOPEO, GCC], run: conversions },
 ];
 
@@ -95,6 +100,20 @@ fn comparison() -> Outcome {
         .run()?
         .ok()?;
     ensure!(differs()?, "a copy in place of a link");
+    Ok(())
+}
+
+fn other_tools() -> Outcome {
+    let table = [
+        (fixtures::busybox()?, "bin/sh"),
+        (fixtures::buildah()?, "etc/built"),
+        (fixtures::debian_python()?, "usr/bin/python3"),
+    ];
+    for (layout, expected) in table {
+        let work = tempfile::tempdir()?;
+        let root = crate::images::unpack(&layout, work.path())?;
+        ensure!(root.join(expected).symlink_metadata().is_ok(), "{} has no {expected}", layout.display());
+    }
     Ok(())
 }
 
