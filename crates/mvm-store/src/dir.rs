@@ -321,3 +321,44 @@ fn is(stat: &Stat, kind: FileType) -> bool {
 fn allocated(stat: &Stat) -> u64 {
     u64::try_from(stat.st_blocks).unwrap_or(0) * 512
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_act_and_path() {
+        for (errno, expected) in [
+            (Errno::NOSPC, "no space left to write /x"),
+            (Errno::DQUOT, "no space left to write /x"),
+            (Errno::ROFS, "cannot write /x: the file system is read-only"),
+            (Errno::ACCESS, "not permitted to write /x"),
+            (Errno::PERM, "not permitted to write /x"),
+            (Errno::LOOP, "/x is a symbolic link, which a store never contains"),
+            (Errno::IO, "cannot write /x"),
+        ] {
+            assert_eq!(FileError::new("write", "/x", errno).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn trees_are_removed_without_following_links() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = Dir::open_root(&directory.path().canonicalize().unwrap()).unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("kept"), "kept").unwrap();
+        let tree = dir.ensure_dir("tree").unwrap();
+        drop(tree.create_file("file").unwrap());
+        std::os::unix::fs::symlink(outside.path(), tree.join("link")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.join("link")).unwrap();
+        dir.remove_tree("tree").unwrap();
+        dir.remove_tree("link").unwrap();
+        assert_eq!(dir.remove_tree("absent").unwrap(), 0);
+        assert_eq!(dir.names().unwrap(), [""; 0]);
+        assert!(outside.path().join("kept").exists());
+        // The store makes no directory this deep, so somebody else's is left alone.
+        drop(dir.ensure_dir("tree").unwrap().ensure_dir("deeper").unwrap());
+        assert!(dir.remove_tree("tree").is_err());
+        assert_eq!(dir.names().unwrap(), ["tree"]);
+    }
+}

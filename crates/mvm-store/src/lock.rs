@@ -141,3 +141,32 @@ fn lock(fd: impl AsFd, operation: FlockOperation, path: &Path) -> Result<bool, F
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_staging() {
+        let digest = Digest::of(b"x");
+        let hex = digest.hex();
+        for (entry, expected) in [
+            (format!("segment-{hex}-g1"), Some(Key::segment(&digest, 1))),
+            (format!("segment-{hex}-g1.lock"), Some(Key::segment(&digest, 1))),
+            (format!("image-{hex}-g4294967295.img"), Some(Key::image(&digest, u32::MAX))),
+            (format!("root-{hex}.lock"), Some(Key::root(&digest))),
+            (format!("root-{hex}-g1.lock"), None),
+            (format!("image-{hex}.img"), None),
+            (format!("image-{hex}-g"), None),
+            (format!("image-{hex}-g-1"), None),
+            (format!("image-{}-g1", hex.to_uppercase()), None),
+            (format!("image-{}-g1", &hex[1..]), None),
+            (format!("vm-{hex}-g1"), None),
+            (format!("document-{hex}.1.0"), None),
+            (".lock".to_owned(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(Key::of_entry(&entry), expected, "{entry:?}");
+        }
+    }
+}

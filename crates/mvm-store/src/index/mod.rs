@@ -4,10 +4,15 @@
 //! the last transactions without being torn. What a user would miss (names, images, durable leases, removals)
 //! is written with [`Durability::Disk`], one wait for the disk each; what can be made again (segments, leases
 //! that die with their process) is not.
+//!
+//! The log is not folded into the database when the last process closes it: that would have every short
+//! command that leased something wait for the disk three times. It is folded when it has grown to
+//! [`LOG_PAGES`], which bounds what the next open has to read, and by collection.
 
 use crate::dir::{Dir, FileError};
 use crate::lock;
 use mvm_ref::Digest;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +28,9 @@ const MIGRATIONS: &[&str] = &[include_str!("v1.sql")];
 
 /// Writers of other processes hold the index for milliseconds; one that takes this long is stuck.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The length of the log, in pages of 4096 bytes, at which it is folded into the database.
+const LOG_PAGES: u32 = 200;
 
 /// Says which act on an index failed.
 #[derive(Debug, thiserror::Error)]
@@ -161,9 +169,11 @@ impl Index {
             let connection = Connection::open_with_flags(&path, flags)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.set_prepared_statement_cache_capacity(64);
-            connection.execute_batch(
-                "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA synchronous=NORMAL;",
-            )?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            connection.execute_batch(&format!(
+                "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA synchronous=NORMAL;
+                 PRAGMA wal_autocheckpoint={LOG_PAGES};"
+            ))?;
             Ok(connection)
         };
         match open() {
@@ -186,6 +196,15 @@ impl Index {
 
     fn fail(&self, act: &'static str, error: rusqlite::Error) -> IndexError {
         sort(act, self.path.clone(), error)
+    }
+
+    /// Folds the log into the database, as far as others who read it allow, and syncs both.
+    pub(crate) fn fold(&self) -> Result<(), IndexError> {
+        let fold = |row: &Row<'_>| row.get::<_, i64>(0);
+        self.connection()
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], fold)
+            .map(|_| ())
+            .map_err(|error| self.fail("fold the log", error))
     }
 
     /// Runs queries that see one state of the database.

@@ -7,12 +7,13 @@
 use super::leases::{Stale, holders};
 use super::{Inner, Scope};
 use crate::error::StoreError;
-use crate::index::{Durability, digest, optional_digest};
+use crate::index::{Durability, IndexError, digest, optional_digest};
 use crate::lock::{self, Key, KeyLock, parse_hex};
 use mvm_ref::Digest;
 use rusqlite::Connection;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// What kind of thing was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -26,6 +27,17 @@ pub enum CollectedKind {
     Document,
     /// What a maker who is gone left in `staging/`.
     Leftover,
+}
+
+impl fmt::Display for CollectedKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Image => "image",
+            Self::Segment => "segment",
+            Self::Document => "document",
+            Self::Leftover => "leftover",
+        })
+    }
 }
 
 /// One thing that was removed, or would be.
@@ -89,12 +101,14 @@ impl Scope {
     pub fn gc(&self, options: &GcOptions, keep: &dyn Fn(&Digest) -> bool) -> Result<GcReport, StoreError> {
         let inner = &self.inner;
         let mut collection = Collection::new(inner, options.dry_run, inner.stale_leases()?);
-        // First what needs no write to the index: on a full disk that one could fail.
+        // First what needs no write to the index, then a folded log, which is written from its start again:
+        // so that even a full disk can be collected.
         for leftover in inner.sweep_staging(options.dry_run)? {
             collection.note(leftover);
         }
         if !options.dry_run {
-            inner.drop_leases(&collection.stale)?;
+            unless_full(inner.index.fold())?;
+            unless_full(inner.drop_leases(&collection.stale))?;
         }
         for root in inner.all_roots()? {
             if !keep(&root) {
@@ -103,9 +117,13 @@ impl Scope {
         }
         collection.segments(None, options.segment_budget)?;
         collection.documents(None)?;
+        // What was removed has made room for the rows that did not fit before.
+        for root in std::mem::take(&mut collection.unwritten) {
+            collection.root(&root)?;
+        }
         let report = collection.report;
         if !options.dry_run {
-            self.seal_segments()?;
+            unless_full(self.seal_segments())?;
         }
         Ok(report)
     }
@@ -137,6 +155,8 @@ pub(super) struct Collection<'a> {
     stale: Stale,
     /// Manifests that are removed, or would be: in a dry run their rows are still there.
     doomed: BTreeSet<Digest>,
+    /// Images whose rows did not fit on the disk.
+    unwritten: Vec<Digest>,
     pub(super) report: GcReport,
 }
 
@@ -149,7 +169,8 @@ struct Verdict {
 
 impl<'a> Collection<'a> {
     pub(super) fn new(inner: &'a Inner, dry_run: bool, stale: Stale) -> Self {
-        Self { inner, dry_run, stale, doomed: BTreeSet::new(), report: GcReport::default() }
+        let (doomed, unwritten) = (BTreeSet::new(), Vec::new());
+        Self { inner, dry_run, stale, doomed, unwritten, report: GcReport::default() }
     }
 
     fn note(&mut self, collected: Collected) {
@@ -181,14 +202,20 @@ impl<'a> Collection<'a> {
             return Ok(());
         }
         let judge_again = |connection: &Connection| judge(connection, root, file.is_some(), &self.stale);
-        let verdict = if self.dry_run {
-            inner.index.read("look for references", judge_again)?
-        } else {
-            inner.index.write(Durability::Kill, "remove an image", |connection| {
-                let verdict = judge_again(connection)?;
+        let written = inner.index.write(Durability::Kill, "remove an image", |connection| {
+            let verdict = judge_again(connection)?;
+            if !self.dry_run {
                 execute(connection, root, &verdict)?;
-                Ok(verdict)
-            })?
+            }
+            Ok(verdict)
+        });
+        let verdict = match written {
+            // A row without its file counts for nothing, so on a full disk the file may go first.
+            Err(IndexError::Full { .. }) => {
+                self.unwritten.push(*root);
+                inner.index.read("look for references", judge_again)?
+            }
+            other => other?,
         };
         self.doomed.extend(verdict.dangling);
         if verdict.remove_image {
@@ -260,7 +287,7 @@ impl<'a> Collection<'a> {
             return Ok(());
         }
         if !self.dry_run {
-            inner.forget_segment(&diff_id, generation)?;
+            unless_full(inner.forget_segment(&diff_id, generation))?;
             inner.segments.remove_tree(&name)?;
         }
         if dir.is_some() {
@@ -292,6 +319,14 @@ impl<'a> Collection<'a> {
             self.note(Collected { kind: CollectedKind::Document, name, bytes });
         }
         Ok(())
+    }
+}
+
+/// Lets a full disk pass in what collection can do without.
+fn unless_full<T, E: Into<StoreError>>(result: Result<T, E>) -> Result<(), StoreError> {
+    match result.map_err(Into::into) {
+        Err(StoreError::Index(IndexError::Full { .. })) | Ok(_) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -66,21 +66,11 @@ impl Scope {
         let mut pending = inner.pending.lock().unwrap_or_else(PoisonError::into_inner);
         // Before looking whether it is there already: it must not be collected after that look.
         pending.add(&inner.documents, digest)?;
-        let name = digest.hex();
-        if let Some(stored) = inner.read_document(&name)?
-            && stored == bytes
-        {
-            return Ok(digest);
+        let stored = inner.store_document(&digest.hex(), bytes);
+        if stored.is_err() {
+            pending.settle(&[digest]);
         }
-        let (draft, mut file) = inner.create_draft(&name)?;
-        let written = file
-            .write_all(bytes)
-            .map_err(|error| FileError::new("write", inner.staging.join(&draft), error))
-            .and_then(|()| inner.staging.rename(&draft, &inner.documents, &name));
-        if let Err(error) = written {
-            inner.staging.remove_file(&draft)?;
-            return Err(error.into());
-        }
+        stored?;
         Ok(digest)
     }
 
@@ -98,6 +88,21 @@ impl Scope {
 }
 
 impl Inner {
+    fn store_document(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
+        if self.read_document(name)?.is_some_and(|stored| stored == bytes) {
+            return Ok(());
+        }
+        let (draft, mut file) = self.create_draft(name)?;
+        let written = file
+            .write_all(bytes)
+            .map_err(|error| FileError::new("write", self.staging.join(&draft), error))
+            .and_then(|()| self.staging.rename(&draft, &self.documents, name));
+        if written.is_err() {
+            self.staging.remove_file(&draft)?;
+        }
+        written
+    }
+
     /// Reads at most one byte more than a document may have, so that a longer file fails its digest.
     fn read_document(&self, name: &str) -> Result<Option<Vec<u8>>, FileError> {
         let Some(file) = self.documents.open_file(name)? else { return Ok(None) };

@@ -222,7 +222,8 @@ impl Inner {
 
     fn write_image(&self, chain: &Digest, generation: u32, record: &ImageRecord) -> Result<(), StoreError> {
         let root = record.root_hash.as_bytes();
-        Ok(self.index.write(Durability::Disk, "record an image", |connection| {
+        // Recording the manifest waits for the disk, and so for this row too; without it the image is made again.
+        Ok(self.index.write(Durability::Kill, "record an image", |connection| {
             // Not replaced as a whole: that would cascade to the other chains that lead here.
             connection.execute(
                 "INSERT INTO images VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (root) DO UPDATE SET

@@ -4,7 +4,7 @@ use super::staging::Staged;
 use super::{Inner, Scope, now};
 use crate::dir::{Dir, FileError};
 use crate::error::StoreError;
-use crate::index::{Durability, digest};
+use crate::index::{Durability, IndexError, digest};
 use crate::lock::{self, Key, KeyLock};
 use mvm_ref::{Digest, VerifiedLayer};
 use rusqlite::{OptionalExtension, Row, params};
@@ -274,12 +274,17 @@ impl Inner {
         let Some((segment, last_used)) = self.segment(diff_id, generation)? else { return Ok(None) };
         let now = now();
         if now.saturating_sub(last_used) >= USE_RESOLUTION {
-            self.index.write(Durability::Kill, "note the use of a segment", |connection| {
+            let noted = self.index.write(Durability::Kill, "note the use of a segment", |connection| {
                 connection.execute(
                     "UPDATE segments SET last_used = ?3 WHERE diff_id = ?1 AND generation = ?2",
                     params![diff_id.as_bytes(), generation, now],
                 )
-            })?;
+            });
+            match noted {
+                // Where nothing can be noted, what is there can be used all the same.
+                Ok(_) | Err(IndexError::Full { .. } | IndexError::ReadOnly { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(Some(segment))
     }

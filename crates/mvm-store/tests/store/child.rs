@@ -18,7 +18,25 @@ pub struct Actor {
 
 impl Actor {
     pub fn start(role: &str, root: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::run(Command::new(std::env::current_exe().unwrap()), role, root)
+    }
+
+    /// Starts an actor whose mounts nobody else sees, or says why that can't be.
+    pub fn start_in_mount_namespace(role: &str, root: &Path) -> Result<Self, String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("only root can mount a small disk".to_owned());
+        }
+        let tried = Command::new("unshare").args(["-m", "true"]).output();
+        if !tried.is_ok_and(|output| output.status.success()) {
+            return Err("`unshare -m` does not work here (package util-linux)".to_owned());
+        }
+        let mut command = Command::new("unshare");
+        command.arg("-m").arg(std::env::current_exe().unwrap());
+        Ok(Self::run(command, role, root))
+    }
+
+    fn run(mut command: Command, role: &str, root: &Path) -> Self {
+        let mut child = command
             .args(["--exact", "child::part", "--ignored", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(ROOT, root)
@@ -91,6 +109,9 @@ fn wait() {
 fn part() {
     let (Ok(role), Some(root)) = (std::env::var(ROLE), std::env::var_os(ROOT)) else { return };
     let root = Path::new(&root);
+    if role == "disk" {
+        return crate::disk::run_out(root, say);
+    }
     let scope = open(root);
     let mut words = role.split(' ');
     match (words.next().unwrap(), words.next()) {

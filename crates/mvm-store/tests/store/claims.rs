@@ -203,3 +203,15 @@ fn two_chains_may_lead_to_one_image() {
     assert_eq!(std::fs::read(first.path()).unwrap(), b"abc");
     assert!(fixture.scope.image(&chain(&["bc", "a"]), GENERATION).unwrap().is_none());
 }
+
+#[test]
+fn what_is_claimed_can_go_to_another_thread() {
+    fn send<T: Send + 'static>() {}
+    fn share<T: Send + Sync + 'static>() {}
+    share::<mvm_store::Store>();
+    share::<mvm_store::Scope>();
+    send::<Claim>();
+    send::<ImageClaim>();
+    share::<mvm_store::Image>();
+    share::<mvm_store::Segment>();
+}

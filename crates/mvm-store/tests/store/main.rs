@@ -10,6 +10,7 @@ mod child;
 mod claims;
 mod collection;
 mod crash;
+mod disk;
 mod fixture;
 mod kernels;
 mod leases;

@@ -200,3 +200,16 @@ fn many_processes_may_make_one_store() {
         }
     }
 }
+
+#[test]
+fn the_log_of_the_index_does_not_grow_with_use() {
+    let fixture = fixture();
+    let root = pull(&fixture.scope, "a", &["1"]).manifest.root_hash;
+    for number in 0..400 {
+        let scope = fixture.again();
+        scope.lease(&root, &format!("vm:{number}"), mvm_store::LeaseTerm::Durable).unwrap();
+        assert_eq!(scope.release(&format!("vm:{number}")).unwrap(), 1);
+    }
+    let log = fixture.path("index.db-wal").metadata().unwrap().len();
+    assert!(log < 2 << 20, "{log}");
+}
