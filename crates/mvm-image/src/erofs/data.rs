@@ -4,6 +4,7 @@ use super::error::AssembleError;
 use super::format::BLOCKS_MAX;
 use super::writer::path_of;
 use crate::BLOCK;
+use crate::segment::INLINE_TAIL_MAX;
 use mvm_tree::{Content, Extent, InodeId, Node, Tree};
 
 /// The most entries that a file's block map may have.
@@ -149,7 +150,7 @@ impl Runs {
     }
 }
 
-/// Checks that a file's extents ascend, don't overlap and lie within the file, and that a tail has the right length.
+/// Checks that a file's extents ascend, don't overlap and lie within the file, and that a tail has a right length.
 fn check(tree: &Tree, id: InodeId, content: &Content) -> Result<(), AssembleError> {
     let blocks = content.size.div_ceil(BLOCK as u64);
     let mut end = 0;
@@ -164,7 +165,11 @@ fn check(tree: &Tree, id: InodeId, content: &Content) -> Result<(), AssembleErro
         end = past;
     }
     match content.tail {
-        Some(tail) if u64::from(tail.len) != content.size % BLOCK as u64 || tail.len == 0 => {
+        Some(tail)
+            if u64::from(tail.len) != content.size % BLOCK as u64
+                || tail.len == 0
+                || usize::from(tail.len) > INLINE_TAIL_MAX =>
+        {
             Err(AssembleError::TailPlace { path: path_of(tree, id), size: content.size, got: tail.len })
         }
         _ => Ok(()),

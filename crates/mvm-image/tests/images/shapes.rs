@@ -1,9 +1,7 @@
-//! Images of all shapes, against `fsck.erofs`, `veritysetup`, a kernel's mount, and our own reader.
+//! Images of all shapes.
 
-mod support;
-
+use crate::support::*;
 use mvm_tree::{Attributes, Device, Kind};
-use support::*;
 
 #[test]
 fn an_empty_tree() {

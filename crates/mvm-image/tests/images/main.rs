@@ -1,0 +1,5 @@
+//! Images against `fsck.erofs`, `veritysetup`, a kernel's mount, and our own reader.
+
+mod places;
+mod shapes;
+mod support;
