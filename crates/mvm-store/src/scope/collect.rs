@@ -14,6 +14,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// What kind of thing was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -45,8 +46,8 @@ impl fmt::Display for CollectedKind {
 pub struct Collected {
     /// What it was.
     pub kind: CollectedKind,
-    /// Its file name.
-    pub name: String,
+    /// Where it was, relative to the directory of the scope.
+    pub path: PathBuf,
     /// The bytes of disk that it held.
     pub bytes: u64,
 }
@@ -223,7 +224,7 @@ impl<'a> Collection<'a> {
             if !self.dry_run {
                 inner.images.remove_file(&name)?;
             }
-            self.note(Collected { kind: CollectedKind::Image, name, bytes });
+            self.note(Collected { kind: CollectedKind::Image, path: Path::new("images").join(name), bytes });
         }
         Ok(())
     }
@@ -291,7 +292,11 @@ impl<'a> Collection<'a> {
             inner.segments.remove_tree(&name)?;
         }
         if dir.is_some() {
-            self.note(Collected { kind: CollectedKind::Segment, name, bytes });
+            self.note(Collected {
+                kind: CollectedKind::Segment,
+                path: Path::new("segments").join(name),
+                bytes,
+            });
         }
         Ok(())
     }
@@ -316,7 +321,11 @@ impl<'a> Collection<'a> {
             if !self.dry_run {
                 inner.documents.remove_file(&name)?;
             }
-            self.note(Collected { kind: CollectedKind::Document, name, bytes });
+            self.note(Collected {
+                kind: CollectedKind::Document,
+                path: Path::new("documents").join(name),
+                bytes,
+            });
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::dir::{Dir, FileError};
 use crate::error::StoreError;
 use crate::lock::{self, Key, KeyLock};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 /// An entry of `staging/` that is removed on drop unless it was moved into place.
@@ -84,7 +85,11 @@ impl Inner {
         for name in names.iter().filter(|name| !name.ends_with(".lock")) {
             let bytes =
                 if dry_run { self.staging.disk_usage(name)? } else { self.staging.remove_tree(name)? };
-            removed.push(Collected { kind: CollectedKind::Leftover, name: name.clone(), bytes });
+            removed.push(Collected {
+                kind: CollectedKind::Leftover,
+                path: Path::new("staging").join(name),
+                bytes,
+            });
         }
         Ok(())
     }

@@ -105,6 +105,7 @@ fn wait() {
 }
 
 #[test]
+// tidy: allow ignored-test: no test but a part of others, which start it
 #[ignore = "a part that other tests start as a process of its own"]
 fn part() {
     let (Ok(role), Some(root)) = (std::env::var(ROLE), std::env::var_os(ROOT)) else { return };

@@ -9,7 +9,7 @@ fn gc(scope: &Scope) -> GcReport {
 }
 
 fn names_of(report: &GcReport) -> Vec<(CollectedKind, String)> {
-    let mut names: Vec<_> = report.removed.iter().map(|item| (item.kind, item.name.clone())).collect();
+    let mut names: Vec<_> = report.removed.iter().map(|item| (item.kind, entry(item))).collect();
     names.sort();
     names
 }

@@ -14,7 +14,7 @@ fn a_full_or_read_only_disk_is_named() {
     let mut actor = match Actor::start_in_mount_namespace("disk", directory.path()) {
         Ok(actor) => actor,
         Err(missing) => {
-            println!("skipped: {missing}");
+            println!("SKIP: {missing}");
             return;
         }
     };

@@ -3,8 +3,8 @@
 use mvm_ref::verify::{self, Expected};
 use mvm_ref::{Digest, Platform, ScopeName, VerifiedLayer};
 use mvm_store::{
-    Claim, Image, ImageClaim, ImageRecord, ManifestRecord, ResolutionRecord, Scope, Segment, SegmentSlot,
-    SegmentStats, Store, StoreError,
+    Claim, Collected, CollectedKind, Image, ImageClaim, ImageRecord, ManifestRecord, ResolutionRecord, Scope,
+    Segment, SegmentSlot, SegmentStats, Store, StoreError,
 };
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -176,4 +176,15 @@ pub fn pull(scope: &Scope, requested: &str, layers: &[&str]) -> Pulled {
 
 pub fn set(texts: &[&str]) -> BTreeSet<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// The name of what was removed, which lay in the directory of its kind.
+pub fn entry(item: &Collected) -> String {
+    let below = match item.kind {
+        CollectedKind::Image => "images",
+        CollectedKind::Segment => "segments",
+        CollectedKind::Document => "documents",
+        CollectedKind::Leftover => "staging",
+    };
+    item.path.strip_prefix(below).unwrap().to_str().unwrap().to_owned()
 }

@@ -101,7 +101,7 @@ fn images_are_listed_with_their_names() {
 }
 
 fn kinds(deleted: &[Collected]) -> Vec<(CollectedKind, String)> {
-    let mut kinds: Vec<_> = deleted.iter().map(|item| (item.kind, item.name.clone())).collect();
+    let mut kinds: Vec<_> = deleted.iter().map(|item| (item.kind, entry(item))).collect();
     kinds.sort();
     kinds
 }

@@ -105,7 +105,7 @@ fn directories_that_others_can_write_or_own_are_refused() {
         assert_eq!(error.to_string(), expected);
     }
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can give a directory away");
+        println!("SKIP: only root can give a directory away");
         return;
     }
     let directory = tempfile::tempdir().unwrap();
