@@ -22,6 +22,8 @@ mod layout;
 mod registry;
 mod resolve;
 mod source;
+#[cfg(test)]
+mod tool_tests;
 
 pub use cancel::CancelToken;
 pub use config::FetchConfig;
