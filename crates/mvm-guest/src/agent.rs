@@ -36,6 +36,8 @@ const KILL_WAIT: Duration = Duration::from_secs(2);
 const FLUSH_WAIT: Duration = Duration::from_secs(2);
 /// Bytes taken from the port before processes get their turn.
 const TURN: usize = 256 * 1024;
+/// Bytes that are worth sending at once.
+const ENOUGH: usize = 64 * 1024;
 
 /// Why the agent gave up.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +135,7 @@ impl Agent {
             if port.contains(PollFlags::IN) {
                 self.read()?;
             }
-            self.processes.pump(&mut self.wire);
+            self.gather();
             for (handle, status, main) in self.processes.take_ended(&mut self.wire) {
                 self.wire.send(&Message::Event { event: GuestEvent::Exited { handle, status } })?;
                 if main && matches!(self.phase, Phase::Serving) {
@@ -141,6 +143,14 @@ impl Agent {
                 }
             }
             self.write()?;
+        }
+    }
+
+    /// Moves what can be moved. A process that writes little at a time gets to write more before it is sent: a turn
+    /// of the loop and the host's attention cost far more than the bytes.
+    fn gather(&mut self) {
+        while self.processes.pump(&mut self.wire) && self.wire.output().len() < ENOUGH {
+            std::thread::yield_now();
         }
     }
 

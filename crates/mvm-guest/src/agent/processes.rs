@@ -132,8 +132,9 @@ impl Processes {
         }
     }
 
-    /// Moves what can be moved.
-    pub(super) fn pump(&mut self, wire: &mut Connection) {
+    /// Moves what can be moved, a chunk from each process; returns whether output was moved.
+    pub(super) fn pump(&mut self, wire: &mut Connection) -> bool {
+        let mut moved = false;
         for process in self.running.values_mut() {
             if process.stdin.as_mut().is_some_and(|sink| !sink.pump(wire)) {
                 process.stdin = None;
@@ -141,7 +142,9 @@ impl Processes {
             let (ended, orphans) = (process.ended.is_some(), &mut self.orphans);
             process.outputs.retain(|source| {
                 loop {
-                    match source.pump(wire) {
+                    let pumped = source.pump(wire);
+                    moved |= pumped == Pumped::Some;
+                    match pumped {
                         Pumped::End => break false,
                         Pumped::Blocked => break true,
                         Pumped::Some if ended => {}
@@ -158,6 +161,7 @@ impl Processes {
             });
         }
         self.orphans.retain(|source| source.pump(wire) != Pumped::End);
+        moved
     }
 
     /// Forgets processes that have ended and whose output was moved; returns them with whether each was the main one.
