@@ -1,6 +1,6 @@
 //! Tree and segments to file-system bytes (EROFS), the dm-verity hash tree, and readers of both.
 //!
-//! A [segment](segment) is what one layer became while it streamed in: file data in 4096-byte blocks, the digest of
+//! A [segment] is what one layer became while it streamed in: file data in 4096-byte blocks, the digest of
 //! each block, short file tails, and the index of entries. [`erofs::assemble`] turns a merged tree and its segments into
 //! one file: superblock, data, metadata, and the [verity] tree over them.
 //!
