@@ -39,13 +39,15 @@ pub enum SandboxError {
 #[derive(Debug)]
 pub struct Sandbox {
     directory: TempDir,
+    program: PathBuf,
     user: Option<u32>,
 }
 
 impl Sandbox {
     /// Makes an empty store.
     pub fn new() -> Result<Self, SandboxError> {
-        Ok(Self { directory: tempfile::Builder::new().prefix("mvm-test.").tempdir()?, user: None })
+        let directory = tempfile::Builder::new().prefix("mvm-test.").tempdir()?;
+        Ok(Self { directory, program: workspace::mvmctl(), user: None })
     }
 
     /// Makes a store with the kernel that tests boot.
@@ -55,12 +57,22 @@ impl Sandbox {
         Ok(sandbox)
     }
 
-    /// Makes a store that belongs to another user, who runs everything in it.
+    /// Makes a store that belongs to another user, who runs a copy of the program in it.
     pub fn of_user(id: u32) -> Result<Self, SandboxError> {
         let mut sandbox = Self::new()?;
-        std::os::unix::fs::chown(sandbox.directory.path(), Some(id), Some(id))?;
+        sandbox.program = sandbox.path().join("mvmctl");
+        fs::copy(workspace::mvmctl(), &sandbox.program)?;
         sandbox.user = Some(id);
+        sandbox.give_away()?;
         Ok(sandbox)
+    }
+
+    /// Gives everything in the sandbox's directory to its user.
+    pub fn give_away(&self) -> Result<(), SandboxError> {
+        if let Some(id) = self.user {
+            Program::new("chown").arg("-Rh").arg(format!("{id}:{id}")).arg(self.path()).run()?.ok()?;
+        }
+        Ok(())
     }
 
     /// Imports the kernel that tests boot: the tuned one where it has been built, else the distribution's.
@@ -82,7 +94,7 @@ impl Sandbox {
 
     /// Describes a run of the program under test in this store.
     pub fn mvmctl<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Program {
-        let program = Program::new(workspace::mvmctl())
+        let program = Program::new(&self.program)
             .clean_env()
             .env("HOME", self.directory.path())
             .arg("--root")

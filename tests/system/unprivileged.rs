@@ -24,41 +24,24 @@ pub const CASES: &[Case] = &[
     Case { name: "unprivileged::kvm_that_runs_nothing", needs: AS_USER, run: useless_kvm },
 ];
 
-/// Copies what the user must reach to a place where everyone may look, and returns the image and the program.
-fn reachable(sandbox: &Sandbox) -> Result<(String, std::path::PathBuf), libtest_mimic::Failed> {
-    let layout = sandbox.path().join("layout");
-    let program = sandbox.path().join("mvmctl");
-    Program::new("cp").arg("-r").arg(fixtures::busybox()?).arg(&layout).run()?.ok()?;
-    Program::new("cp").arg(workspace::mvmctl()).arg(&program).run()?.ok()?;
-    Program::new("chown").arg("-R").arg(format!("{USER}:{USER}")).arg(sandbox.path()).run()?.ok()?;
-    Ok((format!("oci:{}:latest", layout.display()), program))
-}
-
 fn pull_and_run() -> Outcome {
     let sandbox = Sandbox::of_user(USER)?;
-    let (image, program) = reachable(&sandbox)?;
+    let layout = sandbox.path().join("layout");
+    Program::new("cp").arg("-r").arg(fixtures::busybox()?).arg(&layout).run()?.ok()?;
     let kernel = sandbox.path().join("kernel");
     let source = workspace::tuned_kernel()
         .and_then(|file| file.parent().map(ToOwned::to_owned))
         .unwrap_or_else(workspace::distribution_kernel);
     Program::new("cp").arg("-rL").arg(source).arg(&kernel).run()?.ok()?;
-    Program::new("chown").arg("-R").arg(format!("{USER}:{USER}")).arg(&kernel).run()?.ok()?;
+    sandbox.give_away()?;
     let kernel = if kernel.join("vmlinux").is_file() { kernel.join("vmlinux") } else { kernel };
-    let mvmctl = |arguments: &[&str]| {
-        Program::new(&program)
-            .clean_env()
-            .env("HOME", sandbox.path())
-            .user(USER)
-            .arg("--root")
-            .arg(sandbox.store())
-            .args(arguments)
-    };
-    mvmctl(&["kernel", "import"]).arg(&kernel).run()?.ok()?;
-    mvmctl(&["pull", &image]).run()?.ok()?;
-    let output = mvmctl(&["run", "--rm", &image, "sh", "-c", "id -u; exit 3"]).run()?.exits(3)?;
+    let image = format!("oci:{}:latest", layout.display());
+    sandbox.mvmctl(["kernel", "import"]).arg(&kernel).run()?.ok()?;
+    sandbox.mvmctl(["pull", &image]).run()?.ok()?;
+    let output = sandbox.mvmctl(["run", "--rm", &image, "sh", "-c", "id -u; exit 3"]).run()?.exits(3)?;
     ensure_eq!(output.out(), "0\n");
-    mvmctl(&["image", "verify", "--all"]).run()?.ok()?;
-    mvmctl(&["audit", "verify"]).run()?.ok()?;
+    sandbox.mvmctl(["image", "verify", "--all"]).run()?.ok()?;
+    sandbox.mvmctl(["audit", "verify"]).run()?.ok()?;
     Ok(())
 }
 
