@@ -150,6 +150,12 @@ impl<'ast> Visit<'ast> for Visitor<'_> {
                 let message = format!("{shell} interprets a string; pass an argument vector");
                 self.add(call.span(), "shell", message);
             }
+            let elsewhere =
+                self.library && !self.test && !self.path.starts_with("crates/mvm-launch/src/exec");
+            if elsewhere && segments.len() >= 2 && ends(&["Command", "new"]) {
+                let message = "programs are started by mvm_launch::exec only".to_owned();
+                self.add(call.span(), "spawn", message);
+            }
             let environment = segments.len() >= 2
                 && segments[segments.len() - 2] == "env"
                 && ENVIRONMENT.contains(&segments[segments.len() - 1].as_str());
