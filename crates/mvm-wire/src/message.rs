@@ -102,7 +102,7 @@ pub enum Request {
         /// The streams that carry its standard input and output.
         streams: Streams,
     },
-    /// Sends a signal to a process (to the foreground group of its terminal's session, if that is what it leads).
+    /// Sends a signal to a process; its children are its own business.
     Signal {
         /// The process.
         handle: u32,

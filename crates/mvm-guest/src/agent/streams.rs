@@ -112,3 +112,7 @@ impl Source {
         Pumped::End
     }
 }
+
+#[cfg(test)]
+#[path = "streams_tests.rs"]
+mod tests;
