@@ -341,7 +341,7 @@ impl Run<'_> {
                 (self.progress)(Progress::Line(String::from_utf8_lossy(&line).trim()));
             }
         }
-        let status = running.wait()?;
+        let status = running.wait().map_err(file_error("wait for the program that writes", &self.log))?;
         if status.success() {
             return Ok(());
         }

@@ -1,1 +1,41 @@
-//! The composition: pull, assemble, run, supervise.
+//! The composition: pull, assemble, run, supervise. What mvmctl, an SDK or a containerd shim calls.
+
+mod attach;
+mod audit_log;
+mod clock;
+mod doctor;
+mod engine;
+mod error;
+mod images;
+mod kernel_build;
+mod kernels;
+mod keys;
+mod link;
+mod progress;
+mod pull;
+mod run;
+mod settings;
+mod supervisor;
+mod vm;
+mod vms;
+
+pub use attach::{AttachError, Attachment, ControlConnection, SignalSource, Target, attach};
+pub use clock::unix_seconds;
+pub use doctor::{Check, doctor};
+pub use engine::Engine;
+pub use error::{EngineError, ErrorKind, chain};
+pub use images::{ImageDetails, ImageRow, VerifiedImage, kind_name};
+pub use kernels::KernelListing;
+pub use mvm_store::{Collected, CollectedKind, GcReport};
+pub use mvm_wire::WindowSize;
+pub use progress::{Cancel, Progress, Silent, Step};
+pub use pull::{PullError, Pulled};
+pub use run::{Launched, PullPolicy, RunRequest, Workload};
+pub use settings::Settings;
+pub use vm::{Phase, VmError};
+pub use vms::{ExecRequest, VmListing};
+
+/// Generation of the image format that this engine writes and boots.
+pub const IMAGE_FORMAT: u32 = mvm_image::GENERATION;
+/// Newest version of the protocol between host and guest that this engine speaks.
+pub const WIRE_VERSION: u32 = mvm_wire::MAX_VERSION;

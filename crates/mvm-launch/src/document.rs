@@ -14,7 +14,7 @@ pub const SCRATCH_SERIAL: &str = "scratch";
 /// The name of the document's one process.
 pub const MAIN_PROCESS: &str = "main";
 
-/// The name of the document's one root.
+/// The name of the document's one root, which its process runs in.
 pub const ROOT: &str = "root";
 
 /// The block size of images, in bytes.

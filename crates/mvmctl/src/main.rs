@@ -1,3 +1,52 @@
-//! The command line of mvm.
+//! The command line of mvm: flags, words and exit codes.
 
-fn main() {}
+mod cli;
+mod commands;
+mod context;
+mod environment;
+mod error;
+mod guest;
+mod printer;
+mod progress;
+mod signals;
+mod terminal;
+
+use clap::Parser as _;
+use cli::{Cli, Command};
+use context::Context;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(filter) = environment::log_filter() {
+        let filter = tracing_subscriber::EnvFilter::new(filter);
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+    let Cli { global, command } = Cli::parse();
+    let runs_a_command = matches!(command, Command::Run(_) | Command::Exec(_));
+    let context = match Context::new(global) {
+        Ok(context) => context,
+        Err(failure) => return error::report(&failure, runs_a_command),
+    };
+    match dispatch(&context, command) {
+        Ok(code) => code,
+        Err(failure) => error::report(&failure, runs_a_command),
+    }
+}
+
+fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(args) => commands::run::run(context, args),
+        Command::Exec(args) => commands::exec::run(context, args),
+        Command::Pull(args) => commands::pull::run(context, args),
+        Command::Image(command) => commands::image::run(context, command),
+        Command::Vm(command) => commands::vm::run(context, command),
+        Command::Kernel(command) => commands::kernel::run(context, command),
+        Command::Audit(command) => commands::audit::run(context, command),
+        Command::Gc(args) => commands::gc::run(context, args),
+        Command::Doctor(args) => commands::doctor::run(context, args),
+        Command::Version(args) => commands::version::run(context, args),
+        Command::Completions(args) => commands::completions::run(context, args),
+        Command::Man(args) => commands::man::run(context, args),
+        Command::Supervise(args) => commands::supervise::run(context, args),
+    }
+}

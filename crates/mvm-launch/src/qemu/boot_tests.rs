@@ -7,7 +7,6 @@ use crate::initramfs;
 use crate::kernel::{BootMachine, ImportedKernel, KernelFormat, import_package};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 /// What `/init` does: loads modules, tells what it sees, answers a line on the agent's port, ends as it is told.
@@ -30,7 +29,10 @@ echo \"taint $($b cat /proc/sys/kernel/tainted)\" >&3
 echo console is up
 while read word <&3; do
     case $word in
-    write) echo written by the guest | $b dd of=/dev/vdb bs=4096 conv=fsync 2>/dev/null; echo ok >&3 ;;
+    write)
+        $b mkdir -p /scratch
+        $b mount -t ext4 /dev/vdb /scratch && echo written by the guest >/scratch/note && $b umount /scratch
+        echo \"ended $?\" >&3 ;;
     damage) echo x 2>/dev/null >/dev/vda || echo refused >&3 ;;
     flood) $b yes 0123456789abcdef | $b head -c 300000; echo flooded >&3 ;;
     pour) $b dd if=/dev/zero bs=65536 count=64 2>/dev/null >&3 ;;
@@ -80,7 +82,9 @@ fn guest_with(test: &str, import: impl Fn(&Path) -> ImportedKernel) -> Option<Gu
     std::fs::write(directory.path().join("kernel"), &kernel.image).unwrap();
     std::fs::write(directory.path().join("initrd"), &initramfs).unwrap();
     std::fs::write(directory.path().join("root"), vec![b'r'; 20_480]).unwrap();
-    File::create(directory.path().join("scratch")).unwrap().set_len(1 << 20).unwrap();
+    if let Err(error) = crate::make_blank(OsStr::new(""), &directory.path().join("scratch"), 64) {
+        return skip(error.to_string());
+    }
     Some(Guest { qemu, kernel, initramfs, directory })
 }
 
@@ -142,12 +146,8 @@ fn a_machine_boots_talks_and_ends() {
     // Said before the guest has opened its end, so nothing may be lost.
     say("write\n");
     let seen = lines(&mut answers, 5, &mut rest);
-    assert_eq!(seen[..3], ["name mvm.agent", "disk root 1 40", "disk scratch 0 2048"]);
-    assert_eq!(seen[4], "ok");
-    let file = File::open(guest.file("scratch")).unwrap();
-    let mut start = [0; 20];
-    file.read_exact_at(&mut start, 0).unwrap();
-    assert_eq!(&start, b"written by the guest");
+    assert_eq!(seen[..3], ["name mvm.agent", "disk root 1 40", "disk scratch 0 131072"]);
+    assert_eq!(seen[4], "ended 0");
     say("damage\n");
     assert_eq!(lines(&mut answers, 1, &mut rest), ["refused"]);
     let printed = read_all(&rest.1);
@@ -160,6 +160,11 @@ fn a_machine_boots_talks_and_ends() {
     assert_eq!(machine.wait().unwrap().code(), Some(0));
     assert_eq!(machine.stderr(), "");
     assert_eq!(std::fs::read(guest.file("root")).unwrap(), vec![b'r'; 20_480]);
+    let debugfs = find_program("debugfs", OsStr::new("")).unwrap();
+    let limits = crate::exec::Limits { time: Duration::from_secs(60), output: 4096 };
+    let note =
+        Invocation::new(debugfs).args(["-R", "cat /note"]).arg(guest.file("scratch")).run(limits).unwrap();
+    assert_eq!(String::from_utf8_lossy(&note.stdout), "written by the guest\n");
 }
 
 #[test]
@@ -218,7 +223,7 @@ fn a_kernel_without_virtio_mmio_boots_with_pci() {
     let Launched { machine, agent, console } = guest.launch();
     let mut rest = (machine, console);
     let seen = lines(&mut BufReader::new(agent), 3, &mut rest);
-    assert_eq!(seen, ["name mvm.agent", "disk root 1 40", "disk scratch 0 2048"]);
+    assert_eq!(seen, ["name mvm.agent", "disk root 1 40", "disk scratch 0 131072"]);
 }
 
 #[test]

@@ -1,0 +1,215 @@
+//! What the engine fails with, sorted by what the caller can do about it.
+
+mod advice;
+
+use crate::attach::AttachError;
+use crate::audit_log::AuditError;
+use crate::keys::KeysError;
+use crate::kernel_build::KernelBuildError;
+use crate::pull::PullError;
+use crate::supervisor::SupervisorError;
+use crate::vm::VmError;
+use mvm_fetch::FetchError;
+use mvm_launch::LaunchError;
+use mvm_plan::Refusal;
+use mvm_ref::{Digest, ImageSource, Platform};
+use mvm_store::{KernelError, StoreError};
+use std::io;
+use std::path::PathBuf;
+
+/// Which of a program's exit codes fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Nothing more particular.
+    Failure,
+    /// The request can't be carried out as it stands.
+    Usage,
+    /// What was named does not exist.
+    NotFound,
+    /// Content is not what its digest says.
+    Verification,
+    /// A policy refused.
+    Refused,
+    /// A registry or the way to it failed.
+    Network,
+    /// Something is in use, or a name is taken.
+    Conflict,
+    /// This machine lacks something.
+    Missing,
+    /// The user interrupted.
+    Interrupted,
+    /// The command is not in the image.
+    CommandNotFound,
+    /// The command is in the image and can't be executed.
+    CommandNotExecutable,
+}
+
+/// Says why an operation of the engine failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The kernels of the store failed.
+    #[error(transparent)]
+    Kernels(#[from] KernelError),
+    /// An image could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// An image could not be pulled.
+    #[error("pull {image}")]
+    Pull {
+        /// The image.
+        image: String,
+        /// Why not.
+        source: Box<PullError>,
+    },
+    /// A VM's directory failed.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// The audit log failed; nothing may happen that it doesn't tell of.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The keys failed.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// A plan was refused.
+    #[error(transparent)]
+    Refused(#[from] Box<Refusal>),
+    /// A plan can't be made or read.
+    #[error("{act} the plan")]
+    Plan {
+        /// What was tried.
+        act: &'static str,
+        /// Why it failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There is no policy of that name.
+    #[error(transparent)]
+    Policy(#[from] mvm_plan::policy::UnknownPolicy),
+    /// The hypervisor or what it needs failed.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// A VM's writable disk could not be made.
+    #[error("make the VM's scratch disk")]
+    Scratch(#[from] mvm_launch::ScratchError),
+    /// A running VM failed.
+    #[error(transparent)]
+    Supervisor(#[from] SupervisorError),
+    /// A command in a VM failed to start or to end well.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A kernel can't be imported.
+    #[error("import the kernel {}", path.display())]
+    KernelImport {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: mvm_launch::kernel::ImportError,
+    },
+    /// What is stored beside a kernel can't be read or written.
+    #[error("the record of kernel {digest}")]
+    KernelRecord {
+        /// The kernel.
+        digest: Digest,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// The kernel could not be built.
+    #[error(transparent)]
+    KernelBuild(#[from] KernelBuildError),
+    /// The supervisor reported that the VM can't start.
+    #[error("{message}")]
+    Start {
+        /// Its words.
+        message: String,
+        /// What kind of failure it was there.
+        kind: ErrorKind,
+        /// What it advised.
+        hint: Option<String>,
+    },
+    /// An image is not in the store, and asking a registry was ruled out.
+    #[error("image {image} for {platform} is not in the store")]
+    NoImage {
+        /// The image.
+        image: ImageSource,
+        /// The platform.
+        platform: Platform,
+    },
+    /// Nothing in the store has that name.
+    #[error("no image {0:?} is in the store")]
+    UnknownImage(String),
+    /// The beginning of a digest fits several things.
+    #[error("{text:?} is the beginning of {count} digests; give more of it")]
+    Ambiguous {
+        /// What was given.
+        text: String,
+        /// How many fit.
+        count: usize,
+    },
+    /// There is no kernel to boot.
+    #[error("no kernel has been imported")]
+    NoKernel,
+    /// There is no kernel source to build from.
+    #[error("no linux-source-*.tar.xz is in {}", .0.display())]
+    NoKernelSource(PathBuf),
+    /// An image names no command, and neither did the user.
+    #[error("image {0} has neither entry point nor command; say what to run after its name")]
+    NoCommand(String),
+    /// The image is for another architecture than the machine emulates.
+    #[error("image {image} is for {platform}; this machine runs {host}")]
+    ForeignPlatform {
+        /// The image.
+        image: String,
+        /// What it is for.
+        platform: Platform,
+        /// What runs here.
+        host: Platform,
+    },
+    /// An image's bytes are not what its root hash says.
+    #[error("image {root_hash} is damaged")]
+    Damaged {
+        /// Its root hash.
+        root_hash: Digest,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Something in the store is not what the plan names.
+    #[error("{what} has changed: the plan says {expected}, the store has {got}")]
+    Changed {
+        /// The kernel or the initramfs.
+        what: &'static str,
+        /// Its digest in the plan.
+        expected: Digest,
+        /// Its digest now.
+        got: Digest,
+    },
+    /// A file could not be read or written.
+    #[error("{act} {}", path.display())]
+    Io {
+        /// What was tried.
+        act: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The user interrupted.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Joins an error and its causes into one line, leaving out a cause that the words before it end with.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = error.source();
+    }
+    text
+}

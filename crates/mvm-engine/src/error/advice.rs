@@ -1,0 +1,115 @@
+//! What kind of failure an error is, and what to do about it.
+
+use super::{EngineError, ErrorKind};
+use crate::attach::AttachError;
+use crate::pull::{PullError, UnpackError};
+use crate::vm::VmError;
+use mvm_fetch::{FetchError, LayoutError, RegistryError};
+use mvm_launch::LaunchError;
+use mvm_store::{KernelError, StoreError};
+use mvm_wire::FailureKind;
+
+impl EngineError {
+    /// Returns which of a program's exit codes fits.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => of_store(error),
+            Self::Kernels(KernelError::None { .. }) | Self::UnknownImage(_) | Self::NoImage { .. } => ErrorKind::NotFound,
+            Self::Fetch(error) => of_fetch(error),
+            Self::Pull { source, .. } => of_pull(source),
+            Self::Vm(error) => match error {
+                VmError::NotFound(_) => ErrorKind::NotFound,
+                VmError::NameTaken(_) | VmError::Running(_) | VmError::NotRunning { .. } => ErrorKind::Conflict,
+                _ => ErrorKind::Failure,
+            },
+            Self::Audit(crate::audit_log::AuditError::Verify { .. }) => ErrorKind::Verification,
+            Self::Kernels(KernelError::Digest { .. }) | Self::Damaged { .. } | Self::Changed { .. } => ErrorKind::Verification,
+            Self::Refused(_) => ErrorKind::Refused,
+            Self::Plan { .. } | Self::Policy(_) | Self::Ambiguous { .. } | Self::NoCommand(_) => ErrorKind::Usage,
+            Self::ForeignPlatform { .. } => ErrorKind::Usage,
+            Self::NoKernel | Self::NoKernelSource(_) | Self::Launch(LaunchError::NotInstalled { .. }) => ErrorKind::Missing,
+            Self::Scratch(mvm_launch::ScratchError::NotInstalled(_)) => ErrorKind::Missing,
+            Self::Launch(LaunchError::Memory { .. }) => ErrorKind::Usage,
+            Self::Attach(AttachError::Refused(failure)) => match failure.kind {
+                FailureKind::NotFound => ErrorKind::CommandNotFound,
+                FailureKind::NotExecutable => ErrorKind::CommandNotExecutable,
+                _ => ErrorKind::Failure,
+            },
+            Self::Attach(AttachError::Interrupted) | Self::Interrupted => ErrorKind::Interrupted,
+            Self::Start { kind, .. } => *kind,
+            _ => ErrorKind::Failure,
+        }
+    }
+
+    /// Returns what to do about it, where the message itself doesn't say.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::NoKernel => "mvmctl kernel build makes the tuned one; mvmctl kernel import takes an unpacked package",
+            Self::NoKernelSource(_) => "apt-get install linux-source, or name one with --source",
+            Self::Vm(VmError::NameTaken(name)) => return Some(format!("choose another --name, or: mvmctl vm rm {name}")),
+            Self::Vm(VmError::Running(name)) => return Some(format!("mvmctl vm stop {name}, or rm --force")),
+            Self::Vm(VmError::NotFound(_)) => "mvmctl vm ls --all lists them",
+            Self::UnknownImage(_) => "mvmctl image ls lists them",
+            Self::NoImage { image, .. } => return Some(format!("mvmctl pull {image}, or run without --pull never")),
+            Self::Kernels(KernelError::None { .. }) => "mvmctl kernel ls lists them",
+            Self::Damaged { .. } => "remove the image and pull it again: mvmctl image rm, mvmctl pull",
+            Self::Changed { .. } => "make a new plan by running the command again",
+            Self::Refused(refusal) => return Some(remedies(refusal)),
+            Self::Launch(LaunchError::Memory { needed_mib, .. }) => return Some(format!("--memory {needed_mib}m or more")),
+            Self::Start { hint, .. } => return hint.clone(),
+            Self::Attach(AttachError::Gone | AttachError::Ended(_)) => {
+                "console.log and supervisor.log in the VM's directory say more, unless it ran with --rm"
+            }
+            Self::ForeignPlatform { .. } => "choose another platform with --platform; other architectures are not supported",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// Lists every rule that failed with what satisfies it.
+fn remedies(refusal: &mvm_plan::Refusal) -> String {
+    let remedies: Vec<String> =
+        refusal.failed().iter().map(|outcome| format!("{}: {}", outcome.why, outcome.remedy)).collect();
+    remedies.join("; ")
+}
+
+fn of_pull(error: &PullError) -> ErrorKind {
+    match error {
+        PullError::Layer { source, .. } => match source.as_ref() {
+            UnpackError::Fetch(error) => of_fetch(error),
+            UnpackError::Store(error) => of_store(error),
+            UnpackError::Read(mvm_tree::ReadError::Store { .. }) | UnpackError::Write(_) => ErrorKind::Failure,
+            UnpackError::Read(_) => ErrorKind::Verification,
+        },
+        PullError::Index { .. } => ErrorKind::Verification,
+        PullError::Store(error) => of_store(error),
+        PullError::Assemble(_) => ErrorKind::Failure,
+    }
+}
+
+fn of_fetch(error: &FetchError) -> ErrorKind {
+    match error {
+        FetchError::Cancelled => ErrorKind::Interrupted,
+        FetchError::Registry(RegistryError::NotFound { .. }) | FetchError::Platform(_) => ErrorKind::NotFound,
+        FetchError::Registry(_) => ErrorKind::Network,
+        FetchError::Layout(error) => match error {
+            LayoutError::NotFound { .. } => ErrorKind::NotFound,
+            _ => ErrorKind::Verification,
+        },
+        FetchError::Thread(_) | FetchError::NoSuchLayer { .. } | FetchError::Abandoned => ErrorKind::Failure,
+        _ => ErrorKind::Verification,
+    }
+}
+
+fn of_store(error: &StoreError) -> ErrorKind {
+    match error {
+        StoreError::NoReference { .. } | StoreError::NoImage { .. } => ErrorKind::NotFound,
+        StoreError::InUse { .. } | StoreError::SeveralReferences { .. } => ErrorKind::Conflict,
+        StoreError::DocumentDigest { .. } | StoreError::WrongLayer { .. } | StoreError::Length { .. } => {
+            ErrorKind::Verification
+        }
+        StoreError::Cancelled { .. } => ErrorKind::Interrupted,
+        _ => ErrorKind::Failure,
+    }
+}

@@ -1,0 +1,270 @@
+//! What can be done with images in the store: list, inspect, verify, remove, collect.
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::vm::Phase;
+use mvm_image::verity;
+use mvm_plan::audit::{Event, Subject};
+use mvm_ref::{Digest, ImageConfig, ImageSource, Platform};
+use mvm_store::{Collected, CollectedKind, GcOptions, GcReport, ImageListing};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// Bytes of disk that layers may hold as a cache of what images are made from.
+const SEGMENT_BUDGET: u64 = 20 << 30;
+
+/// One line of a list of images: a name and what it stands for.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageRow {
+    /// The name, unless every name has moved on to another image.
+    pub reference: Option<String>,
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// Digest of its config.
+    pub config: Digest,
+    /// Root hash of its root file system.
+    pub root_hash: Digest,
+    /// Its platform.
+    pub platform: Platform,
+    /// Length of its root file system in bytes; 0 if that has to be made again.
+    pub size: u64,
+    /// When it was pulled, in seconds since 1970.
+    pub pulled_at: i64,
+}
+
+/// All that is known of an image.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageDetails {
+    /// Its names.
+    pub references: Vec<String>,
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// Digest of its config.
+    pub config_digest: Digest,
+    /// Its platform.
+    pub platform: Platform,
+    /// What was checked about it.
+    pub posture: String,
+    /// When it was pulled, in seconds since 1970.
+    pub pulled_at: i64,
+    /// Diff IDs of its layers, lowest first.
+    pub layers: Vec<Digest>,
+    /// Its root file system.
+    pub root: RootDetails,
+    /// What its config says to run.
+    pub process: ProcessDetails,
+}
+
+/// A root file system.
+#[derive(Clone, Debug, Serialize)]
+pub struct RootDetails {
+    /// Its dm-verity root hash.
+    pub root_hash: Digest,
+    /// Generation of the image format.
+    pub generation: u32,
+    /// Blocks of 4096 bytes under verity.
+    pub data_blocks: u64,
+    /// Offset of the verity superblock in bytes.
+    pub hash_start: u64,
+    /// Length of the file in bytes.
+    pub size: u64,
+    /// Where the file is.
+    pub path: std::path::PathBuf,
+}
+
+/// What an image's config says to run.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProcessDetails {
+    /// The entry point.
+    pub entrypoint: Vec<String>,
+    /// The command, or the entry point's default arguments.
+    pub cmd: Vec<String>,
+    /// The environment.
+    pub env: Vec<String>,
+    /// The working directory.
+    pub working_dir: String,
+    /// The user.
+    pub user: String,
+    /// The signal that asks it to stop.
+    pub stop_signal: String,
+    /// Ports that it says it listens on.
+    pub exposed_ports: BTreeSet<String>,
+    /// Directories that it says hold data.
+    pub volumes: BTreeSet<String>,
+}
+
+/// An image that equals its root hash.
+#[derive(Clone, Copy, Debug)]
+pub struct VerifiedImage {
+    /// Blocks that were compared.
+    pub blocks: u64,
+}
+
+impl Engine {
+    /// Lists images, a row for each name, sorted by name.
+    pub fn images(&self) -> Result<Vec<ImageRow>, EngineError> {
+        let mut rows = Vec::new();
+        for image in self.scope.list_images()? {
+            let row = |reference| ImageRow {
+                reference,
+                manifest: image.manifest,
+                config: image.config,
+                root_hash: image.root_hash,
+                platform: image.platform.clone(),
+                size: image.size.unwrap_or(0),
+                pulled_at: image.pulled_at,
+            };
+            if image.references.is_empty() {
+                rows.push(row(None));
+            }
+            rows.extend(image.references.iter().map(|reference| row(Some(reference.clone()))));
+        }
+        rows.sort_by(|a, b| (&a.reference, a.manifest).cmp(&(&b.reference, b.manifest)));
+        Ok(rows)
+    }
+
+    /// Returns a text for each image by which it can be asked for.
+    pub fn image_names(&self) -> Result<Vec<String>, EngineError> {
+        let images = self.scope.list_images()?;
+        Ok(images.iter().map(|image| image.manifest.to_string()).collect())
+    }
+
+    /// Returns all that is known of an image.
+    pub fn inspect_image(&self, name: &str) -> Result<ImageDetails, EngineError> {
+        let listing = self.find_image(name)?;
+        let unknown = || EngineError::UnknownImage(name.to_owned());
+        let manifest = self.scope.manifest(&listing.manifest)?.ok_or_else(unknown)?;
+        let image = self.scope.image_by_root(&listing.root_hash)?.ok_or_else(unknown)?;
+        let config = self.scope.document(&listing.config)?.ok_or_else(unknown)?;
+        let config = ImageConfig::parse(&config)
+            .map_err(|source| EngineError::Damaged { root_hash: listing.root_hash, source: source.into() })?;
+        let process = config.process();
+        Ok(ImageDetails {
+            references: listing.references,
+            manifest: listing.manifest,
+            config_digest: listing.config,
+            platform: listing.platform,
+            posture: manifest.posture,
+            pulled_at: manifest.pulled_at,
+            layers: manifest.chain,
+            root: RootDetails {
+                root_hash: image.record().root_hash,
+                generation: image.generation(),
+                data_blocks: image.record().data_blocks,
+                hash_start: image.record().hash_start,
+                size: image.record().size,
+                path: image.path().to_owned(),
+            },
+            process: ProcessDetails {
+                entrypoint: process.entrypoint.clone(),
+                cmd: process.cmd.clone(),
+                env: process.env.clone(),
+                working_dir: process.working_dir.clone(),
+                user: process.user.clone(),
+                stop_signal: process.stop_signal.clone(),
+                exposed_ports: process.exposed_ports.clone(),
+                volumes: process.volumes.clone(),
+            },
+        })
+    }
+
+    /// Compares every block of an image, its hash tree and its padding with the root hash.
+    pub fn verify_image(&self, name: &str) -> Result<VerifiedImage, EngineError> {
+        let listing = self.find_image(name)?;
+        let root_hash = listing.root_hash;
+        let image = self.scope.image_by_root(&root_hash)?;
+        let image = image.ok_or_else(|| EngineError::UnknownImage(name.to_owned()))?;
+        let expected = verity::Expected { root_hash, data_blocks: image.record().data_blocks };
+        verity::verify(image.file(), &expected)
+            .map_err(|source| EngineError::Damaged { root_hash, source: source.into() })?;
+        Ok(VerifiedImage { blocks: expected.data_blocks })
+    }
+
+    /// Removes a name, and its image if that was the last one. Returns a line for each thing removed.
+    pub fn remove_image(&self, name: &str) -> Result<Vec<String>, EngineError> {
+        let canonical = self.canonical_name(name)?;
+        let removed = self.scope.remove_reference(&canonical)?;
+        let mut events = Vec::new();
+        let mut lines = Vec::new();
+        for reference in &removed.untagged {
+            if let Ok(requested) = reference.parse() {
+                events.push(Event::Delete { subject: Subject::Reference { requested } });
+            }
+            lines.push(format!("untagged {reference}"));
+        }
+        for collected in &removed.deleted {
+            events.extend(deletion(collected));
+            lines.push(format!("deleted {} {}", kind_name(collected.kind), collected.path.display()));
+        }
+        self.audit.append(&self.settings.scope, events)?;
+        Ok(lines)
+    }
+
+    /// Removes what no name, VM or running command needs.
+    pub fn collect_garbage(&self, dry_run: bool) -> Result<GcReport, EngineError> {
+        let ended = |phase| matches!(phase, Phase::Exited | Phase::Failed);
+        let used: BTreeSet<Digest> =
+            self.vms()?.into_iter().filter(|vm| !ended(vm.phase)).map(|vm| vm.root_hash).collect();
+        let options = GcOptions { dry_run, segment_budget: Some(SEGMENT_BUDGET) };
+        let report = self.scope.gc(&options, &|root| used.contains(root))?;
+        if !dry_run {
+            self.audit.append(&self.settings.scope, report.removed.iter().filter_map(deletion).collect())?;
+        }
+        Ok(report)
+    }
+
+    /// Finds an image by a name as it was pulled, or by the beginning of one of its digests.
+    fn find_image(&self, name: &str) -> Result<ImageListing, EngineError> {
+        let images = self.scope.list_images()?;
+        if let Ok(source) = name.parse::<ImageSource>() {
+            let canonical = source.to_string();
+            if let Some(image) = images.iter().find(|image| image.references.contains(&canonical)) {
+                return Ok(image.clone());
+            }
+        }
+        let prefix = name.strip_prefix("sha256:").unwrap_or(name);
+        let fits = |digest: &Digest| digest.hex().starts_with(prefix);
+        let mut found: Vec<ImageListing> = images
+            .into_iter()
+            .filter(|image| fits(&image.manifest) || fits(&image.config) || fits(&image.root_hash))
+            .collect();
+        match (prefix.len() >= 4, found.len()) {
+            (true, 1) => Ok(found.remove(0)),
+            (true, count @ 2..) => Err(EngineError::Ambiguous { text: name.to_owned(), count }),
+            _ => Err(EngineError::UnknownImage(name.to_owned())),
+        }
+    }
+
+    /// Returns the text under which the store removes an image.
+    fn canonical_name(&self, name: &str) -> Result<String, EngineError> {
+        let image = self.find_image(name)?;
+        let canonical = name.parse::<ImageSource>().map(|source| source.to_string());
+        match canonical {
+            Ok(canonical) if image.references.contains(&canonical) => Ok(canonical),
+            _ => Ok(image.manifest.to_string()),
+        }
+    }
+}
+
+fn deletion(collected: &Collected) -> Option<Event> {
+    // Names of files begin with a digest; leftovers of crashes are of no interest to an auditor.
+    let name = collected.path.file_name()?.to_str()?;
+    let digest: Digest = format!("sha256:{}", name.get(..64)?).parse().ok()?;
+    let subject = match (collected.kind, digest) {
+        (CollectedKind::Image, root_hash) => Subject::Image { root_hash },
+        (CollectedKind::Segment, diff_id) => Subject::Segment { diff_id },
+        (CollectedKind::Document, digest) => Subject::Blob { digest },
+        _ => return None,
+    };
+    Some(Event::Delete { subject })
+}
+
+/// Returns the word for a kind of thing that is collected.
+pub fn kind_name(kind: CollectedKind) -> &'static str {
+    match kind {
+        CollectedKind::Image => "image",
+        CollectedKind::Segment => "layer",
+        CollectedKind::Document => "document",
+        CollectedKind::Leftover => "leftover",
+    }
+}

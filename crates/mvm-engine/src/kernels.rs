@@ -1,0 +1,243 @@
+//! Guest kernels: imported, built, chosen; and whether KVM runs them here.
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::kernel_build::{self, KernelBuild, Progress};
+use crate::vm::write_atomically;
+use mvm_launch::kernel::{ImportedKernel, KernelInfo, import_elf, import_package};
+use mvm_launch::{Accelerator, Probe, Qemu, initramfs};
+use mvm_plan::audit::{Event, Subject};
+use mvm_ref::Digest;
+use mvm_store::{Kernel, KernelError, NewKernel};
+use serde::Serialize;
+use std::fs;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a KVM guest may take to say that it runs.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where distributions put kernel sources.
+const SOURCES: &str = "/usr/src";
+
+/// One line of a list of kernels.
+#[derive(Clone, Debug, Serialize)]
+pub struct KernelListing {
+    /// Digest of the kernel's file.
+    pub digest: Digest,
+    /// Its release.
+    pub version: String,
+    /// The machine that it is booted on.
+    pub machine: String,
+    /// How many modules the initramfs carries for it.
+    pub modules: usize,
+    /// Length of its file in bytes.
+    pub size: u64,
+    /// Whether it is booted when nothing else is asked for.
+    pub default: bool,
+}
+
+impl Engine {
+    /// Imports a kernel from an unpacked distribution package, or from a vmlinux and its configuration.
+    ///
+    /// It becomes the default if there is none, if it has everything built in, or if `default` says so.
+    pub fn import_kernel(
+        &self,
+        path: &Path,
+        config: Option<&Path>,
+        default: bool,
+    ) -> Result<KernelListing, EngineError> {
+        let read = |path: &Path| {
+            fs::read(path).map_err(|source| EngineError::Io { act: "read", path: path.to_owned(), source })
+        };
+        let kernel = if path.is_dir() {
+            import_package(path, None).map_err(|source| EngineError::KernelImport { path: path.to_owned(), source })?
+        } else {
+            let config = config.map_or_else(|| config_beside(path), Path::to_owned);
+            import_elf(read(path)?, &read(&config)?)
+                .map_err(|source| EngineError::KernelImport { path: path.to_owned(), source })?
+        };
+        self.store_kernel(&kernel, default)
+    }
+
+    /// Builds the tuned kernel and imports it as the default. `directory` is kept for the next build.
+    pub fn build_kernel(
+        &self,
+        source: Option<&Path>,
+        directory: Option<&Path>,
+        jobs: Option<usize>,
+        say: &dyn Fn(&str),
+    ) -> Result<KernelListing, EngineError> {
+        let source = match source {
+            Some(source) => source.to_owned(),
+            None => newest_source(Path::new(SOURCES))?,
+        };
+        let work = directory.map_or_else(|| self.settings.root.join("cache/kernel-build"), Path::to_owned);
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let build = KernelBuild {
+            source,
+            output: work.join("out"),
+            work,
+            jobs: jobs.and_then(NonZeroUsize::new).unwrap_or(cores),
+            search_path: self.settings.program_path.clone(),
+        };
+        let built = kernel_build::build(&build, &mut |progress| {
+            if let Progress::Step(step) = progress {
+                say(&step.to_string());
+            }
+        })?;
+        self.import_kernel(&built.vmlinux, Some(&built.config), true)
+    }
+
+    fn store_kernel(&self, kernel: &ImportedKernel, default: bool) -> Result<KernelListing, EngineError> {
+        let digest = Digest::of(&kernel.image);
+        let info = serde_json::to_vec(&kernel.info).map_err(|source| EngineError::KernelRecord { digest, source })?;
+        let modules = (!kernel.modules.is_empty()).then(|| initramfs::modules(&kernel.modules));
+        let new = NewKernel { digest, image: &kernel.image, modules: modules.as_deref(), info: &info };
+        let stored = self.store.put_kernel(&new)?;
+        let first = self.store.default_kernel()?.is_none();
+        if first || default || kernel.info.modules.is_empty() {
+            self.store.set_default_kernel(&digest)?;
+        }
+        self.kernel_listing(&stored)
+    }
+
+    /// Lists kernels.
+    pub fn kernels(&self) -> Result<Vec<KernelListing>, EngineError> {
+        self.store.kernels()?.iter().map(|kernel| self.kernel_listing(kernel)).collect()
+    }
+
+    /// Makes a kernel the default and returns its digest.
+    pub fn set_default_kernel(&self, asked: &str) -> Result<Digest, EngineError> {
+        let digest = self.store.find_kernel(asked)?.digest();
+        self.store.set_default_kernel(&digest)?;
+        Ok(digest)
+    }
+
+    /// Removes a kernel and returns its digest.
+    pub fn remove_kernel(&self, asked: &str) -> Result<Digest, EngineError> {
+        let digest = self.store.find_kernel(asked)?.digest();
+        self.store.remove_kernel(&digest)?;
+        let deleted = Event::Delete { subject: Subject::Kernel { digest } };
+        self.audit.append(&self.settings.scope, vec![deleted])?;
+        Ok(digest)
+    }
+
+    /// Returns the kernel that was asked for, or the default one.
+    pub(crate) fn choose_kernel(&self, asked: Option<&str>) -> Result<Kernel, EngineError> {
+        match asked {
+            Some(asked) => Ok(self.store.find_kernel(asked)?),
+            None => self.store.default_kernel()?.ok_or(EngineError::NoKernel),
+        }
+    }
+
+    /// Returns the kernel with a digest.
+    pub(crate) fn kernel(&self, digest: &Digest) -> Result<Kernel, EngineError> {
+        let missing = || EngineError::Kernels(KernelError::None { asked: digest.to_string() });
+        self.store.kernel(digest)?.ok_or_else(missing)
+    }
+
+    /// Returns what a launch must know of a kernel.
+    pub(crate) fn kernel_info(&self, kernel: &Kernel) -> Result<KernelInfo, EngineError> {
+        serde_json::from_slice(kernel.info())
+            .map_err(|source| EngineError::KernelRecord { digest: kernel.digest(), source })
+    }
+
+    /// Returns the initramfs for a kernel, before any guest document: the agent, and the modules if it needs some.
+    pub(crate) fn base_initramfs(&self, kernel: &Kernel) -> Result<Vec<u8>, EngineError> {
+        let mut archive = initramfs::base(self.settings.guest);
+        if let Some(path) = kernel.modules() {
+            let modules = fs::read(&path).map_err(|source| EngineError::Io { act: "read", path, source })?;
+            archive.extend(modules);
+        }
+        Ok(archive)
+    }
+
+    /// Decides between KVM and emulation. What a probe found holds until the next boot of this host.
+    ///
+    /// The second value is what the user is to be told, the first time only.
+    pub(crate) fn accelerator(
+        &self,
+        qemu: &Qemu,
+        kernel: &Kernel,
+        info: &KernelInfo,
+        initramfs: &[u8],
+    ) -> Result<(Accelerator, Option<String>), EngineError> {
+        let key = mvm_launch::probe_key(qemu, &self.settings.kvm, kernel.digest())?;
+        let path = self.settings.root.join("cache").join(format!("kvm-{}.json", Digest::of(key.as_bytes()).hex()));
+        if let Ok(known) = fs::read(&path)
+            && let Ok(probe) = serde_json::from_slice::<Probe>(&known)
+        {
+            return Ok((accelerator_of(&probe), None));
+        }
+        let probe = mvm_launch::probe_kvm(qemu, &self.settings.kvm, &kernel.image(), info, initramfs, PROBE_LIMIT)?;
+        self.remember(&path, &probe)?;
+        let notice = (!probe.usable).then(|| {
+            format!("no usable KVM ({}); emulating, which is slower and no security boundary", probe.reason)
+        });
+        Ok((accelerator_of(&probe), notice))
+    }
+
+    fn remember(&self, path: &Path, probe: &Probe) -> Result<(), EngineError> {
+        let failed = |source| EngineError::Io { act: "write", path: path.to_owned(), source };
+        let text = serde_json::to_vec(probe).map_err(io::Error::from).map_err(failed)?;
+        fs::create_dir_all(self.settings.root.join("cache"))
+            .and_then(|()| write_atomically(path, &text))
+            .map_err(failed)
+    }
+
+    /// Makes a VM's writable disk from a blank that is formatted once.
+    pub(crate) fn make_scratch(&self, path: &Path, size_mib: u64) -> Result<(), EngineError> {
+        let cache = self.settings.root.join("cache");
+        let blank = cache.join(format!("blank-{size_mib}.img"));
+        if !blank.exists() {
+            let failed = |source| EngineError::Io { act: "create", path: blank.clone(), source };
+            fs::create_dir_all(&cache).map_err(failed)?;
+            let temporary = cache.join(format!("blank-{size_mib}.{}.new", std::process::id()));
+            mvm_launch::make_blank(&self.settings.program_path, &temporary, size_mib)?;
+            fs::rename(&temporary, &blank).map_err(failed)?;
+        }
+        Ok(mvm_launch::copy_sparse(&blank, path)?)
+    }
+
+    fn kernel_listing(&self, kernel: &Kernel) -> Result<KernelListing, EngineError> {
+        let info = self.kernel_info(kernel)?;
+        let path = kernel.image();
+        let size = fs::metadata(&path).map_err(|source| EngineError::Io { act: "read", path, source })?.len();
+        Ok(KernelListing {
+            digest: kernel.digest(),
+            version: info.version,
+            machine: info.machine.to_string(),
+            modules: info.modules.len(),
+            size,
+            default: kernel.is_default(),
+        })
+    }
+}
+
+/// Finds the newest `linux-source-*.tar.xz`; versions of one length sort as texts, longer ones after them.
+fn newest_source(directory: &Path) -> Result<PathBuf, EngineError> {
+    let mut sources: Vec<PathBuf> = fs::read_dir(directory)
+        .map_err(|source| EngineError::Io { act: "read", path: directory.to_owned(), source })?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("linux-source-") && name.ends_with(".tar.xz")
+        })
+        .collect();
+    sources.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+    sources.pop().ok_or_else(|| EngineError::NoKernelSource(directory.to_owned()))
+}
+
+fn accelerator_of(probe: &Probe) -> Accelerator {
+    if probe.usable { Accelerator::Kvm } else { Accelerator::Tcg }
+}
+
+/// Looks for a kernel's configuration where builds leave it.
+fn config_beside(kernel: &Path) -> PathBuf {
+    let directory = kernel.parent().unwrap_or(Path::new("."));
+    let candidates = [directory.join("config"), directory.join(".config")];
+    candidates.iter().find(|path| path.is_file()).unwrap_or(&candidates[0]).clone()
+}

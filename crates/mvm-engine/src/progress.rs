@@ -1,0 +1,86 @@
+//! What a long operation tells about itself, and how it is told to stop.
+
+use mvm_ref::Digest;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// One step of a pull, in the order in which a person would read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A reference was resolved to this manifest.
+    Resolved {
+        /// What was asked for.
+        requested: String,
+        /// The manifest that it names.
+        manifest: Digest,
+    },
+    /// A layer is going to be fetched.
+    LayerStarted {
+        /// Digest of the stored layer.
+        layer: Digest,
+        /// Its stored size in bytes.
+        size: u64,
+    },
+    /// More stored bytes of a layer have arrived.
+    LayerBytes {
+        /// Digest of the stored layer.
+        layer: Digest,
+        /// Bytes so far.
+        received: u64,
+    },
+    /// A layer was fetched, verified and kept.
+    LayerDone {
+        /// Digest of the stored layer.
+        layer: Digest,
+    },
+    /// A layer was in the store already.
+    LayerCached {
+        /// Digest of the stored layer.
+        layer: Digest,
+    },
+    /// The root file system is being put together.
+    Assembling,
+    /// The root file system is complete.
+    Assembled {
+        /// Its dm-verity root hash.
+        root_hash: Digest,
+        /// Length of its file in bytes.
+        size: u64,
+    },
+    /// Something worth saying once, such as a fall-back to emulation.
+    Notice(String),
+}
+
+/// Hears the steps of an operation, possibly from several threads.
+pub trait Progress: Sync {
+    /// Takes one step.
+    fn step(&self, step: Step);
+}
+
+/// Hears nothing.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn step(&self, _: Step) {}
+}
+
+/// A flag that asks an operation to stop soon and leave nothing half-made.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Wraps a flag that a signal handler may set.
+    pub fn from_flag(flag: Arc<AtomicBool>) -> Self {
+        Self(flag)
+    }
+
+    /// Returns whether the operation is to stop.
+    pub fn requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Returns the flag itself, for code that polls it.
+    pub fn flag(&self) -> &Arc<AtomicBool> {
+        &self.0
+    }
+}

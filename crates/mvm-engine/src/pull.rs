@@ -1,0 +1,368 @@
+//! From a name to a verified root file system in the store.
+
+use crate::clock;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::progress::{Cancel, Progress, Step};
+use mvm_fetch::{FetchConfig, FetchError, Fetcher, Origin, Resolved};
+use mvm_image::GENERATION;
+use mvm_image::erofs::{AssembleError, ImageSummary, assemble};
+use mvm_image::files::{self, FileOutput, FileSegments};
+use mvm_image::segment::{ReadIndexError, SegmentError, SegmentSummary, SegmentWriter, read_index};
+use mvm_plan::audit::{Event, Subject};
+use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VerifiedLayer};
+use mvm_store::{
+    Claim, Image, ImageClaim, ImageRecord, ManifestRecord, ResolutionRecord, Segment, SegmentFiles, SegmentStats,
+    StoreError,
+};
+use mvm_tree::{Limits, Merge, MergeError, ReadError};
+use serde::Serialize;
+use std::fs::File;
+use std::io::BufReader;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Layers that are fetched at the same time: one is inflated while the next one's bytes arrive.
+const PARALLEL_LAYERS: usize = 2;
+
+/// An image in the store, as a plan needs it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pulled {
+    /// What was asked for.
+    pub requested: String,
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// Digest of its config.
+    #[serde(rename = "config")]
+    pub config_digest: Digest,
+    /// Its platform.
+    pub platform: Platform,
+    /// Root hash of its root file system.
+    pub root_hash: Digest,
+    /// Blocks under verity.
+    pub data_blocks: u64,
+    /// Offset of the verity superblock.
+    pub hash_start: u64,
+    /// Length of the root file system in bytes.
+    pub size: u64,
+    /// Its config.
+    #[serde(skip)]
+    pub config: ImageConfig,
+}
+
+/// Says why an image could not be pulled, beyond fetching and storing.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// A layer could not be fetched, verified or unpacked.
+    #[error("layer {index} ({layer})")]
+    Layer {
+        /// Its position, from 1 (the lowest).
+        index: usize,
+        /// Its digest.
+        layer: Digest,
+        /// Why not.
+        source: Box<UnpackError>,
+    },
+    /// A stored layer's index can't be read.
+    #[error("read the index of layer {index}")]
+    Index {
+        /// Its position, from 1.
+        index: usize,
+        /// Why not.
+        source: ReadIndexError<MergeError>,
+    },
+    /// The root file system could not be put together.
+    #[error("make the root file system")]
+    Assemble(#[from] AssembleError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Says why a layer's tar stream was refused or could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// The layer could not be fetched, inflated or verified.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The archive is malformed, over a limit or hostile; or its parts could not be written.
+    #[error(transparent)]
+    Read(#[from] ReadError<SegmentError>),
+    /// The segment's files could not be written.
+    #[error("write the layer to the store")]
+    Write(#[from] SegmentError),
+    /// The store could not give the files.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Engine {
+    /// Returns an image that the store has for a name, if the name was resolved before.
+    pub fn cached(&self, image: &ImageSource, platform: &Platform) -> Result<Option<Pulled>, EngineError> {
+        let requested = image.to_string();
+        let Some(resolution) = self.scope.resolution(&requested, platform)? else { return Ok(None) };
+        self.pulled(&requested, &resolution.manifest)
+    }
+
+    /// Returns an image of the store by its manifest, if all of it is there.
+    pub(crate) fn pulled(&self, requested: &str, manifest: &Digest) -> Result<Option<Pulled>, EngineError> {
+        let Some(record) = self.scope.manifest(manifest)? else { return Ok(None) };
+        let Some(image) = self.scope.image_by_root(&record.root_hash)? else { return Ok(None) };
+        let Some(config) = self.scope.document(&record.config)? else { return Ok(None) };
+        // It was accepted when it was pulled; a config that no longer parses counts as absent and is fetched again.
+        let Ok(config) = ImageConfig::parse(&config) else { return Ok(None) };
+        Ok(Some(describe(requested, record.manifest, record.config, config, image.record())))
+    }
+
+    /// Resolves a name, fetches what is missing, verifies it and makes the root file system.
+    pub fn pull(
+        &self,
+        image: &ImageSource,
+        platform: &Platform,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Pulled, EngineError> {
+        let requested = image.to_string();
+        let interrupted = |error: FetchError| match cancel.requested() {
+            true => EngineError::Interrupted,
+            false => EngineError::from(error),
+        };
+        let fetcher = self.fetcher(cancel)?;
+        let origin = fetcher.open(image)?;
+        let resolved = origin.resolve(platform).map_err(interrupted)?;
+        let manifest = resolved.manifest_digest();
+        progress.step(Step::Resolved { requested: requested.clone(), manifest });
+        let named = requested.parse().map_err(|source: mvm_plan::PlanError| EngineError::Plan {
+            act: "make",
+            source: source.into(),
+        })?;
+        let resolution = Event::Resolve { requested: named, manifest, platform: platform.clone() };
+        self.audit.append(&self.settings.scope, vec![resolution])?;
+
+        let failed = |source: PullError| match cancel.requested() {
+            true => EngineError::Interrupted,
+            false => EngineError::Pull { image: requested.clone(), source: Box::new(source) },
+        };
+        let mut events = Vec::new();
+        let made = self.materialize(&origin, &resolved, progress, cancel, &mut events);
+        // What was fetched was fetched, also when something later failed.
+        self.audit.append(&self.settings.scope, events)?;
+        let made = made.map_err(failed)?;
+        self.record(&requested, platform, &resolved, &made)?;
+        let config = resolved.config().clone();
+        Ok(describe(&requested, manifest, resolved.config_digest(), config, made.record()))
+    }
+
+    fn fetcher(&self, cancel: &Cancel) -> Result<Fetcher, EngineError> {
+        Ok(Fetcher::new(FetchConfig {
+            auth_file: self.settings.docker_config.clone(),
+            cancel: cancel.flag().clone().into(),
+            ..FetchConfig::default()
+        })?)
+    }
+
+    /// Returns the image of a manifest, from the store or made now.
+    fn materialize(
+        &self,
+        origin: &Origin,
+        resolved: &Resolved,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+        events: &mut Vec<Event>,
+    ) -> Result<Image, PullError> {
+        let chain = resolved.config().diff_ids();
+        if let Some(image) = self.scope.image(chain, GENERATION)? {
+            events.push(Event::CacheHit { subject: Subject::Image { root_hash: image.record().root_hash } });
+            return Ok(image);
+        }
+        // Before the image is claimed: who holds a claim never waits for another one.
+        let segments = self.fetch_layers(origin, resolved, progress, cancel, events)?;
+        let slot = match self.scope.claim_image(chain, GENERATION, &|| cancel.requested())? {
+            ImageClaim::Ready(image) => return Ok(image),
+            ImageClaim::Build(slot) => slot,
+        };
+        progress.step(Step::Assembling);
+        let files = segments.iter().map(Segment::open).collect::<Result<Vec<_>, _>>()?;
+        let summary = build(files, slot.file())?;
+        let ImageSummary { root_hash, data_blocks, hash_start, size, .. } = summary;
+        let image = slot.commit(ImageRecord { root_hash, data_blocks, hash_start, size })?;
+        let manifest = resolved.manifest_digest();
+        events.push(Event::Materialize { manifest, root_hash, generation: GENERATION, size });
+        progress.step(Step::Assembled { root_hash, size });
+        Ok(image)
+    }
+
+    /// Brings every layer into the store, a few at a time, and returns them lowest first.
+    fn fetch_layers(
+        &self,
+        origin: &Origin,
+        resolved: &Resolved,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+        events: &mut Vec<Event>,
+    ) -> Result<Vec<Segment>, PullError> {
+        let count = resolved.layers().len();
+        let next = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        let results: Vec<Mutex<Option<Result<Layer, PullError>>>> = (0..count).map(|_| Mutex::new(None)).collect();
+        let work = || {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count || failed.load(Ordering::Relaxed) {
+                    return;
+                }
+                let result = self.fetch_layer(origin, resolved, index, progress, cancel);
+                if result.is_err() {
+                    failed.store(true, Ordering::Relaxed);
+                }
+                *results[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..PARALLEL_LAYERS.min(count) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let mut segments = Vec::with_capacity(count);
+        let mut failure = None;
+        for result in results {
+            match result.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                Some(Ok(layer)) => {
+                    events.extend(layer.events());
+                    segments.push(layer.segment);
+                }
+                Some(Err(error)) => failure = failure.or(Some(error)),
+                // Not begun, because another one failed.
+                None => {}
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(segments),
+        }
+    }
+
+    fn fetch_layer(
+        &self,
+        origin: &Origin,
+        resolved: &Resolved,
+        index: usize,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Layer, PullError> {
+        let (descriptor, expected) = &resolved.layers()[index];
+        let layer = descriptor.digest;
+        let slot = match self.scope.claim_segment(&expected.diff_id, GENERATION, &|| cancel.requested())? {
+            Claim::Ready(segment) => {
+                progress.step(Step::LayerCached { layer });
+                return Ok(Layer { segment, fetched: None });
+            }
+            Claim::Build(slot) => slot,
+        };
+        progress.step(Step::LayerStarted { layer, size: descriptor.size });
+        let report = |received| progress.step(Step::LayerBytes { layer, received });
+        let unpack = |input: &mut dyn std::io::BufRead| unpack(input, slot.files());
+        let (summary, verified) = origin.read_layer(resolved, index, &report, unpack).map_err(|source| {
+            PullError::Layer { index: index + 1, layer, source: Box::new(source) }
+        })?;
+        let SegmentSummary { blocks, tail_bytes, entries, .. } = summary;
+        let segment = slot.commit(&verified, SegmentStats { blocks, tail_bytes, entries })?;
+        progress.step(Step::LayerDone { layer });
+        Ok(Layer { segment, fetched: Some(verified) })
+    }
+
+    /// Records what a name led to, so that it is found again.
+    fn record(
+        &self,
+        requested: &str,
+        platform: &Platform,
+        resolved: &Resolved,
+        image: &Image,
+    ) -> Result<(), EngineError> {
+        let now = clock::unix_seconds();
+        self.scope.put_document(resolved.config_bytes())?;
+        self.scope.put_document(resolved.manifest_bytes())?;
+        self.scope.record_manifest(&ManifestRecord {
+            manifest: resolved.manifest_digest(),
+            config: resolved.config_digest(),
+            chain: resolved.config().diff_ids().to_vec(),
+            platform: resolved.config().platform().clone(),
+            root_hash: image.record().root_hash,
+            posture: "compatible".to_owned(),
+            pulled_at: now,
+        })?;
+        self.scope.record_resolution(&ResolutionRecord {
+            requested: requested.to_owned(),
+            platform: platform.clone(),
+            manifest: resolved.manifest_digest(),
+            index: resolved.index_digest(),
+            resolved_at: now,
+        })?;
+        Ok(())
+    }
+}
+
+/// A layer in the store, and the evidence if it was fetched now.
+struct Layer {
+    segment: Segment,
+    fetched: Option<VerifiedLayer>,
+}
+
+impl Layer {
+    fn events(&self) -> Vec<Event> {
+        match &self.fetched {
+            None => {
+                let diff_id = self.segment.record().diff_id;
+                vec![Event::CacheHit { subject: Subject::Segment { diff_id } }]
+            }
+            Some(layer) => vec![
+                Event::Fetch { digest: layer.digest(), size: layer.size() },
+                Event::Verify { digest: layer.digest(), diff_id: Some(layer.diff_id()), passed: true },
+            ],
+        }
+    }
+}
+
+/// Turns a layer's tar stream into the files of a segment.
+fn unpack(mut input: &mut dyn std::io::BufRead, files: &SegmentFiles) -> Result<SegmentSummary, UnpackError> {
+    let mut writer = SegmentWriter::new(&files.data, &files.tails, &files.leaves, &files.index)?;
+    mvm_tree::read_layer(&mut input, &Limits::default(), &mut writer)?;
+    Ok(writer.finish()?)
+}
+
+/// Merges layers, lowest first, and writes the root file system.
+fn build(segments: Vec<SegmentFiles>, image: &File) -> Result<ImageSummary, PullError> {
+    let mut merge = Merge::new(&Limits::default());
+    for (index, files) in segments.iter().enumerate() {
+        merge.begin_layer();
+        let index_file = BufReader::with_capacity(256 << 10, &files.index);
+        read_index(index_file, |change| merge.apply(change))
+            .map_err(|source| PullError::Index { index: index + 1, source })?;
+    }
+    let tree = merge.finish();
+    let sources = segments.iter().map(|files| files::SegmentFiles { tails: &files.tails, leaves: &files.leaves });
+    let mut sources = FileSegments::new(sources.collect());
+    let mut output = FileOutput::new(image, segments.iter().map(|files| &files.data).collect());
+    Ok(assemble(&tree, &mut sources, &mut output)?)
+}
+
+fn describe(
+    requested: &str,
+    manifest: Digest,
+    config_digest: Digest,
+    config: ImageConfig,
+    image: &ImageRecord,
+) -> Pulled {
+    Pulled {
+        requested: requested.to_owned(),
+        manifest,
+        config_digest,
+        platform: config.platform().clone(),
+        root_hash: image.root_hash,
+        data_blocks: image.data_blocks,
+        hash_start: image.hash_start,
+        size: image.size,
+        config,
+    }
+}

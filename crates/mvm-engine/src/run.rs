@@ -1,0 +1,342 @@
+//! From a request to a signed plan to a supervised VM.
+
+use crate::attach::ControlConnection;
+use crate::engine::Engine;
+use crate::error::{EngineError, ErrorKind};
+use crate::progress::{Cancel, Progress, Step};
+use crate::pull::Pulled;
+use crate::supervisor::Handshake;
+use crate::vm::{self, Record, VmDirectory};
+use crate::{clock, keys};
+use mvm_launch::exec::Invocation;
+use mvm_plan::audit::{Event, Subject};
+use mvm_plan::plan::{
+    FileSystem, Initramfs, Kernel, Network, Plan, Posture, Process, RequiredIsolation, Resources, Root, Schema,
+    Scratch, Source, Validity,
+};
+use mvm_plan::{SignedPlan, policy::Policy, signal::Signal};
+use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VmName};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader};
+use std::process::Stdio;
+
+/// When to ask the registry what a name means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Always.
+    Always,
+    /// If the store doesn't know.
+    Missing,
+    /// Never.
+    Never,
+}
+
+/// What to run, as far as it differs from what the image says.
+#[derive(Clone, Debug, Default)]
+pub struct Workload {
+    /// Replaces the image's entry point, and clears its command; empty for none.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command unless empty.
+    pub command: Vec<String>,
+    /// Added to the image's environment, `NAME=VALUE`; later ones win.
+    pub env: Vec<String>,
+    /// Replaces the image's working directory.
+    pub working_dir: Option<String>,
+    /// Replaces the image's user.
+    pub user: Option<String>,
+    /// Whether the command gets a terminal.
+    pub terminal: bool,
+    /// Whether the command gets the caller's stdin.
+    pub stdin: bool,
+}
+
+/// A VM that is wanted.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// Its name; made up if absent.
+    pub name: Option<VmName>,
+    /// The image.
+    pub image: ImageSource,
+    /// The platform to choose from the image.
+    pub platform: Platform,
+    /// When to ask the registry.
+    pub pull: PullPolicy,
+    /// What to run.
+    pub workload: Workload,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// The kernel, by a digest or its beginning; the default one if absent.
+    pub kernel: Option<String>,
+    /// Name of the policy to be admitted under.
+    pub policy: String,
+    /// Whether the VM's directory goes with it.
+    pub remove_at_end: bool,
+    /// Whether the main process starts without anyone attached.
+    pub detached: bool,
+}
+
+/// A VM whose hypervisor has started.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its name.
+    pub name: VmName,
+    /// A connection to its supervisor.
+    pub connection: ControlConnection,
+}
+
+/// Space for what a guest writes over its root, in MiB; the disk is sparse.
+const SCRATCH_MIB: u64 = 16 * 1024;
+/// How long a plan made by `run` may be admitted, in seconds: it is launched at once.
+const VALIDITY: i64 = 15 * 60;
+/// The clock of the machine that admits may be a little behind.
+const CLOCK_SKEW: i64 = 60;
+
+impl Engine {
+    /// Makes, signs and launches a plan for an image.
+    ///
+    /// Pulls the image if need be. Returns when the hypervisor runs; the guest still boots then.
+    pub fn run(
+        &self,
+        request: RunRequest,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Launched, EngineError> {
+        Policy::builtin(&request.policy)?;
+        let kernel = self.choose_kernel(request.kernel.as_deref())?;
+        let image = self.image_for(&request, progress, cancel)?;
+        if cancel.requested() {
+            return Err(EngineError::Interrupted);
+        }
+        let initramfs = Digest::of(&self.base_initramfs(&kernel)?);
+        let name = match &request.name {
+            Some(name) => name.clone(),
+            None => self.invent_name()?,
+        };
+        let plan = self.plan(&request, &name, &image, &kernel, initramfs)?;
+        let keys = keys::load(&self.settings.root)?;
+        let signed = mvm_plan::sign(plan, &[&keys.local])
+            .map_err(|source| EngineError::Plan { act: "sign", source: source.into() })?;
+        let signers = vec![keys.local.public_key().id()];
+        self.audit.append(
+            &self.settings.scope,
+            vec![
+                Event::CacheHit { subject: Subject::Image { root_hash: image.root_hash } },
+                Event::Sign { plan: signed.digest(), signers },
+            ],
+        )?;
+        let command = signed.unverified_plan().process.argv.clone();
+        let record = Record {
+            name: name.clone(),
+            scope: self.settings.scope.clone(),
+            image: request.image.to_string(),
+            root_hash: image.root_hash,
+            plan: signed.digest(),
+            policy: request.policy,
+            command,
+            created_at: clock::unix_seconds(),
+            remove_at_end: request.remove_at_end,
+        };
+        let directory = self.vms.create(&record)?;
+        let launched = self.start(&directory, &signed, request.detached, progress);
+        if launched.is_err() {
+            directory.remove_files()?;
+        }
+        Ok(Launched { name, connection: launched? })
+    }
+
+    /// Finds the image in the store or pulls it, as the request says.
+    fn image_for(
+        &self,
+        request: &RunRequest,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Pulled, EngineError> {
+        if request.pull != PullPolicy::Always
+            && let Some(image) = self.cached(&request.image, &request.platform)?
+        {
+            return Ok(image);
+        }
+        if request.pull == PullPolicy::Never {
+            let (image, platform) = (request.image.clone(), request.platform.clone());
+            return Err(EngineError::NoImage { image, platform });
+        }
+        self.pull(&request.image, &request.platform, progress, cancel)
+    }
+
+    fn plan(
+        &self,
+        request: &RunRequest,
+        name: &VmName,
+        image: &Pulled,
+        kernel: &mvm_store::Kernel,
+        initramfs: Digest,
+    ) -> Result<Plan, EngineError> {
+        let invalid = |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Plan { act: "make", source };
+        let requested = request.image.to_string();
+        let host = Platform::host();
+        if image.platform.architecture() != host.architecture() {
+            return Err(EngineError::ForeignPlatform { image: requested, platform: image.platform.clone(), host });
+        }
+        let now = clock::unix_seconds();
+        let pinned = request.image.reference().is_some_and(mvm_ref::Reference::is_pinned);
+        let info = self.kernel_info(kernel)?;
+        let plan = Plan {
+            schema: Schema::V1,
+            workload: name.clone(),
+            scope: self.settings.scope.clone(),
+            posture: Posture::Compatible,
+            source: Source::Oci {
+                requested: requested.parse().map_err(|source: mvm_plan::PlanError| invalid(source.into()))?,
+                manifest: image.manifest,
+                config: image.config_digest,
+                platform: image.platform.clone(),
+                mutable_tag: !pinned,
+            },
+            root: Root {
+                root_hash: image.root_hash,
+                generation: mvm_image::GENERATION,
+                data_blocks: image.data_blocks,
+                hash_start: image.hash_start,
+                size: image.size,
+                fs: FileSystem::Erofs,
+            },
+            kernel: Kernel { digest: kernel.digest(), version: info.version.clone() },
+            initramfs: Initramfs { digest: initramfs },
+            process: process(&request.workload, &image.config, &requested)?,
+            hostname: name.as_str().replace(['_', '.'], "-"),
+            resources: Resources {
+                cpus: request.cpus,
+                memory_mib: request.memory_mib,
+                scratch_mib: SCRATCH_MIB,
+                scratch: Scratch::Disk,
+            },
+            network: Network::None,
+            isolation: RequiredIsolation::Any,
+            validity: Validity { not_before: now - CLOCK_SKEW, not_after: now + VALIDITY },
+        };
+        plan.validate().map_err(|source| invalid(source.into()))?;
+        Ok(plan)
+    }
+
+    /// Starts the supervisor of a VM and waits until it has started the hypervisor.
+    fn start(
+        &self,
+        directory: &VmDirectory,
+        plan: &SignedPlan,
+        detached: bool,
+        progress: &dyn Progress,
+    ) -> Result<ControlConnection, EngineError> {
+        let write = |name: &str, bytes: &[u8]| {
+            let path = directory.file(name);
+            vm::write_atomically(&path, bytes).map_err(|source| EngineError::Io { act: "write", path, source })
+        };
+        write(vm::PLAN, plan.as_bytes())?;
+        let log_path = directory.file(vm::SUPERVISOR_LOG);
+        let log = File::create(&log_path)
+            .map_err(|source| EngineError::Io { act: "create", path: log_path, source })?;
+        let mut supervisor = Invocation::new(&self.settings.program)
+            .arg("--root")
+            .arg(&self.settings.root)
+            .arg("--scope")
+            .arg(self.settings.scope.as_str())
+            .env("PATH", &self.settings.program_path)
+            .directory("/")
+            .arg("supervise");
+        if detached {
+            supervisor = supervisor.arg("--detached");
+        }
+        let mut running = supervisor
+            .arg(directory.path())
+            .start(Stdio::piped(), Stdio::from(log))
+            .map_err(mvm_launch::LaunchError::from)?;
+        let handshake = match running.take_stdout() {
+            Some(stdout) => read_handshake(stdout),
+            None => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
+        };
+        match handshake {
+            Ok(Handshake::Started { notice }) => {
+                running.detach();
+                if let Some(notice) = notice {
+                    progress.step(Step::Notice(notice));
+                }
+                Ok(ControlConnection::new(directory.connect()?)?)
+            }
+            Ok(Handshake::Failed { message, kind, hint }) => {
+                Err(EngineError::Start { message, kind: kind.into(), hint })
+            }
+            Err(source) => {
+                let words = std::fs::read_to_string(directory.file(vm::SUPERVISOR_LOG)).unwrap_or_default();
+                let message = format!("the VM's supervisor ended without a word ({source}): {}", words.trim());
+                Err(EngineError::Start { message, kind: ErrorKind::Failure, hint: None })
+            }
+        }
+    }
+
+    fn invent_name(&self) -> Result<VmName, EngineError> {
+        let bytes = keys::random::<4>()?;
+        let text = format!("vm-{:08x}", u32::from_be_bytes(bytes));
+        // Letters, digits and a hyphen: always a name.
+        text.parse().map_err(|source: mvm_ref::NameError| EngineError::Plan { act: "name", source: source.into() })
+    }
+}
+
+/// Reads the one line that a supervisor says before it serves; at most 64 KiB.
+fn read_handshake(stdout: impl io::Read) -> io::Result<Handshake> {
+    let mut line = String::new();
+    BufReader::new(stdout.take(64 * 1024)).read_line(&mut line)?;
+    if line.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    serde_json::from_str(&line).map_err(io::Error::from)
+}
+
+/// Joins what the image says with what the user asks for, as docker does.
+fn process(workload: &Workload, config: &ImageConfig, image: &str) -> Result<Process, EngineError> {
+    let image_process = config.process();
+    let mut argv = match &workload.entrypoint {
+        Some(entrypoint) => entrypoint.clone(),
+        None => image_process.entrypoint.clone(),
+    };
+    if !workload.command.is_empty() {
+        argv.extend(workload.command.iter().cloned());
+    } else if workload.entrypoint.is_none() {
+        argv.extend(image_process.cmd.iter().cloned());
+    }
+    if argv.first().is_none_or(String::is_empty) {
+        return Err(EngineError::NoCommand(image.to_owned()));
+    }
+    let invalid = |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Plan { act: "make", source };
+    let working_dir = workload.working_dir.as_ref().unwrap_or(&image_process.working_dir);
+    let stop_signal = match image_process.stop_signal.as_str() {
+        "" => "SIGTERM",
+        signal => signal,
+    };
+    Ok(Process {
+        argv,
+        env: merge_env(&image_process.env, &workload.env),
+        working_dir: absolute(working_dir),
+        user: workload.user.as_ref().unwrap_or(&image_process.user).clone(),
+        stop_signal: stop_signal.parse::<Signal>().map_err(|source| invalid(source.into()))?,
+        tty: workload.terminal,
+        stdin: workload.stdin,
+    })
+}
+
+pub(crate) fn absolute(directory: &str) -> String {
+    if directory.starts_with('/') { directory.to_owned() } else { format!("/{directory}") }
+}
+
+/// Sets `changes` over `base`, keeping the place of a variable that is there already.
+pub(crate) fn merge_env(base: &[String], changes: &[String]) -> Vec<String> {
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let mut merged: Vec<String> = Vec::new();
+    for variable in base.iter().chain(changes) {
+        match merged.iter_mut().find(|known| name(known) == name(variable)) {
+            Some(known) => known.clone_from(variable),
+            None => merged.push(variable.clone()),
+        }
+    }
+    merged
+}

@@ -1,0 +1,236 @@
+//! What the guest says and what clients ask.
+
+use super::relay::Peer;
+use super::*;
+
+impl Supervisor {
+    /// Takes what the agent sent.
+    pub(super) fn hear_guest(&mut self) -> Result<(), SupervisorError> {
+        self.guest.receive()?;
+        while let Some(event) = self.guest.wire.next_event() {
+            match event {
+                Event::Message(message) => self.guest_said(message)?,
+                Event::Data { stream, bytes } => self.relay.data((Peer::Guest, stream), &bytes),
+                Event::Eof { stream } => self.relay.ended((Peer::Guest, stream)),
+                Event::Reset { stream, .. } => self.stream_reset((Peer::Guest, stream)),
+                // The guest has no reason to open streams; nobody accepts them, so they carry nothing.
+                Event::Opened { .. } | Event::Credit { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn guest_said(&mut self, message: Message) -> Result<(), SupervisorError> {
+        match message {
+            Message::Hello(theirs) => {
+                let Message::Hello(ours) = hello() else { return Ok(()) };
+                mvm_wire::negotiate(&ours, &theirs)?;
+            }
+            Message::Response { id, result } => self.guest_answered(id, result),
+            Message::Event { event: GuestEvent::Ready { .. } } => self.guest_ready()?,
+            Message::Event { event: GuestEvent::Exited { handle, status } } => self.process_exited(handle, status)?,
+            Message::Event { event: GuestEvent::Failed { stage, message } } => {
+                return Err(SupervisorError::GuestFailed { stage: stage.to_string(), message });
+            }
+            // Supervisors say this; a guest that does is beside the point.
+            Message::Event { event: GuestEvent::Ended { .. } } => {}
+            Message::Request { id, .. } => {
+                let failure =
+                    Failure { kind: FailureKind::Unsupported, message: "the host takes no requests".to_owned() };
+                self.guest.wire.send(&Message::Response { id, result: Err(failure) })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn guest_ready(&mut self) -> Result<(), SupervisorError> {
+        if self.ready {
+            return Ok(());
+        }
+        self.ready = true;
+        self.deadline = None;
+        self.state.phase = Phase::Running;
+        self.directory.write_state(&self.state)?;
+        if self.detached {
+            let streams = Streams {
+                stdin: None,
+                stdout: Some(self.open_log_stream()?),
+                stderr: Some(self.open_log_stream()?),
+                terminal: None,
+            };
+            self.ask_guest(Request::Start { process: MAIN.to_owned(), streams }, None, true)?;
+        }
+        for (client, id, request) in std::mem::take(&mut self.early) {
+            self.pass_on(client, id, request)?;
+        }
+        Ok(())
+    }
+
+    fn open_log_stream(&mut self) -> Result<StreamId, SupervisorError> {
+        let stream = self.guest.wire.open_stream(Direction::Receive).map_err(|error| {
+            io_error("open a stream to the guest")(io::Error::other(error))
+        })?;
+        self.relay.log((Peer::Guest, stream));
+        Ok(stream)
+    }
+
+    fn guest_answered(&mut self, id: u64, result: Result<Reply, Failure>) {
+        // An answer to nothing is the guest's own affair.
+        let Some(pending) = self.pending.remove(&id) else { return };
+        let client = pending.from.map(|(client, _)| client);
+        match &result {
+            Ok(Reply::Started { handle, .. }) => {
+                self.owners.insert(*handle, client);
+                if pending.starts_main {
+                    self.main = Some(*handle);
+                }
+            }
+            Err(failure) if pending.starts_main => {
+                self.main_exit = Some(ExitStatus::Code(match failure.kind {
+                    FailureKind::NotFound => 127,
+                    FailureKind::NotExecutable => 126,
+                    _ => 125,
+                }));
+                self.state.message = Some(failure.message.clone());
+            }
+            Ok(_) | Err(_) => {}
+        }
+        if let Some((client, id)) = pending.from {
+            self.clients.tell(client, &Message::Response { id, result });
+        }
+        if self.main_exit.is_some() && !self.stopping {
+            // Nothing is left to run; ask the machine to end. A pipe that broke shows at the next poll.
+            if let Err(error) = self.stop(Duration::ZERO) {
+                self.state.message = Some(error.to_string());
+            }
+        }
+    }
+
+    fn process_exited(&mut self, handle: u32, status: ExitStatus) -> Result<(), SupervisorError> {
+        if let Some(Some(client)) = self.owners.remove(&handle) {
+            self.clients.tell(client, &Message::Event { event: GuestEvent::Exited { handle, status } });
+        }
+        if self.main == Some(handle) {
+            self.main_exit = Some(status);
+            if !self.stopping {
+                self.stop(Duration::ZERO)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what a client sent. A client that breaks the protocol is dropped; the VM goes on.
+    pub(super) fn hear_client(&mut self, client: u32) -> Result<(), SupervisorError> {
+        let Some(link) = self.clients.link(client) else { return Ok(()) };
+        let alive = link.receive().unwrap_or(false);
+        let mut events = Vec::new();
+        while let Some(event) = link.wire.next_event() {
+            events.push(event);
+        }
+        for event in events {
+            match event {
+                Event::Message(Message::Request { id, request }) if self.ready => {
+                    self.pass_on(client, id, request)?;
+                }
+                Event::Message(Message::Request { request: Request::Stop { .. }, .. }) => self.stop(Duration::ZERO)?,
+                Event::Message(Message::Request { id, request }) => self.early.push((client, id, request)),
+                Event::Message(_) | Event::Opened { .. } | Event::Credit { .. } => {}
+                Event::Data { stream, bytes } => self.relay.data((Peer::Client(client), stream), &bytes),
+                Event::Eof { stream } => self.relay.ended((Peer::Client(client), stream)),
+                Event::Reset { stream, .. } => self.stream_reset((Peer::Client(client), stream)),
+            }
+        }
+        if !alive {
+            self.client_gone(client);
+        }
+        Ok(())
+    }
+
+    /// Takes what a client sends after the guest has ended: credit for what it has read, and its leaving.
+    pub(super) fn hear_leaving(&mut self, client: u32) {
+        let Some(link) = self.clients.link(client) else { return };
+        let alive = link.receive().unwrap_or(false);
+        while link.wire.next_event().is_some() {}
+        if !alive {
+            self.client_gone(client);
+        }
+    }
+
+    fn stream_reset(&mut self, end: relay::End) {
+        let mut peers = Peers { guest: &mut self.guest, clients: &mut self.clients };
+        self.relay.reset(end, &mut peers);
+    }
+
+    pub(super) fn client_gone(&mut self, client: u32) {
+        self.clients.remove(client);
+        self.relay.client_gone(client);
+        self.early.retain(|(from, ..)| *from != client);
+    }
+
+    /// Passes a client's request on to the guest, its streams renumbered.
+    fn pass_on(&mut self, client: u32, id: u64, request: Request) -> Result<(), SupervisorError> {
+        let from = Some((client, id));
+        let refuse = |message: String| Message::Response {
+            id,
+            result: Err(Failure { kind: FailureKind::Invalid, message }),
+        };
+        match request {
+            Request::Start { process, streams } => {
+                let is_main = process == MAIN;
+                if is_main && self.pending.values().any(|pending| pending.starts_main) {
+                    self.clients.tell(client, &refuse("the main process is started already".to_owned()));
+                    return Ok(());
+                }
+                match self.connect_streams(client, streams, is_main) {
+                    Ok(streams) => self.ask_guest(Request::Start { process, streams }, from, is_main),
+                    Err(message) => {
+                        self.clients.tell(client, &refuse(message));
+                        Ok(())
+                    }
+                }
+            }
+            Request::Exec { process, streams } => match self.connect_streams(client, streams, false) {
+                Ok(streams) => self.ask_guest(Request::Exec { process, streams }, from, false),
+                Err(message) => {
+                    self.clients.tell(client, &refuse(message));
+                    Ok(())
+                }
+            },
+            Request::Stop { grace_ms } => {
+                self.clients.tell(client, &Message::Response { id, result: Ok(Reply::Done {}) });
+                self.stop(Duration::from_millis(grace_ms))
+            }
+            other @ (Request::Signal { .. } | Request::Resize { .. } | Request::Status {}) => {
+                self.ask_guest(other, from, false)
+            }
+        }
+    }
+
+    /// Accepts a client's streams, opens the guest's counterparts and lays the pipes between them.
+    fn connect_streams(&mut self, client: u32, streams: Streams, logged: bool) -> Result<Streams, String> {
+        let mut connect = |stream: Option<StreamId>, to_guest: bool| -> Result<Option<StreamId>, String> {
+            let Some(theirs) = stream else { return Ok(None) };
+            let Some(link) = self.clients.link(client) else { return Ok(None) };
+            let (ours, towards) = if to_guest {
+                (Direction::Receive, Direction::Send)
+            } else {
+                (Direction::Send, Direction::Receive)
+            };
+            link.wire.accept(theirs, ours).map_err(|error| error.to_string())?;
+            let guests = self.guest.wire.open_stream(towards).map_err(|error| error.to_string())?;
+            let (client_end, guest_end) = ((Peer::Client(client), theirs), (Peer::Guest, guests));
+            if to_guest {
+                self.relay.connect(client_end, guest_end, false);
+            } else {
+                self.relay.connect(guest_end, client_end, logged);
+            }
+            Ok(Some(guests))
+        };
+        Ok(Streams {
+            stdin: connect(streams.stdin, true)?,
+            stdout: connect(streams.stdout, false)?,
+            stderr: connect(streams.stderr, false)?,
+            terminal: streams.terminal,
+        })
+    }
+}

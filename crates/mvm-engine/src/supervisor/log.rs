@@ -1,0 +1,41 @@
+//! A log with a bound: when the file is full it becomes `NAME.1` and a new one is begun.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+/// Appends to a file and keeps at most twice `limit` bytes of it.
+#[derive(Debug)]
+pub struct BoundedLog {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    limit: u64,
+}
+
+impl BoundedLog {
+    /// Begins an empty log.
+    pub fn create(path: PathBuf, limit: u64) -> io::Result<Self> {
+        let file = open(&path)?;
+        Ok(Self { path, file, length: 0, limit })
+    }
+
+    /// Appends bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.length >= self.limit {
+            let mut old = self.path.clone().into_os_string();
+            old.push(".1");
+            fs::rename(&self.path, old)?;
+            self.file = open(&self.path)?;
+            self.length = 0;
+        }
+        self.file.write_all(bytes)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn open(path: &PathBuf) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}

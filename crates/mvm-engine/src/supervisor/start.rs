@@ -1,0 +1,319 @@
+//! From a VM's directory to a running supervisor: admission, launch, service, the end.
+
+use super::clients::Clients;
+use super::log::BoundedLog;
+use super::relay::Relay;
+use super::{CONSOLE_LIMIT, OUTPUT_LIMIT, Supervisor, SupervisorError, io_error};
+use crate::clock;
+use crate::engine::Engine;
+use crate::error::{EngineError, ErrorKind, chain};
+use crate::keys;
+use crate::link::Link;
+use crate::vm::{self, Phase, ProcessIdentity, Record, State, VmDirectory};
+use mvm_launch::{Accelerator, Backend as _, Disk, Launched as Started, MachineConfig, Qemu, ROOT_SERIAL, SCRATCH_SERIAL};
+use mvm_plan::audit::{Event, Outcome};
+use mvm_plan::policy::Policy;
+use mvm_plan::{AdmittedPlan, Facts, Isolation, LaunchNonce, SignedPlan};
+use mvm_ref::Digest;
+use mvm_wire::{ExitStatus, Role};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The one line that a supervisor prints for whoever started it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Handshake {
+    /// The hypervisor runs and the control socket takes clients.
+    Started {
+        /// Something worth telling the user once.
+        notice: Option<String>,
+    },
+    /// The VM can't be started.
+    Failed {
+        /// Why, as one line.
+        message: String,
+        /// What kind of failure it is.
+        kind: FailureKind,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+}
+
+/// An [`ErrorKind`] as it goes from a supervisor to whoever started it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// See [`ErrorKind::Refused`].
+    Refused,
+    /// See [`ErrorKind::Missing`].
+    Missing,
+    /// See [`ErrorKind::Verification`].
+    Verification,
+    /// Everything else.
+    Failure,
+}
+
+impl From<FailureKind> for ErrorKind {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::Refused => Self::Refused,
+            FailureKind::Missing => Self::Missing,
+            FailureKind::Verification => Self::Verification,
+            FailureKind::Failure => Self::Failure,
+        }
+    }
+}
+
+impl From<ErrorKind> for FailureKind {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Refused => Self::Refused,
+            ErrorKind::Missing => Self::Missing,
+            ErrorKind::Verification => Self::Verification,
+            _ => Self::Failure,
+        }
+    }
+}
+
+/// Admits and launches the VM of a directory, serves it to its end and cleans up after it.
+pub fn supervise(engine: &Engine, path: &Path, detached: bool) -> Result<(), EngineError> {
+    let directory = VmDirectory::open(path)?;
+    let record = directory.record()?;
+    match launch(engine, &directory, &record) {
+        Ok(launched) => {
+            say(&Handshake::Started { notice: launched.notice.clone() })?;
+            let (mut supervisor, plan) = launched.into_supervisor(&directory, detached)?;
+            let outcome = supervisor.run();
+            end(engine, supervisor, &record, &plan, outcome)
+        }
+        Err(error) => say(&Handshake::Failed {
+            message: chain(&error),
+            kind: error.kind().into(),
+            hint: error.hint(),
+        }),
+    }
+}
+
+/// A launched machine and what came with it.
+struct Launched {
+    started: Started,
+    admitted: AdmittedPlan,
+    state: State,
+    listener: std::os::unix::net::UnixListener,
+    notice: Option<String>,
+}
+
+/// Does everything between the signed plan and the running hypervisor.
+fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<Launched, EngineError> {
+    let path = directory.file(vm::PLAN);
+    let bytes = fs::read(&path).map_err(|source| EngineError::Io { act: "read", path, source })?;
+    let signed =
+        SignedPlan::parse(&bytes).map_err(|source| EngineError::Plan { act: "read", source: source.into() })?;
+    // Nothing of the plan is believed before it is admitted, but which kernel to probe KVM with must be known.
+    let kernel = engine.kernel(&signed.unverified_plan().kernel.digest)?;
+    let info = engine.kernel_info(&kernel)?;
+    let base = engine.base_initramfs(&kernel)?;
+    let qemu = Qemu::find(&engine.settings.program_path)?;
+    let (accelerator, notice) = engine.accelerator(&qemu, &kernel, &info, &base)?;
+    let admitted = admit(engine, &signed, record, accelerator)?;
+    let plan = admitted.plan();
+    // Compares the file with the digest that it was found by, which is the plan's.
+    kernel.read()?;
+    if Digest::of(&base) != plan.initramfs.digest {
+        return Err(EngineError::Changed { what: "the initramfs", expected: plan.initramfs.digest, got: Digest::of(&base) });
+    }
+    let holder = format!("vm:{}", record.name);
+    let process = mvm_store::ProcessId::current().map_err(crate::vm::VmError::from)?;
+    engine.scope.lease(&plan.root.root_hash, &holder, mvm_store::LeaseTerm::Process(process))?;
+    let image = engine.scope.image_by_root(&plan.root.root_hash)?;
+    let image = image.ok_or_else(|| EngineError::UnknownImage(plan.root.root_hash.to_string()))?;
+
+    let document = mvm_launch::guest_document(&admitted, &mvm_image::verity::SALT);
+    let archive = mvm_launch::document_archive(&document)
+        .map_err(|source| EngineError::Plan { act: "make the guest document of", source: source.into() })?;
+    let initrd = directory.file(vm::INITRD);
+    fs::write(&initrd, [base.as_slice(), archive.as_slice()].concat())
+        .map_err(|source| EngineError::Io { act: "write", path: initrd.clone(), source })?;
+    let scratch = directory.file(vm::SCRATCH);
+    engine.make_scratch(&scratch, plan.resources.scratch_mib)?;
+    let listener = directory.listen()?;
+    listener.set_nonblocking(true).map_err(io_error("set up the control socket"))?;
+
+    let nonce = admitted.nonce();
+    let launch_event = Event::Launch {
+        vm: record.name.clone(),
+        plan: admitted.digest(),
+        nonce,
+        // The archive holds nothing but the document, and a fixed header.
+        guest_document: Digest::of(&archive),
+    };
+    let admit_event = Event::Admit {
+        plan: admitted.digest(),
+        policy: admitted.policy().to_owned(),
+        signers: admitted.signers().to_vec(),
+        isolation: admitted.isolation(),
+        nonce,
+    };
+    // On disk before anything runs.
+    engine.audit.append(&record.scope, vec![admit_event, launch_event])?;
+    let started = qemu.launch(&MachineConfig {
+        plan: &admitted,
+        kernel: &kernel.image(),
+        kernel_info: &info,
+        initrd: &initrd,
+        disks: &[
+            Disk { path: image.path().to_owned(), serial: ROOT_SERIAL.to_owned(), read_only: true },
+            Disk { path: scratch, serial: SCRATCH_SERIAL.to_owned(), read_only: false },
+        ],
+        directory: directory.path(),
+        accelerator,
+    })?;
+    let mut state = State::created(ProcessIdentity::current().map_err(crate::vm::VmError::from)?);
+    state.phase = Phase::Booting;
+    state.hypervisor = Some(ProcessIdentity::of(started.machine.pid()).map_err(crate::vm::VmError::from)?);
+    state.isolation = Some(isolation_text(admitted.isolation()).to_owned());
+    state.started_at = Some(clock::unix_seconds());
+    directory.write_state(&state)?;
+    Ok(Launched { started, admitted, state, listener, notice })
+}
+
+/// Lets the policy decide, and records what it decided against.
+fn admit(
+    engine: &Engine,
+    signed: &SignedPlan,
+    record: &Record,
+    accelerator: Accelerator,
+) -> Result<AdmittedPlan, EngineError> {
+    let trust = keys::load(&engine.settings.root)?.trust;
+    let policy = Policy::builtin(&record.policy)?;
+    let facts = Facts {
+        now: clock::unix_seconds(),
+        isolation: accelerator.isolation(),
+        generations: &[mvm_image::GENERATION],
+        nonce: LaunchNonce::from_bytes(keys::random()?),
+    };
+    mvm_plan::admit(signed, &trust, &policy, &facts).map_err(|refusal| {
+        let refuse = Event::Refuse {
+            plan: refusal.digest(),
+            policy: refusal.policy().to_owned(),
+            rules: refusal.failed().iter().map(|outcome| outcome.rule).collect(),
+        };
+        match engine.audit.append(&record.scope, vec![refuse]) {
+            Ok(()) => EngineError::Refused(Box::new(refusal)),
+            Err(error) => error.into(),
+        }
+    })
+}
+
+impl Launched {
+    /// Puts the supervisor together around the machine.
+    fn into_supervisor(self, directory: &VmDirectory, detached: bool) -> Result<(Supervisor, AdmittedPlan), SupervisorError> {
+        let Self { started, admitted, state, listener, .. } = self;
+        let Started { machine, agent, console } = started;
+        let (signals, writer) = UnixStream::pair().map_err(io_error("make a pipe for signals"))?;
+        signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, writer)
+            .map_err(io_error("install a signal handler"))?;
+        // The terminal of whoever started this is none of its business.
+        for signal in [signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
+            signal_hook::flag::register(signal, Arc::default()).map_err(io_error("install a signal handler"))?;
+        }
+        let log = |name, limit| {
+            BoundedLog::create(directory.file(name), limit).map_err(io_error("create a log of the VM"))
+        };
+        let supervisor = Supervisor {
+            guest: Link::new(agent, Role::Host)?,
+            console: Some(console),
+            console_log: log(vm::CONSOLE, CONSOLE_LIMIT)?,
+            output_log: log(vm::OUTPUT, OUTPUT_LIMIT)?,
+            directory: directory.clone(),
+            state,
+            machine,
+            listener,
+            clients: Clients::default(),
+            relay: Relay::default(),
+            pending: BTreeMap::new(),
+            next_request: 1,
+            early: Vec::new(),
+            owners: BTreeMap::new(),
+            main: None,
+            main_exit: None,
+            ready: false,
+            detached,
+            deadline: None,
+            stopping: false,
+            signals,
+        };
+        Ok((supervisor, admitted))
+    }
+}
+
+/// Writes down how a VM ended, tells its clients, and removes what it no longer needs.
+fn end(
+    engine: &Engine,
+    mut supervisor: Supervisor,
+    record: &Record,
+    plan: &AdmittedPlan,
+    outcome: Result<(), SupervisorError>,
+) -> Result<(), EngineError> {
+    let exit_code = supervisor.main_exit.map(|status| match status {
+        ExitStatus::Code(code) => code,
+        ExitStatus::Signal(signal) => 128_u8.wrapping_add(u8::try_from(signal).unwrap_or(0)),
+    });
+    let state = &mut supervisor.state;
+    state.exit_code = exit_code;
+    state.finished_at = Some(clock::unix_seconds());
+    state.phase = if outcome.is_ok() { Phase::Exited } else { Phase::Failed };
+    let message = outcome.as_ref().err().map(|error| chain(error));
+    state.message = message.clone().or(state.message.take());
+    let event = Event::Stop {
+        vm: record.name.clone(),
+        plan: plan.digest(),
+        nonce: plan.nonce(),
+        outcome: match (&outcome, exit_code) {
+            (Err(_), _) => Outcome::Failed,
+            (Ok(()), Some(_)) => Outcome::Exited,
+            (Ok(()), None) => Outcome::Stopped,
+        },
+        exit_code: exit_code.map(i32::from),
+    };
+    let directory = supervisor.directory.clone();
+    let state = supervisor.state.clone();
+    // Clients hear of the end only when it is written down, so that what they look at next agrees.
+    let audited = engine.audit.append(&record.scope, vec![event]);
+    let cleaned = if record.remove_at_end {
+        directory.remove_files()
+    } else {
+        directory.write_state(&state).and_then(|()| directory.remove_scratch())
+    };
+    engine.scope.release(&format!("vm:{}", record.name))?;
+    let words = message.unwrap_or_else(|| "stopped".to_owned());
+    supervisor.hang_up(&words)?;
+    audited?;
+    Ok(cleaned?)
+}
+
+fn isolation_text(isolation: Isolation) -> &'static str {
+    match isolation {
+        Isolation::Kvm => "kvm",
+        Isolation::Emulated => "emulated",
+    }
+}
+
+/// Prints the handshake and closes stdout, so that whoever waits for it goes on.
+fn say(handshake: &Handshake) -> Result<(), EngineError> {
+    let mut line = serde_json::to_vec(handshake).map_err(io::Error::from).map_err(io_error("say that it runs"))?;
+    line.push(b'\n');
+    let mut out = io::stdout().lock();
+    // Whoever started this may be gone already, which changes nothing for the VM.
+    match out.write_all(&line).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(EngineError::from(io_error("say that it runs")(error)))
+        }
+        _ => Ok(()),
+    }
+}

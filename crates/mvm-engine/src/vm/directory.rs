@@ -1,0 +1,316 @@
+//! A VM's directory: `<root>/vms/NAME`, holding all that is kept about it.
+
+use super::process::ProcessIdentity;
+use super::record::{Phase, Record, State};
+use mvm_ref::{NameError, VmName};
+use mvm_store::ProcessError;
+use rustix::process::Signal;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+const RECORD: &str = "vm.json";
+const STATE: &str = "state.json";
+const CONTROL: &str = "control.sock";
+/// The signed plan.
+pub const PLAN: &str = "plan.dsse.json";
+/// The initramfs with the guest document.
+pub const INITRD: &str = "initrd.cpio";
+/// The writable disk under the root's overlay.
+pub const SCRATCH: &str = "scratch.img";
+/// The guest's console, bounded.
+pub const CONSOLE: &str = "console.log";
+/// The main process's output when nobody is attached, bounded.
+pub const OUTPUT: &str = "output.log";
+/// What the supervisor itself had to say.
+pub const SUPERVISOR_LOG: &str = "supervisor.log";
+
+/// All VMs of one store.
+#[derive(Clone, Debug)]
+pub struct VmRegistry {
+    root: PathBuf,
+}
+
+/// One VM's directory.
+#[derive(Clone, Debug)]
+pub struct VmDirectory {
+    name: VmName,
+    path: PathBuf,
+}
+
+/// Says what failed on a VM's directory.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// No VM has that name.
+    #[error("no VM is named {0}")]
+    NotFound(VmName),
+    /// A VM has that name already.
+    #[error("a VM named {0} exists")]
+    NameTaken(VmName),
+    /// The VM runs, and the act needs it stopped.
+    #[error("VM {0} is running")]
+    Running(VmName),
+    /// The VM doesn't run, and the act needs it to.
+    #[error("VM {name} is not running (it is {phase})")]
+    NotRunning {
+        /// The VM.
+        name: VmName,
+        /// How far it came.
+        phase: Phase,
+    },
+    /// A file of the VM could not be read or written.
+    #[error("{act} {}", path.display())]
+    Io {
+        /// What was tried.
+        act: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A file of the VM holds something else than mvm writes.
+    #[error("{} is not a valid record", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The kernel did not say which process this is.
+    #[error("identify this process")]
+    Process(#[from] ProcessError),
+    /// An entry among the VMs has a name that no VM can have.
+    #[error("{} is not a VM's directory", path.display())]
+    Stray {
+        /// The entry.
+        path: PathBuf,
+        /// Why it can't be one.
+        source: NameError,
+    },
+}
+
+impl VmRegistry {
+    /// Names the directory below which VMs live; it is made when the first VM is.
+    pub fn new(store_root: &Path) -> Self {
+        Self { root: store_root.join("vms") }
+    }
+
+    /// Makes the directory of a new VM with its record. The caller answers for it until a supervisor does.
+    pub fn create(&self, record: &Record) -> Result<VmDirectory, VmError> {
+        let directory = self.at(&record.name);
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700);
+        builder.recursive(true).create(&self.root).map_err(io_error("create", &self.root))?;
+        builder.recursive(false).create(&directory.path).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => VmError::NameTaken(record.name.clone()),
+            _ => io_error("create", &directory.path)(source),
+        })?;
+        let creator = ProcessIdentity::current()?;
+        // State first: a directory without one belongs to nobody, and whoever lists VMs next removes it.
+        directory.write_state(&State::created(creator))?;
+        directory.write_json(RECORD, record)?;
+        Ok(directory)
+    }
+
+    /// Finds a VM by its name.
+    pub fn get(&self, name: &VmName) -> Result<VmDirectory, VmError> {
+        let directory = self.at(name);
+        if directory.path.join(RECORD).exists() {
+            Ok(directory)
+        } else {
+            Err(VmError::NotFound(name.clone()))
+        }
+    }
+
+    /// Returns all VMs with a record, sorted by name.
+    pub fn list(&self) -> Result<Vec<VmDirectory>, VmError> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(io_error("read", &self.root)(error)),
+        };
+        let mut vms = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(io_error("read", &self.root))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name: VmName = name.parse().map_err(|source| VmError::Stray { path: path.clone(), source })?;
+            if path.join(RECORD).exists() {
+                vms.push(VmDirectory { name, path });
+            } else {
+                remove_if_abandoned(&VmDirectory { name, path })?;
+            }
+        }
+        vms.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(vms)
+    }
+
+    fn at(&self, name: &VmName) -> VmDirectory {
+        VmDirectory { name: name.clone(), path: self.root.join(name.as_str()) }
+    }
+}
+
+/// Removes what a creator left that died between making the directory and writing the record.
+fn remove_if_abandoned(directory: &VmDirectory) -> Result<(), VmError> {
+    let abandoned = match directory.stored_state() {
+        Ok(state) => !state.supervisor.alive(),
+        // Another process may be between its mkdir and its first rename: leave a young directory alone.
+        Err(_) => fs::metadata(&directory.path)
+            .and_then(|metadata| metadata.modified())
+            .ok()
+            .and_then(|time| time.elapsed().ok())
+            .is_some_and(|age| age.as_secs() > 10),
+    };
+    if abandoned { directory.remove_files() } else { Ok(()) }
+}
+
+impl VmDirectory {
+    /// Opens a directory by its path, as a supervisor is given it.
+    pub fn open(path: &Path) -> Result<Self, VmError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.parse().map_err(|source| VmError::Stray { path: path.to_owned(), source })?;
+        Ok(Self { name, path: path.to_owned() })
+    }
+
+    /// Returns where the directory is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the path of one of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Reads what the VM is.
+    pub fn record(&self) -> Result<Record, VmError> {
+        self.read_json(RECORD)
+    }
+
+    /// Reads how the VM fares and corrects it when the process that answered for it is gone.
+    ///
+    /// A crash of the supervisor leaves a state that says `running`; the hypervisor dies with its supervisor,
+    /// and is killed here if it did not.
+    pub fn state(&self) -> Result<State, VmError> {
+        let state = self.stored_state()?;
+        if state.ended() || state.supervisor.alive() {
+            return Ok(state);
+        }
+        // It may have written its last state between the two looks.
+        let mut state = self.stored_state()?;
+        if state.ended() {
+            return Ok(state);
+        }
+        if let Some(hypervisor) = &state.hypervisor {
+            hypervisor.signal(Signal::KILL).map_err(io_error("end the hypervisor of", &self.path))?;
+        }
+        state.phase = Phase::Failed;
+        state.message = Some("its supervisor died".to_owned());
+        state.finished_at = Some(crate::clock::unix_seconds());
+        self.write_state(&state)?;
+        self.remove_scratch()?;
+        Ok(state)
+    }
+
+    /// Replaces the state as a whole.
+    pub fn write_state(&self, state: &State) -> Result<(), VmError> {
+        self.write_json(STATE, state)
+    }
+
+    /// Removes the files that only a running VM needs.
+    pub fn remove_scratch(&self) -> Result<(), VmError> {
+        for name in [SCRATCH, INITRD, CONTROL] {
+            let path = self.file(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a VM that has ended.
+    pub fn remove(&self) -> Result<(), VmError> {
+        if !self.state()?.ended() {
+            return Err(VmError::Running(self.name.clone()));
+        }
+        self.remove_files()
+    }
+
+    /// Removes the directory whatever its state; for the process that answers for the VM.
+    pub fn remove_files(&self) -> Result<(), VmError> {
+        // The record goes first: without it the VM is gone for everyone, whatever remains.
+        match fs::remove_file(self.file(RECORD)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("remove", &self.file(RECORD))(error));
+            }
+            _ => {}
+        }
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &self.path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Connects to the VM's supervisor.
+    pub fn connect(&self) -> Result<UnixStream, VmError> {
+        let state = self.state()?;
+        if !matches!(state.phase, Phase::Booting | Phase::Running) {
+            return Err(VmError::NotRunning { name: self.name.clone(), phase: state.phase });
+        }
+        let path = self.file(CONTROL);
+        self.with_short_path(CONTROL, UnixStream::connect).map_err(io_error("connect to", &path))
+    }
+
+    /// Opens the socket on which the supervisor takes commands.
+    pub fn listen(&self) -> Result<UnixListener, VmError> {
+        let path = self.file(CONTROL);
+        self.with_short_path(CONTROL, UnixListener::bind).map_err(io_error("listen on", &path))
+    }
+
+    /// Runs `act` on a path to `name` that fits the 108 bytes of a Unix socket's address, however deep the store lies.
+    fn with_short_path<T>(&self, name: &str, act: impl FnOnce(PathBuf) -> io::Result<T>) -> io::Result<T> {
+        let directory = File::open(&self.path)?;
+        act(PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd())))
+    }
+
+    fn stored_state(&self) -> Result<State, VmError> {
+        self.read_json(STATE)
+    }
+
+    fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T, VmError> {
+        let path = self.file(name);
+        let bytes = fs::read(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => VmError::NotFound(self.name.clone()),
+            _ => io_error("read", &path)(source),
+        })?;
+        serde_json::from_slice(&bytes).map_err(|source| VmError::Record { path, source })
+    }
+
+    fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(), VmError> {
+        let path = self.file(name);
+        let mut bytes =
+            serde_json::to_vec(value).map_err(|source| VmError::Record { path: path.clone(), source })?;
+        bytes.push(b'\n');
+        write_atomically(&path, &bytes).map_err(io_error("write", &path))
+    }
+}
+
+/// Replaces a file as a whole. Not synced: what a VM's directory says is worth nothing after a power cut.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    fs::rename(&temporary, path)
+}
+
+fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VmError {
+    let path = path.to_owned();
+    move |source| VmError::Io { act, path, source }
+}

@@ -1,0 +1,11 @@
+//! VMs as the store knows them: directories, records, states, and the connection to a running one.
+
+mod directory;
+mod process;
+mod record;
+
+pub use directory::{
+    CONSOLE, INITRD, OUTPUT, PLAN, SCRATCH, SUPERVISOR_LOG, VmDirectory, VmError, VmRegistry, write_atomically,
+};
+pub use process::ProcessIdentity;
+pub use record::{Phase, Record, State};

@@ -1,0 +1,100 @@
+//! What is kept about a VM in its directory: what it is, and how it fares.
+
+use super::process::ProcessIdentity;
+use mvm_ref::{Digest, ScopeName, VmName};
+use serde::{Deserialize, Serialize};
+
+/// What a VM is; written once, before anything starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The VM's name.
+    pub name: VmName,
+    /// The scope that its image belongs to.
+    pub scope: ScopeName,
+    /// What was asked for, in canonical form.
+    pub image: String,
+    /// Root hash of its image.
+    pub root_hash: Digest,
+    /// Digest of its plan's canonical bytes.
+    pub plan: Digest,
+    /// Name of the policy that it is admitted under.
+    pub policy: String,
+    /// The command, as asked for.
+    pub command: Vec<String>,
+    /// When it was created, in seconds since 1970.
+    pub created_at: i64,
+    /// Whether the directory goes when the VM ends.
+    pub remove_at_end: bool,
+}
+
+/// How far a VM has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Its directory exists, nothing runs yet.
+    Created,
+    /// The hypervisor runs, the agent hasn't answered.
+    Booting,
+    /// The agent has answered.
+    Running,
+    /// It ended by itself or was stopped.
+    Exited,
+    /// It could not start, or something that it needs died.
+    Failed,
+}
+
+/// How a VM fares; replaced as a whole, by rename.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// How far it has come.
+    pub phase: Phase,
+    /// The process that answers for it: its supervisor, or at first the command that creates it.
+    pub supervisor: ProcessIdentity,
+    /// The hypervisor.
+    pub hypervisor: Option<ProcessIdentity>,
+    /// `kvm` or `emulated`.
+    pub isolation: Option<String>,
+    /// Exit code of the main process, 128 + signal for one that a signal ended.
+    pub exit_code: Option<u8>,
+    /// Why it failed.
+    pub message: Option<String>,
+    /// When the hypervisor started, in seconds since 1970.
+    pub started_at: Option<i64>,
+    /// When it ended, in seconds since 1970.
+    pub finished_at: Option<i64>,
+}
+
+impl State {
+    /// Returns the state of a VM whose directory `creator` is making.
+    pub fn created(creator: ProcessIdentity) -> Self {
+        Self {
+            phase: Phase::Created,
+            supervisor: creator,
+            hypervisor: None,
+            isolation: None,
+            exit_code: None,
+            message: None,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+
+    /// Returns whether it has ended, one way or the other.
+    pub fn ended(&self) -> bool {
+        matches!(self.phase, Phase::Exited | Phase::Failed)
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Created => "created",
+            Self::Booting => "booting",
+            Self::Running => "running",
+            Self::Exited => "exited",
+            Self::Failed => "failed",
+        })
+    }
+}

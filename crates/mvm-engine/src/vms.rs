@@ -1,0 +1,159 @@
+//! What can be done with VMs that exist: list, execute in, stop, remove.
+
+use crate::attach::ControlConnection;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::supervisor;
+use crate::vm::{self, Phase, VmDirectory, VmError};
+use mvm_plan::SignedPlan;
+use mvm_plan::audit::{Event, Subject};
+use mvm_ref::{Digest, VmName};
+use mvm_wire::Process;
+use rustix::process::Signal;
+use serde::Serialize;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// One line of a list of VMs.
+#[derive(Clone, Debug, Serialize)]
+pub struct VmListing {
+    /// Its name.
+    pub name: VmName,
+    /// What was asked for.
+    pub image: String,
+    /// Root hash of its image.
+    pub root_hash: Digest,
+    /// Digest of its plan.
+    pub plan: Digest,
+    /// How far it has come.
+    pub phase: Phase,
+    /// `kvm` or `emulated`, once it has started.
+    pub isolation: Option<String>,
+    /// Exit code of its main process.
+    pub exit_code: Option<u8>,
+    /// Why it failed.
+    pub message: Option<String>,
+    /// Its command.
+    pub command: Vec<String>,
+    /// When it was created, in seconds since 1970.
+    pub created_at: i64,
+    /// When its hypervisor started.
+    pub started_at: Option<i64>,
+    /// When it ended.
+    pub finished_at: Option<i64>,
+}
+
+/// A further command for a running VM.
+#[derive(Clone, Debug)]
+pub struct ExecRequest {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Added to the main process's environment; later ones win.
+    pub env: Vec<String>,
+    /// Replaces the main process's working directory.
+    pub working_dir: Option<String>,
+    /// Replaces the main process's user.
+    pub user: Option<String>,
+    /// Whether the command gets a terminal.
+    pub terminal: bool,
+}
+
+impl Engine {
+    /// Lists all VMs, by name.
+    pub fn vms(&self) -> Result<Vec<VmListing>, EngineError> {
+        let mut listings = Vec::new();
+        for directory in self.vms.list()? {
+            match listing(&directory) {
+                Ok(listing) => listings.push(listing),
+                // It was removed since the directory was read.
+                Err(VmError::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(listings)
+    }
+
+    /// Connects to a running VM for a further command, and completes the command from the VM's plan.
+    pub fn exec(&self, name: &VmName, request: ExecRequest) -> Result<(ControlConnection, Process), EngineError> {
+        let directory = self.vms.get(name)?;
+        let connection = ControlConnection::new(directory.connect()?)?;
+        let path = directory.file(vm::PLAN);
+        let bytes = fs::read(&path).map_err(|source| EngineError::Io { act: "read", path, source })?;
+        let plan = SignedPlan::parse(&bytes)
+            .map_err(|source| EngineError::Plan { act: "read", source: source.into() })?;
+        let main = &plan.unverified_plan().process;
+        let process = Process {
+            name: "exec".to_owned(),
+            root: mvm_launch::ROOT.to_owned(),
+            argv: request.command,
+            env: crate::run::merge_env(&main.env, &request.env),
+            working_dir: crate::run::absolute(request.working_dir.as_ref().unwrap_or(&main.working_dir)),
+            user: request.user.unwrap_or_else(|| main.user.clone()),
+            stop_signal: main.stop_signal.number(),
+            terminal: request.terminal,
+        };
+        Ok((connection, process))
+    }
+
+    /// Stops a VM: its processes get their stop signal and `grace` to end. One that has ended is no error.
+    pub fn stop(&self, name: &VmName, grace: Duration) -> Result<(), EngineError> {
+        let directory = self.vms.get(name)?;
+        match directory.connect() {
+            Ok(socket) => Ok(ControlConnection::new(socket)?.stop(grace)?),
+            Err(VmError::NotRunning { .. }) => Ok(()),
+            // The socket is there before anyone may stop the VM, so its supervisor has just gone.
+            Err(VmError::Io { .. }) if directory.state().is_ok_and(|state| state.ended()) => Ok(()),
+            Err(VmError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes a VM; with `force` also a running one, which is ended at once.
+    pub fn remove_vm(&self, name: &VmName, force: bool) -> Result<(), EngineError> {
+        let directory = self.vms.get(name)?;
+        let state = directory.state()?;
+        if !state.ended() && force {
+            self.stop(name, Duration::ZERO)?;
+            // A supervisor that doesn't listen is ended by the kernel; its hypervisor goes with it.
+            if directory.state().is_ok_and(|state| !state.ended()) {
+                state.supervisor.signal(Signal::KILL).map_err(|source| EngineError::Io {
+                    act: "end the supervisor of",
+                    path: directory.path().to_owned(),
+                    source,
+                })?;
+            }
+        }
+        match directory.remove() {
+            // It removed itself when it ended.
+            Err(VmError::NotFound(_)) if force => {}
+            other => other?,
+        }
+        let subject = Subject::Vm { name: name.clone() };
+        Ok(self.audit.append(&self.settings.scope, vec![Event::Delete { subject }])?)
+    }
+
+    /// Owns the VM of a directory until it ends; the body of mvmctl's `supervise`.
+    pub fn supervise(&self, directory: &Path, detached: bool) -> Result<(), EngineError> {
+        supervisor::supervise(self, directory, detached)
+    }
+}
+
+fn listing(directory: &VmDirectory) -> Result<VmListing, VmError> {
+    let record = directory.record()?;
+    let state = directory.state()?;
+    Ok(VmListing {
+        name: record.name,
+        image: record.image,
+        root_hash: record.root_hash,
+        plan: record.plan,
+        phase: state.phase,
+        isolation: state.isolation,
+        exit_code: state.exit_code,
+        message: state.message,
+        command: record.command,
+        created_at: record.created_at,
+        started_at: state.started_at,
+        finished_at: state.finished_at,
+    })
+}

@@ -1,0 +1,61 @@
+//! The command line: global options and the verbs.
+
+use crate::commands;
+use clap::{Parser, Subcommand};
+use mvm_ref::ScopeName;
+use std::path::PathBuf;
+
+/// Runs OCI images as verified microVMs.
+#[derive(Parser)]
+#[command(
+    name = "mvmctl",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found, 4 verification failed, 5 refused by \
+                  policy, 6 registry or network, 7 in use or name taken, 8 something is missing on this machine, \
+                  130 interrupted. `run` and `exec` return the command's own exit code, or 125 when mvmctl fails, \
+                  126 when the command can't be executed, 127 when it isn't found."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every verb takes.
+#[derive(clap::Args)]
+pub struct Global {
+    /// Directory of the store [default: $MVM_ROOT, $XDG_DATA_HOME/mvm or ~/.local/share/mvm]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Partition of the store to work in
+    #[arg(long, global = true, value_name = "NAME", default_value_t)]
+    pub scope: ScopeName,
+    /// Print nothing but data and errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    Run(commands::run::Args),
+    Exec(commands::exec::Args),
+    Pull(commands::pull::Args),
+    #[command(subcommand)]
+    Image(commands::image::Command),
+    #[command(subcommand)]
+    Vm(commands::vm::Command),
+    #[command(subcommand)]
+    Kernel(commands::kernel::Command),
+    #[command(subcommand)]
+    Audit(commands::audit::Command),
+    Gc(commands::gc::Args),
+    Doctor(commands::doctor::Args),
+    Version(commands::version::Args),
+    Completions(commands::completions::Args),
+    Man(commands::man::Args),
+    #[command(hide = true)]
+    Supervise(commands::supervise::Args),
+}

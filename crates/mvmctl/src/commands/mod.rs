@@ -1,0 +1,15 @@
+//! One module per verb.
+
+pub mod audit;
+pub mod completions;
+pub mod doctor;
+pub mod exec;
+pub mod gc;
+pub mod image;
+pub mod kernel;
+pub mod man;
+pub mod pull;
+pub mod run;
+pub mod supervise;
+pub mod version;
+pub mod vm;

@@ -1,0 +1,33 @@
+//! `mvmctl pull`.
+
+use crate::context::Context;
+use mvm_ref::{ImageSource, Platform};
+use std::process::ExitCode;
+
+/// Fetch an image, verify it and make its root file system
+#[derive(clap::Args)]
+pub struct Args {
+    /// Platform to choose from a multi-platform image
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// Print what was pulled as JSON
+    #[arg(long)]
+    json: bool,
+    /// Image: a name, oci:DIR[:TAG] or oci-archive:FILE
+    image: ImageSource,
+}
+
+/// Runs the verb.
+pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
+    let platform = args.platform.unwrap_or_else(Platform::host);
+    let progress = context.progress();
+    let pulled = context.engine()?.pull(&args.image, &platform, &progress, context.signals.cancel());
+    progress.finish();
+    let pulled = pulled?;
+    if args.json {
+        context.printer.json(&pulled)?;
+    } else {
+        context.printer.line(pulled.manifest)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,202 @@
+//! `mvmctl run`.
+
+use crate::context::Context;
+use crate::terminal;
+use anyhow::Context as _;
+use clap::ValueEnum;
+use mvm_engine::{PullPolicy, RunRequest, Workload};
+use mvm_ref::{ImageSource, Platform, VmName};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Run a command in a new VM made from an image
+///
+/// The image is resolved to a digest, verified, turned into a read-only root under dm-verity and booted under a plan
+/// that the local key signs. Output, input and exit code are those of the command.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Name of the VM [default: made up]
+    #[arg(long)]
+    name: Option<VmName>,
+    /// Virtual CPUs
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    cpus: u32,
+    /// Memory, in MiB or with a unit (512m, 2g)
+    #[arg(long, short, default_value = "512m", value_name = "SIZE", value_parser = parse_memory)]
+    memory: u32,
+    /// Set an environment variable; NAME alone passes on the caller's
+    #[arg(long = "env", short, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read environment variables from a file of NAME=VALUE lines
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Directory to run the command in [default: the image's]
+    #[arg(long, short, value_name = "DIR")]
+    workdir: Option<String>,
+    /// User, or user:group, by name or number [default: the image's]
+    #[arg(long, short, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Program to run in place of the image's entry point; an empty text clears it
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Pass stdin to the command
+    #[arg(long, short)]
+    interactive: bool,
+    /// Give the command a terminal
+    #[arg(long, short)]
+    tty: bool,
+    /// Remove the VM when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Start the VM, print its name and return
+    #[arg(long, short)]
+    detach: bool,
+    /// Platform to choose from a multi-platform image
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// When to ask the registry
+    #[arg(long, value_enum, default_value_t = Pull::Missing)]
+    pull: Pull,
+    /// Kernel to boot: a digest or its beginning [default: see `mvmctl kernel ls`]
+    #[arg(long, value_name = "DIGEST")]
+    kernel: Option<String>,
+    /// Policy that the plan must satisfy: development or production
+    #[arg(long, default_value = "development", value_name = "NAME")]
+    policy: String,
+    /// Image: a name, oci:DIR[:TAG] or oci-archive:FILE
+    image: ImageSource,
+    /// Command and its arguments [default: the image's]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Pull {
+    /// Always resolve the name anew
+    Always,
+    /// Only if the name has never been resolved
+    Missing,
+    /// Never; fail if the image isn't here
+    Never,
+}
+
+/// Runs the verb.
+pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
+    let attached = !args.detach;
+    let request = RunRequest {
+        name: args.name,
+        image: args.image,
+        platform: args.platform.unwrap_or_else(Platform::host),
+        pull: match args.pull {
+            Pull::Always => PullPolicy::Always,
+            Pull::Missing => PullPolicy::Missing,
+            Pull::Never => PullPolicy::Never,
+        },
+        workload: Workload {
+            entrypoint: args.entrypoint.map(|program| if program.is_empty() { vec![] } else { vec![program] }),
+            command: args.command,
+            env: environment(&args.env_file, &args.env)?,
+            working_dir: args.workdir,
+            user: args.user,
+            terminal: args.tty,
+            stdin: args.interactive,
+        },
+        cpus: args.cpus,
+        memory_mib: args.memory,
+        kernel: args.kernel,
+        policy: args.policy,
+        remove_at_end: args.rm,
+        detached: args.detach,
+    };
+    if attached && args.tty && args.interactive {
+        terminal::require().context("-it needs a terminal")?;
+    }
+    let progress = context.progress();
+    let engine = context.engine()?;
+    let launched = engine.run(request, &progress, context.signals.cancel());
+    progress.finish();
+    let launched = launched?;
+    if args.detach {
+        context.printer.line(launched.name)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let streams = terminal::Streams { stdin: args.interactive, terminal: args.tty };
+    let status = terminal::attach(launched.connection, mvm_engine::Target::Main, streams, &context.signals)?;
+    Ok(ExitCode::from(status))
+}
+
+/// Joins `--env-file` and `-e`, later ones winning in the guest.
+pub fn environment(files: &[PathBuf], variables: &[String]) -> anyhow::Result<Vec<String>> {
+    let mut joined = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let name = line.split('=').next().unwrap_or_default();
+            anyhow::ensure!(
+                !name.is_empty() && !name.contains(char::is_whitespace),
+                "{}:{}: {line:?} is not NAME=VALUE",
+                path.display(),
+                index + 1
+            );
+            joined.extend(resolve(line)?);
+        }
+    }
+    for variable in variables {
+        anyhow::ensure!(!variable.is_empty() && !variable.starts_with('='), "-e {variable:?} is not NAME[=VALUE]");
+        joined.extend(resolve(variable)?);
+    }
+    Ok(joined)
+}
+
+/// Completes a bare NAME from the caller's environment; one that isn't set there is left out, as docker does.
+fn resolve(variable: &str) -> anyhow::Result<Option<String>> {
+    if variable.contains('=') {
+        return Ok(Some(variable.to_owned()));
+    }
+    let Some(value) = crate::environment::passed_to_guest(variable) else { return Ok(None) };
+    let value = value.into_string().map_err(|_| anyhow::anyhow!("the value of {variable} is not UTF-8"))?;
+    Ok(Some(format!("{variable}={value}")))
+}
+
+/// Parses a size of memory: MiB, or a number with `m` or `g` (and `k` or `b`, rounded up).
+fn parse_memory(text: &str) -> Result<u32, String> {
+    let refuse = || format!("{text:?} is not a size; write MiB (512) or a number with b, k, m or g (2g)");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| refuse())?;
+    let bytes = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "m" | "mb" | "mib" => number.checked_mul(1 << 20),
+        "g" | "gb" | "gib" => number.checked_mul(1 << 30),
+        "k" | "kb" | "kib" => number.checked_mul(1 << 10),
+        "b" => Some(number),
+        _ => return Err(refuse()),
+    };
+    let mib = bytes.ok_or_else(refuse)?.div_ceil(1 << 20);
+    u32::try_from(mib).map_err(|_| refuse())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn parses_memory() {
+        let cases = [
+            ("512", Some(512)),
+            ("512m", Some(512)),
+            ("2g", Some(2048)),
+            ("1048577b", Some(2)),
+            ("0", Some(0)),
+            ("", None),
+            ("m", None),
+            ("-1", None),
+            ("1.5g", None),
+            ("99999999999g", None),
+            ("5t", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(super::parse_memory(text).ok(), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What every verb works with: the resolved global options, opened lazily.
+
+use crate::cli::Global;
+use crate::printer::Printer;
+use crate::progress::Display;
+use crate::signals::Signals;
+use crate::{environment, guest};
+use anyhow::Context as _;
+use mvm_engine::{Check, Engine, Settings};
+use std::cell::OnceCell;
+use std::path::PathBuf;
+
+/// The resolved request: where the store is, how to print, when to stop.
+pub struct Context {
+    pub printer: Printer,
+    pub signals: Signals,
+    settings: Settings,
+    engine: OnceCell<Engine>,
+}
+
+impl Context {
+    /// Resolves the global options.
+    pub fn new(global: Global) -> anyhow::Result<Self> {
+        let root = global.root.or_else(environment::store_root);
+        let root = root.context("no place for the store: neither --root nor $HOME is set")?;
+        let root = std::path::absolute(&root).with_context(|| format!("resolve {}", root.display()))?;
+        let settings = Settings {
+            root,
+            scope: global.scope,
+            guest: guest::BINARY,
+            program: std::env::current_exe().context("find this program's own file")?,
+            program_path: environment::program_path(),
+            docker_config: environment::docker_config(),
+            kvm: PathBuf::from("/dev/kvm"),
+        };
+        let signals = Signals::install().context("install signal handlers")?;
+        Ok(Self { printer: Printer::new(global.quiet), signals, settings, engine: OnceCell::new() })
+    }
+
+    /// Returns the engine, opening the store at first use.
+    pub fn engine(&self) -> anyhow::Result<&Engine> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let engine = Engine::open(self.settings.clone())?;
+        Ok(self.engine.get_or_init(|| engine))
+    }
+
+    /// Checks this machine; works without a store.
+    pub fn doctor(&self) -> Vec<Check> {
+        mvm_engine::doctor(&self.settings)
+    }
+
+    /// Returns a listener that shows progress as this terminal can.
+    pub fn progress(&self) -> Display {
+        Display::new(self.printer)
+    }
+}

@@ -1,0 +1,133 @@
+//! The one way out: data to stdout, words to stderr.
+
+use serde::Serialize;
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// Writes data and words, each where it belongs.
+#[derive(Clone, Copy)]
+pub struct Printer {
+    quiet: bool,
+}
+
+impl Printer {
+    /// Makes a printer; a quiet one drops words that are not errors.
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet }
+    }
+
+    /// Returns whether progress bars make sense.
+    pub fn interactive(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal() && !crate::environment::no_color()
+    }
+
+    /// Returns whether only data and errors are wanted.
+    pub fn quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Writes data, as it is, to stdout.
+    pub fn data(&self, text: impl AsRef<[u8]>) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_ref())?;
+        out.flush()
+    }
+
+    /// Writes one line of data to stdout.
+    pub fn line(&self, text: impl std::fmt::Display) -> io::Result<()> {
+        self.data(format!("{text}\n"))
+    }
+
+    /// Writes a value to stdout as indented JSON.
+    pub fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        let mut text = serde_json::to_vec_pretty(value)?;
+        text.push(b'\n');
+        Ok(self.data(text)?)
+    }
+
+    /// Writes rows to stdout in aligned columns under a heading.
+    pub fn table(&self, heading: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+        let mut widths: Vec<usize> = heading.iter().map(|cell| cell.len()).collect();
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let mut text = String::new();
+        let heading = heading.iter().map(|cell| (*cell).to_owned()).collect();
+        for row in std::iter::once(&heading).chain(rows) {
+            let cells: Vec<String> =
+                row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+            text.push_str(cells.join("   ").trim_end());
+            text.push('\n');
+        }
+        self.data(text)
+    }
+
+    /// Writes words for a person to stderr, unless only errors are wanted.
+    pub fn words(&self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            self.always(text);
+        }
+    }
+
+    /// Writes words for a person to stderr. A closed stderr is nobody listening, which is no error.
+    pub fn always(&self, text: impl std::fmt::Display) {
+        drop(writeln!(io::stderr(), "{text}"));
+    }
+}
+
+/// Formats a count of bytes with a decimal unit, as docker does: `4.27MB`.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if count < 1000 {
+        return format!("{count}B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    format!("{value:.digits$}{}", UNITS[unit])
+}
+
+/// Formats a span of seconds as its largest unit: `5 minutes`.
+pub fn span(seconds: i64) -> String {
+    let (count, unit) = match seconds.max(0) {
+        s @ ..60 => (s, "second"),
+        s @ ..3600 => (s / 60, "minute"),
+        s @ ..86_400 => (s / 3600, "hour"),
+        s => (s / 86_400, "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn formats_bytes() {
+        let cases = [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1.00kB"),
+            (4_273_000, "4.27MB"),
+            (99_949_999, "99.9MB"),
+            (999_600, "1.00MB"),
+            (220_000_000, "220MB"),
+            (u64::MAX, "18447PB"),
+        ];
+        for (count, text) in cases {
+            assert_eq!(super::bytes(count), text, "{count}");
+        }
+    }
+
+    #[test]
+    fn formats_spans() {
+        let cases =
+            [(-1, "0 seconds"), (1, "1 second"), (59, "59 seconds"), (60, "1 minute"), (7200, "2 hours"), (86_400, "1 day")];
+        for (seconds, text) in cases {
+            assert_eq!(super::span(seconds), text, "{seconds}");
+        }
+    }
+}
