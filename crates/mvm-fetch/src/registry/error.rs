@@ -33,7 +33,13 @@ pub enum RegistryError {
         source: io::Error,
     },
     /// A file of certificates has none.
-    #[error("{path:?} holds no usable PEM certificates")]
+    #[error("{path:?} holds no PEM certificates")]
+    CaEmpty {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// A certificate in a file can't be read.
+    #[error("{path:?} holds a bad certificate")]
     CaFormat {
         /// Its path.
         path: PathBuf,
@@ -249,16 +255,23 @@ impl RegistryError {
     }
 }
 
-/// Returns the operating system's error where there is one below, else the error as it is.
+/// What lies at the bottom of an error of the HTTP client; the layers above only say that it was HTTP.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct RootCause(String);
+
+/// Returns the operating system's error where there is one below, else what the lowest error says.
 fn root_cause(error: reqwest::Error) -> Cause {
-    let mut below: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(current) = below {
-        if let Some(number) = current.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+    let mut lowest: &(dyn std::error::Error + 'static) = &error;
+    loop {
+        if let Some(number) = lowest.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
             return Box::new(io::Error::from_raw_os_error(number));
         }
-        below = current.source();
+        match lowest.source() {
+            Some(source) => lowest = source,
+            None => return Box::new(RootCause(lowest.to_string())),
+        }
     }
-    Box::new(error)
 }
 
 fn said(message: &str) -> String {

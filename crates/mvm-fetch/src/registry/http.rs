@@ -48,6 +48,9 @@ impl Http {
                 std::fs::read(path).map_err(|source| RegistryError::CaFile { path: path.clone(), source })?;
             let certificates = reqwest::Certificate::from_pem_bundle(&pem)
                 .map_err(|source| RegistryError::CaFormat { path: path.clone(), source })?;
+            if certificates.is_empty() {
+                return Err(RegistryError::CaEmpty { path: path.clone() });
+            }
             builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
         }
         if let Some(proxy) = &config.proxy {

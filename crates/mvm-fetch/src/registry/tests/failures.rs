@@ -221,3 +221,18 @@ fn a_registry_that_is_down_or_silent_is_named() {
     let error = open(config, &server, ":one").resolve(&platform()).unwrap_err();
     assert!(matches!(error, FetchError::Cancelled), "{error:?}");
 }
+
+#[test]
+fn files_of_certificates_must_hold_some() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ca.pem");
+    let make = || {
+        let config = FetchConfig { extra_ca: vec![path.clone()], ..FetchConfig::default() };
+        Fetcher::new(config).map(|_| ()).unwrap_err()
+    };
+    let error = make();
+    assert!(matches!(error, FetchError::Registry(RegistryError::CaFile { .. })), "{error:?}");
+    std::fs::write(&path, "no certificate").unwrap();
+    let error = make();
+    assert!(matches!(error, FetchError::Registry(RegistryError::CaEmpty { .. })), "{error:?}");
+}
