@@ -1,5 +1,6 @@
 //! A client of a supervisor: starts or executes a command and is its terminal until it ends.
 
+use crate::error::EngineError;
 use crate::link::{Link, LinkError};
 use crate::supervisor::MAIN;
 use mvm_wire::{
@@ -138,7 +139,11 @@ struct Session<'a> {
 }
 
 /// Runs a command to its end with the caller's streams attached, and returns its exit code.
-pub fn attach(connection: ControlConnection, target: Target, to: Attachment<'_>) -> Result<u8, AttachError> {
+pub fn attach(connection: ControlConnection, target: Target, to: Attachment<'_>) -> Result<u8, EngineError> {
+    Ok(session(connection, target, to)?)
+}
+
+fn session(connection: ControlConnection, target: Target, to: Attachment<'_>) -> Result<u8, AttachError> {
     let mut link = connection.0;
     let stdin = match to.stdin {
         Some(descriptor) => Some((link.wire.open_stream(Direction::Send)?, descriptor)),

@@ -111,7 +111,8 @@ fn mount_scratch(device: Device) -> io::Result<()> {
     let node = PathBuf::from("/mvm/scratch-disk");
     let number = makedev(device.major, device.minor);
     mknodat(CWD, &node, FileType::BlockDevice, Mode::RUSR | Mode::WUSR, number)?;
-    Ok(mount(&node, SCRATCH, "ext4", MountFlags::NODEV, None)?)
+    // The blank's inode tables are left unwritten; the kernel would zero all of them, to a disk that is about to go.
+    Ok(mount(&node, SCRATCH, "ext4", MountFlags::NODEV, c"noinit_itable")?)
 }
 
 /// Makes the overlay's directories. The root directory's attributes are those of the upper layer, so a new one
