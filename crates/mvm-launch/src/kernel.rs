@@ -63,7 +63,7 @@ pub enum KernelFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootMachine {
-    /// virtio-mmio devices named on the kernel's command line; no ACPI, no PCI.
+    /// virtio-mmio devices named on the kernel's command line; no PCI, and ACPI only where there are several processors.
     Microvm,
     /// virtio-mmio devices described by ACPI; no PCI.
     MicrovmAcpi,

@@ -67,7 +67,7 @@ pub fn make_blank(path: &OsStr, disk: &Path, size_mib: u64) -> Result<(), Scratc
     drop(file);
     let extended = format!("lazy_itable_init=1,nodiscard,root_owner=0:0,hash_seed={UUID}");
     let invocation = Invocation::new(program)
-        .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0", "-O", FEATURES])
+        .args(["-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0", "-O", FEATURES])
         .args(["-E", &extended, "-U", UUID])
         .arg(disk)
         .env("MKE2FS_CONFIG", "/dev/null")

@@ -21,9 +21,9 @@ const MAX_FILES: usize = 100_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Module {
     /// The name as the kernel writes it, with underscores.
-    pub name: String,
+    pub(crate) name: String,
     /// The uncompressed ELF file.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Says why the modules that a kernel needs cannot be collected.

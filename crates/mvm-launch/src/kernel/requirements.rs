@@ -21,8 +21,9 @@ const fn either(option: &'static str, module: &'static str, purpose: &'static st
 }
 
 /// Everything but the bus, in the order in which modules are loaded.
-const REQUIREMENTS: [Requirement; 19] = [
+const REQUIREMENTS: [Requirement; 20] = [
     built_in("64BIT", "64-bit programs"),
+    built_in("ACPI", "several processors"),
     built_in("BLK_DEV_INITRD", "the initramfs"),
     built_in("BINFMT_ELF", "programs"),
     built_in("BINFMT_SCRIPT", "scripts"),
@@ -101,14 +102,14 @@ pub(super) fn select(config: &Config) -> Result<Selection, MissingOptions> {
     }
 }
 
-/// Devices named on the command line need no ACPI tables, but a module would not see those names; and virtio-mmio
+/// Devices named on the command line need no firmware tables, but a module would not see those names; and virtio-mmio
 /// starts faster than PCI.
 fn machine(config: &Config) -> (BootMachine, Requirement) {
     let has = |option| config.state(option) != OptionState::Absent;
     let built_in = |option| config.state(option) == OptionState::BuiltIn;
     if built_in("VIRTIO_MMIO") && built_in("VIRTIO_MMIO_CMDLINE_DEVICES") {
         (BootMachine::Microvm, MMIO)
-    } else if has("VIRTIO_MMIO") && built_in("ACPI") {
+    } else if has("VIRTIO_MMIO") {
         (BootMachine::MicrovmAcpi, MMIO)
     } else {
         (BootMachine::Q35, PCI)

@@ -66,7 +66,7 @@ fn the_machine_follows_from_the_configuration() {
         (vec![], BootMachine::Microvm, vec![]),
         (vec![("VIRTIO_MMIO_CMDLINE_DEVICES", "")], BootMachine::MicrovmAcpi, vec![]),
         (vec![("VIRTIO_MMIO", "m")], BootMachine::MicrovmAcpi, vec!["virtio_mmio"]),
-        (vec![("VIRTIO_MMIO", "m"), ("ACPI", ""), ("VIRTIO_PCI", "m")], BootMachine::Q35, vec!["virtio_pci"]),
+        (vec![("VIRTIO_MMIO", ""), ("VIRTIO_PCI", "m")], BootMachine::Q35, vec!["virtio_pci"]),
         (vec![("VIRTIO_MMIO", "")], BootMachine::Q35, vec![]),
         (
             vec![("EXT4_FS", "m"), ("CRYPTO_CRC32C", "m"), ("VIRTIO_BLK", "m")],
@@ -82,11 +82,17 @@ fn the_machine_follows_from_the_configuration() {
 
 #[test]
 fn every_missing_option_is_named_at_once() {
-    let changes =
-        [("EROFS_FS", ""), ("DM_VERITY", ""), ("DEVTMPFS", "m"), ("VIRTIO_MMIO", ""), ("VIRTIO_PCI", "")];
+    let changes = [
+        ("EROFS_FS", ""),
+        ("DM_VERITY", ""),
+        ("DEVTMPFS", "m"),
+        ("VIRTIO_MMIO", ""),
+        ("VIRTIO_PCI", ""),
+        ("ACPI", ""),
+    ];
     assert_eq!(
         select(&config(&changes)).unwrap_err().to_string(),
-        "CONFIG_VIRTIO_PCI (devices), CONFIG_DEVTMPFS (device nodes), CONFIG_DM_VERITY (verified roots), \
+        "CONFIG_VIRTIO_PCI (devices), CONFIG_ACPI (several processors), CONFIG_DEVTMPFS (device nodes), CONFIG_DM_VERITY (verified roots), \
          CONFIG_EROFS_FS (the root)"
     );
 }

@@ -14,13 +14,13 @@ fn info(machine: BootMachine) -> KernelInfo {
     }
 }
 
-fn arguments(machine: BootMachine, accelerator: Accelerator, tsc_khz: Option<u32>) -> Vec<String> {
+fn arguments(cpus: u32, machine: BootMachine, accelerator: Accelerator, tsc_khz: Option<u32>) -> Vec<String> {
     let disks = [
         AttachedDisk { serial: "root", read_only: true, descriptor: 10 },
         AttachedDisk { serial: "scratch", read_only: false, descriptor: 11 },
     ];
     let hardware = Hardware {
-        cpus: 2,
+        cpus,
         memory_mib: 512,
         kernel: Path::new("/k,1/kernel"),
         kernel_info: &info(machine),
@@ -37,7 +37,7 @@ fn arguments(machine: BootMachine, accelerator: Accelerator, tsc_khz: Option<u32
 
 #[test]
 fn the_argument_vector_under_emulation() {
-    let got = arguments(BootMachine::Microvm, Accelerator::Tcg, Some(2_596_138));
+    let got = arguments(1, BootMachine::Microvm, Accelerator::Tcg, Some(2_596_138));
     let root = r#"{"cache":{"direct":false,"no-flush":false},"discard":"unmap","driver":"raw","file":{"cache":{"direct":false,"no-flush":false},"discard":"unmap","driver":"file","filename":"/dev/fdset/0","read-only":true},"node-name":"disk0","read-only":true}"#;
     let scratch = r#"{"cache":{"direct":false,"no-flush":true},"discard":"unmap","driver":"raw","file":{"cache":{"direct":false,"no-flush":true},"discard":"unmap","driver":"file","filename":"/dev/fdset/1","read-only":false},"node-name":"disk1","read-only":false}"#;
     let append = "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on cryptomgr.notests \
@@ -59,7 +59,7 @@ fn the_argument_vector_under_emulation() {
         "-cpu",
         "qemu64,+cx16,+lahf_lm,+popcnt,+rdrand,+sse4.1,+sse4.2,+ssse3",
         "-smp",
-        "2",
+        "1",
         "-m",
         "512M",
         "-append",
@@ -96,18 +96,20 @@ fn the_argument_vector_under_emulation() {
 
 #[test]
 fn what_the_machine_and_the_accelerator_change() {
-    let base = arguments(BootMachine::Microvm, Accelerator::Tcg, Some(1));
-    let change = |machine, accelerator, khz| -> Vec<String> {
-        let got = arguments(machine, accelerator, khz);
+    let base = arguments(1, BootMachine::Microvm, Accelerator::Tcg, Some(1));
+    let change = |cpus, machine, accelerator, khz| -> Vec<String> {
+        let got = arguments(cpus, machine, accelerator, khz);
         assert_eq!(got.len(), base.len());
         got.into_iter().zip(&base).filter(|(got, base)| got != *base).map(|(got, _)| got).collect()
     };
+    let two = change(2, BootMachine::Microvm, Accelerator::Tcg, Some(1));
+    assert_eq!(two, ["microvm,acpi=on,isa-serial=on", "2"]);
     assert_eq!(
-        change(BootMachine::MicrovmAcpi, Accelerator::Tcg, Some(1)),
+        change(1, BootMachine::MicrovmAcpi, Accelerator::Tcg, Some(1)),
         ["microvm,acpi=on,isa-serial=on"]
     );
     assert_eq!(
-        change(BootMachine::Q35, Accelerator::Tcg, Some(1)),
+        change(1, BootMachine::Q35, Accelerator::Tcg, Some(1)),
         [
             "q35,sata=off,smbus=off,vmport=off",
             "virtio-serial-pci,max_ports=2",
@@ -116,7 +118,7 @@ fn what_the_machine_and_the_accelerator_change() {
         ]
     );
     assert_eq!(
-        change(BootMachine::Microvm, Accelerator::Kvm, None),
+        change(1, BootMachine::Microvm, Accelerator::Kvm, None),
         ["kvm", "host", "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on cryptomgr.notests",]
     );
 }
