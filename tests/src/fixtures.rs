@@ -80,6 +80,14 @@ pub fn sixty_layers() -> Result<PathBuf, FixtureError> {
     })
 }
 
+/// Returns a layout of two layers, the upper of which removes a file with a name of 255 bytes.
+pub fn long_names() -> Result<PathBuf, FixtureError> {
+    cached("names", &[layers::EDITION], &|work| {
+        let files = layers::write_long_names(work).map_err(file_error("names"))?;
+        umoci_image(&work.join("image"), &files, &["--config.entrypoint=/none"])
+    })
+}
+
 /// Returns a layout of a Debian root with Python, made by mmdebstrap.
 pub fn debian_python() -> Result<PathBuf, FixtureError> {
     let tar = debian_tar()?;

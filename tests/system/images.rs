@@ -30,6 +30,11 @@ pub const CASES: &[Case] = &[
         run: || equals_umoci(fixtures::sixty_layers, &[]),
     },
     Case {
+        name: "images::long_names_equal_umoci",
+        needs: &[MOUNT[0], MOUNT[1], MOUNT[2], Need::Registry, UMOCI, SKOPEO],
+        run: || equals_umoci(fixtures::long_names, &[]),
+    },
+    Case {
         name: "images::debian_equals_umoci",
         needs: &[MOUNT[0], MOUNT[1], MOUNT[2], Need::Registry, UMOCI, SKOPEO, MMDEBSTRAP],
         run: || equals_umoci(fixtures::debian_python, &[]),
