@@ -380,3 +380,6 @@ fn exit_code(status: ExitStatus) -> u8 {
         ExitStatus::Signal(signal) => SIGNAL_BASE.wrapping_add(u8::try_from(signal).unwrap_or(0)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,11 +139,15 @@ impl AuditLog {
         let mut end = vec![0; usize::try_from(window).unwrap_or(usize::MAX)];
         file.seek(SeekFrom::Start(start)).map_err(self.io("read"))?;
         file.read_exact(&mut end).map_err(self.io("read"))?;
+        let damaged = |source| AuditError::Damaged { path: self.path.clone(), source };
         let Some(last) = end.iter().rposition(|&byte| byte == b'\n') else {
-            return Ok((Chain::start(), start));
+            // With something before the window this is no torn line: none is so long.
+            return match start {
+                0 => Ok((Chain::start(), 0)),
+                _ => Err(damaged(EntryError::Length { got: end.len() })),
+            };
         };
         let from = end[..last].iter().rposition(|&byte| byte == b'\n').map_or(0, |before| before + 1);
-        let damaged = |source| AuditError::Damaged { path: self.path.clone(), source };
         let chain = Chain::resume(&end[from..=last]).map_err(damaged)?;
         Ok((chain, start + last as u64 + 1))
     }
@@ -164,3 +168,6 @@ impl AuditLog {
         move |source| AuditError::Io { act, path, source }
     }
 }
+
+#[cfg(test)]
+mod tests;

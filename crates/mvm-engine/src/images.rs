@@ -268,3 +268,6 @@ pub fn kind_name(kind: CollectedKind) -> &'static str {
         CollectedKind::Leftover => "leftover",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -241,3 +241,6 @@ fn config_beside(kernel: &Path) -> PathBuf {
     let candidates = [directory.join("config"), directory.join(".config")];
     candidates.iter().find(|path| path.is_file()).unwrap_or(&candidates[0]).clone()
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,7 +116,8 @@ fn generate(directory: &Path, path: &Path) -> Result<(), KeysError> {
     let text = SigningKey::from_seed(&seed)
         .to_pem()
         .map_err(|source| KeysError::Key { path: path.to_owned(), source })?;
-    let temporary = directory.join(format!("local.{}.new", std::process::id()));
+    // A name that no other thread uses, and no process of the same number that was killed here.
+    let temporary = directory.join(format!("local.{:016x}.new", u64::from_be_bytes(random()?)));
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -138,3 +139,6 @@ fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeysErr
     let path = path.to_owned();
     move |source| KeysError::Io { act, path, source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,3 +81,6 @@ impl AsFd for Link {
         self.socket.as_fd()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

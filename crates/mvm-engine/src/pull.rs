@@ -6,24 +6,29 @@ use crate::error::EngineError;
 use crate::progress::{Cancel, Progress, Step};
 use mvm_fetch::{FetchConfig, FetchError, Fetcher, Origin, Resolved};
 use mvm_image::GENERATION;
-use mvm_image::erofs::{AssembleError, ImageSummary, assemble};
+use mvm_image::erofs::{AssembleError, ImageSummary, assemble, begins_with};
 use mvm_image::files::{self, FileOutput, FileSegments};
 use mvm_image::segment::{ReadIndexError, SegmentError, SegmentSummary, SegmentWriter, read_index};
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VerifiedLayer};
 use mvm_store::{
-    Claim, Image, ImageClaim, ImageRecord, ManifestRecord, ResolutionRecord, Segment, SegmentFiles, SegmentStats,
+    Claim, DATA_START, Image, ImageClaim, ImageRecord, ImageSlot, ManifestRecord, ResolutionRecord, Segment, SegmentFiles, SegmentStats,
     StoreError,
 };
 use mvm_tree::{Limits, Merge, MergeError, ReadError};
 use serde::Serialize;
 use std::fs::File;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 use std::io::BufReader;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Layers that are fetched at the same time: one is inflated while the next one's bytes arrive.
 const PARALLEL_LAYERS: usize = 2;
+
+/// How long data gathers before the next part of it is sent to the disk.
+const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 
 /// An image in the store, as a plan needs it.
 #[derive(Clone, Debug, Serialize)]
@@ -177,13 +182,12 @@ impl Engine {
         }
         // Before the image is claimed: who holds a claim never waits for another one.
         let segments = self.fetch_layers(origin, resolved, progress, cancel, events)?;
-        let slot = match self.scope.claim_image(chain, GENERATION, &|| cancel.requested())? {
+        let mut slot = match self.scope.claim_image(chain, GENERATION, &|| cancel.requested())? {
             ImageClaim::Ready(image) => return Ok(image),
             ImageClaim::Build(slot) => slot,
         };
         progress.step(Step::Assembling);
-        let files = segments.iter().map(Segment::open).collect::<Result<Vec<_>, _>>()?;
-        let summary = build(files, slot.file())?;
+        let summary = build(&segments, &mut slot)?;
         let ImageSummary { root_hash, data_blocks, hash_start, size, .. } = summary;
         let image = slot.commit(ImageRecord { root_hash, data_blocks, hash_start, size })?;
         let manifest = resolved.manifest_digest();
@@ -263,9 +267,11 @@ impl Engine {
         progress.step(Step::LayerStarted { layer, size: descriptor.size });
         let report = |received| progress.step(Step::LayerBytes { layer, received });
         let unpack = |input: &mut dyn std::io::BufRead| unpack(input, slot.files());
-        let (summary, verified) = origin.read_layer(resolved, index, &report, unpack).map_err(|source| {
-            PullError::Layer { index: index + 1, layer, source: Box::new(source) }
-        })?;
+        let fetch = || origin.read_layer(resolved, index, &report, unpack);
+        // The lowest layer's data becomes the image itself where it can, and images are synced.
+        let fetched = if index == 0 { while_syncing(&slot.files().data, fetch) } else { fetch() };
+        let (summary, verified) =
+            fetched.map_err(|source| PullError::Layer { index: index + 1, layer, source: Box::new(source) })?;
         let SegmentSummary { blocks, tail_bytes, entries, .. } = summary;
         let segment = slot.commit(&verified, SegmentStats { blocks, tail_bytes, entries })?;
         progress.step(Step::LayerDone { layer });
@@ -324,6 +330,24 @@ impl Layer {
     }
 }
 
+/// Runs `work` while what it writes to `file` is being written to the disk, so that less is left to wait for at the end.
+fn while_syncing<T>(file: &File, work: impl FnOnce() -> T) -> T {
+    let (done, is_done) = channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while is_done.recv_timeout(SYNC_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                // Only a head start: an error comes again, and counts, when the image is synced.
+                if file.sync_data().is_err() {
+                    return;
+                }
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
 /// Turns a layer's tar stream into the files of a segment.
 fn unpack(mut input: &mut dyn std::io::BufRead, files: &SegmentFiles) -> Result<SegmentSummary, UnpackError> {
     let mut writer = SegmentWriter::new(&files.data, &files.tails, &files.leaves, &files.index)?;
@@ -332,18 +356,27 @@ fn unpack(mut input: &mut dyn std::io::BufRead, files: &SegmentFiles) -> Result<
 }
 
 /// Merges layers, lowest first, and writes the root file system.
-fn build(segments: Vec<SegmentFiles>, image: &File) -> Result<ImageSummary, PullError> {
+fn build(segments: &[Segment], slot: &mut ImageSlot) -> Result<ImageSummary, PullError> {
+    let layers = segments.iter().map(Segment::open).collect::<Result<Vec<_>, _>>()?;
     let mut merge = Merge::new(&Limits::default());
-    for (index, files) in segments.iter().enumerate() {
+    for (index, files) in layers.iter().enumerate() {
         merge.begin_layer();
         let index_file = BufReader::with_capacity(256 << 10, &files.index);
         read_index(index_file, |change| merge.apply(change))
             .map_err(|source| PullError::Index { index: index + 1, source })?;
     }
     let tree = merge.finish();
-    let sources = segments.iter().map(|files| files::SegmentFiles { tails: &files.tails, leaves: &files.leaves });
+    let adopted = match segments.first() {
+        Some(lowest) if begins_with(&tree, 0, lowest.record().blocks)? => slot.adopt(lowest)?,
+        _ => false,
+    };
+    let sources = layers.iter().map(|files| files::SegmentFiles { tails: &files.tails, leaves: &files.leaves });
     let mut sources = FileSegments::new(sources.collect());
-    let mut output = FileOutput::new(image, segments.iter().map(|files| &files.data).collect());
+    let data = layers.iter().map(|files| &files.data).collect();
+    let mut output = FileOutput::new(slot.file(), data, DATA_START);
+    if adopted {
+        output = output.adopt(0);
+    }
     Ok(assemble(&tree, &mut sources, &mut output)?)
 }
 

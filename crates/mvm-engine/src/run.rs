@@ -340,3 +340,6 @@ pub(crate) fn merge_env(base: &[String], changes: &[String]) -> Vec<String> {
     }
     merged
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,12 +121,22 @@ impl Window {
 pub struct FileOutput<'f> {
     image: &'f File,
     data: Vec<&'f File>,
+    data_start: u64,
+    adopted: Option<u32>,
 }
 
 impl<'f> FileOutput<'f> {
-    /// Takes an empty image file, open for writing, and the data files of all segments, lowest layer first.
-    pub fn new(image: &'f File, data: Vec<&'f File>) -> Self {
-        Self { image, data }
+    /// Takes an empty image file, open for writing, and the data files of all segments, lowest layer first, whose
+    /// first blocks are at `data_start` bytes.
+    pub fn new(image: &'f File, data: Vec<&'f File>, data_start: u64) -> Self {
+        Self { image, data, data_start, adopted: None }
+    }
+
+    /// Says that the image file is the data file of this segment, with all its blocks where they belong:
+    /// [`erofs::begins_with`](crate::erofs::begins_with) says for which segment that is so.
+    pub fn adopt(mut self, segment: u32) -> Self {
+        self.adopted = Some(segment);
+        self
     }
 }
 
@@ -144,9 +154,14 @@ impl ImageOutput for FileOutput<'_> {
     ) -> io::Result<()> {
         let [from, to, len] =
             [segment_block, image_block, count].map(|blocks| blocks.checked_mul(BLOCK as u64));
+        let from = from.and_then(|from| from.checked_add(self.data_start));
         let (Some(from), Some(to), Some(len)) = (from, to, len) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
+        if self.adopted == Some(segment) {
+            // Moving blocks within the file would destroy what is still to be read.
+            return if from == to { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) };
+        }
         copy_range(of(&self.data, segment)?, from, self.image, to, len)
     }
 }

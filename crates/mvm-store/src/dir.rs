@@ -194,8 +194,17 @@ impl Dir {
 
     /// Opens a regular file for reading, or returns none if there is no such entry.
     pub(crate) fn open_file(&self, name: &str) -> Result<Option<File>, FileError> {
+        self.open_regular(name, OFlags::RDONLY)
+    }
+
+    /// Opens a regular file for reading and writing, or returns none if there is no such entry.
+    pub(crate) fn open_writable(&self, name: &str) -> Result<Option<File>, FileError> {
+        self.open_regular(name, OFlags::RDWR)
+    }
+
+    fn open_regular(&self, name: &str, access: OFlags) -> Result<Option<File>, FileError> {
         // Without NONBLOCK a pipe put in the place of an entry would hang the open.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
@@ -234,6 +243,17 @@ impl Dir {
     pub(crate) fn rename(&self, name: &str, to: &Self, new_name: &str) -> Result<(), FileError> {
         rustix::fs::renameat(&self.fd, name, &to.fd, new_name)
             .map_err(|errno| FileError::new("rename into place", to.join(new_name), errno))
+    }
+
+    /// Gives a file a further name in another directory of the same file system.
+    pub(crate) fn link(&self, name: &str, to: &Self, new_name: &str) -> Result<(), FileError> {
+        rustix::fs::linkat(&self.fd, name, &to.fd, new_name, AtFlags::empty())
+            .map_err(|errno| FileError::new("link into place", to.join(new_name), errno))
+    }
+
+    /// Returns how many names a file has, none counting as 0.
+    pub(crate) fn links(&self, name: &str) -> Result<u64, FileError> {
+        Ok(self.stat(name)?.map_or(0, |stat| stat.st_nlink))
     }
 
     /// Lets two entries trade places.

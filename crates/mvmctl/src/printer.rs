@@ -20,11 +20,6 @@ impl Printer {
         !self.quiet && io::stderr().is_terminal() && !crate::environment::no_color()
     }
 
-    /// Returns whether only data and errors are wanted.
-    pub fn quiet(&self) -> bool {
-        self.quiet
-    }
-
     /// Writes data, as it is, to stdout.
     pub fn data(&self, text: impl AsRef<[u8]>) -> io::Result<()> {
         let mut out = io::stdout().lock();

@@ -77,7 +77,8 @@ impl<'a> RawMode<'a> {
 
 impl Drop for RawMode<'_> {
     fn drop(&mut self) {
-        // Nobody is left to tell if the terminal is gone.
-        drop(termios::tcsetattr(self.terminal, OptionalActions::Now, &self.before));
+        if termios::tcsetattr(self.terminal, OptionalActions::Now, &self.before).is_err() {
+            // The terminal is gone, and with it whoever could be told.
+        }
     }
 }

@@ -22,16 +22,21 @@ impl BoundedLog {
     }
 
     /// Appends bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.length >= self.limit {
-            let mut old = self.path.clone().into_os_string();
-            old.push(".1");
-            fs::rename(&self.path, old)?;
-            self.file = open(&self.path)?;
-            self.length = 0;
+    pub fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            if self.length >= self.limit {
+                let mut old = self.path.clone().into_os_string();
+                old.push(".1");
+                fs::rename(&self.path, old)?;
+                self.file = open(&self.path)?;
+                self.length = 0;
+            }
+            let room = usize::try_from(self.limit - self.length).unwrap_or(usize::MAX).max(1);
+            let (fits, rest) = bytes.split_at(room.min(bytes.len()));
+            self.file.write_all(fits)?;
+            self.length += fits.len() as u64;
+            bytes = rest;
         }
-        self.file.write_all(bytes)?;
-        self.length += bytes.len() as u64;
         Ok(())
     }
 }
@@ -39,3 +44,6 @@ impl BoundedLog {
 fn open(path: &PathBuf) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,3 +165,6 @@ impl Pipe {
         Ok(moved)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const RECORD: &str = "vm.json";
 const STATE: &str = "state.json";
@@ -304,7 +305,9 @@ impl VmDirectory {
 
 /// Replaces a file as a whole. Not synced: what a VM's directory says is worth nothing after a power cut.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let write = WRITES.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_extension(format!("{}-{write}.new", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;
     fs::rename(&temporary, path)
@@ -314,3 +317,6 @@ fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VmError
     let path = path.to_owned();
     move |source| VmError::Io { act, path, source }
 }
+
+#[cfg(test)]
+mod tests;

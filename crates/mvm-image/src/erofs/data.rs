@@ -70,6 +70,12 @@ impl Runs {
         Ok(Self(runs))
     }
 
+    /// Returns whether the image's data begins with all `blocks` blocks of a segment, each where it is there.
+    pub fn begins_with(&self, segment: u32, blocks: u64) -> bool {
+        let whole = Run { segment, segment_block: 0, count: blocks, image_block: FIRST_BLOCK };
+        self.0.first() == Some(&whole)
+    }
+
     /// Returns the runs in the order of the image.
     pub fn iter(&self) -> impl Iterator<Item = &Run> {
         self.0.iter()

@@ -32,4 +32,4 @@ mod xattr;
 pub use error::AssembleError;
 pub use ports::{ImageOutput, ImageSummary, Segments};
 pub use reader::{Entry, FileData, FileInode, InodeKind, Piece, ReadError, Reader, Walk};
-pub use writer::assemble;
+pub use writer::{assemble, begins_with};

@@ -1,6 +1,6 @@
 //! Writes an image from a tree and its segments.
 
-use super::data::Run;
+use super::data::{Run, Runs};
 use super::directory::Directory;
 use super::error::AssembleError;
 use super::format::{CHUNKED, EXTENDED_LEN, ExtendedInode, FLAT_INLINE, NULL_ADDRESS, SLOT, file_type, mode};
@@ -40,6 +40,12 @@ pub fn assemble(
         copied_blocks: layout.runs.iter().map(|run: &Run| run.count).sum(),
         inodes: tree.len() as u64,
     })
+}
+
+/// Returns whether the image of a tree is, from its second block on, at first all `blocks` blocks of a segment in
+/// their own order, so that the segment's data need not be copied where it can become the image.
+pub fn begins_with(tree: &Tree, segment: u32, blocks: u64) -> Result<bool, AssembleError> {
+    Ok(Runs::of(tree)?.begins_with(segment, blocks))
 }
 
 /// Appends the blocks of directories and of symbolic links that are not in their inodes.

@@ -149,7 +149,7 @@ pub fn build_split(layers: &[Vec<Step>], split: usize) -> Result<Built, Assemble
     let file = create(&image);
     let segments = files.iter().map(|(_, tails, leaves)| SegmentFiles { tails, leaves }).collect();
     let data = files.iter().map(|(data, ..)| data).collect();
-    let summary = assemble(&tree, &mut FileSegments::new(segments), &mut FileOutput::new(&file, data))?;
+    let summary = assemble(&tree, &mut FileSegments::new(segments), &mut FileOutput::new(&file, data, 0))?;
     assert_eq!(file.metadata().unwrap().len(), summary.size);
     Ok(Built { dir, image, tree, summary, contents })
 }

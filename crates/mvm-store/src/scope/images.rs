@@ -1,5 +1,6 @@
 //! Images: one file for each root hash, and which chains lead to it.
 
+use super::segments::Segment;
 use super::staging::Staged;
 use super::{Inner, Scope, now};
 use crate::dir::FileError;
@@ -135,6 +136,29 @@ impl ImageSlot {
             Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
             Err(errno) => Err(FileError::new("reserve room for", self.path(), errno).into()),
         }
+    }
+
+    /// Makes the file of the image the very file of a segment's data, under a second name, so that what is in it need
+    /// not be copied. Returns whether it did; if not, the file is as empty as before.
+    ///
+    /// A segment's data becomes one image at most. Nothing before its last block may be changed then but the
+    /// block before [`DATA_START`](super::segments::DATA_START), and what the segment has is where it is.
+    pub fn adopt(&mut self, segment: &Segment) -> Result<bool, StoreError> {
+        let staging = &self.inner.staging;
+        let key = Key::segment(&segment.record().diff_id, segment.record().generation);
+        // Two makers of images must not both take it; the second one copies instead of waiting.
+        let Some(_turn) = KeyLock::try_acquire(staging, &key)? else { return Ok(false) };
+        let (dir, length) = segment.data();
+        let Some(file) = dir.open_writable("data")? else { return Ok(false) };
+        if dir.links("data")? != 1 {
+            return Ok(false);
+        }
+        // A maker that was killed may have left the beginnings of another image behind the data.
+        file.set_len(length).map_err(|error| FileError::new("shorten", dir.join("data"), error))?;
+        staging.remove_file(self.staged.name())?;
+        dir.link("data", staging, self.staged.name())?;
+        self.file = file;
+        Ok(true)
     }
 
     /// Makes the file visible as the image that `record` describes.

@@ -10,6 +10,7 @@ use mvm_ref::{Digest, VerifiedLayer};
 use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +22,12 @@ const USE_RESOLUTION: i64 = 3600;
 
 /// The files of a segment, in the order of [`SegmentFiles`].
 const PARTS: [&str; 4] = ["data", "tails", "leaves", "index"];
+
+/// Where the blocks begin in a segment's `data`: after one block that the file has for itself.
+///
+/// An image of 4096-byte blocks has its superblock there, so a segment's data can become one; see
+/// [`ImageSlot::adopt`](super::images::ImageSlot::adopt).
+pub const DATA_START: u64 = BLOCK;
 
 /// What the writer of a segment counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +139,10 @@ impl Scope {
             leaves: dir.create_file("leaves")?,
             index: dir.create_file("index")?,
         };
+        (&files.data)
+            .seek(SeekFrom::Start(DATA_START))
+            .and_then(|_| files.data.set_len(DATA_START))
+            .map_err(|error| FileError::new("make room in", dir.join("data"), error))?;
         let inner = Arc::clone(inner);
         let (diff_id, _lock) = (*diff_id, lock);
         Ok(Claim::Build(SegmentSlot { inner, diff_id, generation, dir, files, staged, _lock }))
@@ -194,6 +205,12 @@ impl Segment {
         self.dir.open_file(name)?.ok_or_else(absent)
     }
 
+    /// Returns the directory with the files, and the length of `data` as it was committed.
+    pub(super) fn data(&self) -> (&Dir, u64) {
+        let [length, ..] = Self::lengths(&self.record);
+        (&self.dir, length.unwrap_or(u64::MAX))
+    }
+
     fn sync(&self) -> Result<(), FileError> {
         for name in PARTS {
             let fail = |error| FileError::new("sync", self.dir.join(name), error);
@@ -205,7 +222,7 @@ impl Segment {
     /// Returns the lengths that the files must have, in the order of [`PARTS`].
     fn lengths(record: &SegmentRecord) -> [Option<u64>; 4] {
         [
-            record.blocks.checked_mul(BLOCK),
+            record.blocks.checked_mul(BLOCK).and_then(|bytes| bytes.checked_add(DATA_START)),
             Some(record.tail_bytes),
             record.blocks.checked_mul(LEAF),
             Some(record.index_bytes),
@@ -214,7 +231,7 @@ impl Segment {
 }
 
 impl SegmentSlot {
-    /// Returns the four empty files to fill, open for reading and writing.
+    /// Returns the four empty files to fill, open for reading and writing; `data` stands at [`DATA_START`].
     pub fn files(&self) -> &SegmentFiles {
         &self.files
     }
@@ -312,7 +329,10 @@ impl Inner {
         })?;
         let Some((record, last_used)) = row else { return Ok(None) };
         for (part, expected) in PARTS.into_iter().zip(Segment::lengths(&record)) {
-            if dir.file_len(part)? != expected {
+            let length = dir.file_len(part)?;
+            // Data that has become an image goes on behind its last block.
+            let fits = if part == "data" { length >= expected } else { length == expected };
+            if !fits {
                 return Ok(None);
             }
         }

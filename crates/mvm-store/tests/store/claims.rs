@@ -1,7 +1,8 @@
 use crate::child::Actor;
 use crate::fixture::*;
-use mvm_store::{Claim, ImageClaim, SegmentRecord, SegmentStats, StoreError};
+use mvm_store::{Claim, DATA_START, ImageClaim, ImageRecord, SegmentRecord, SegmentStats, StoreError};
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[test]
@@ -35,7 +36,8 @@ fn a_segment_is_made_once_and_read_back() {
         files.tails.read_to_end(&mut bytes[1]).unwrap();
         files.leaves.read_to_end(&mut bytes[2]).unwrap();
         files.index.read_to_end(&mut bytes[3]).unwrap();
-        assert_eq!(bytes, [vec![7; 8192], b"a".to_vec(), vec![8; 64], b"index".to_vec()]);
+        let data = [vec![0; 4096], vec![7; 8192]].concat();
+        assert_eq!(bytes, [data, b"a".to_vec(), vec![8; 64], b"index".to_vec()]);
     }
 }
 
@@ -72,9 +74,9 @@ fn a_commit_that_does_not_match_is_refused() {
     let expected = format!("segment {} was committed with layer {}", diff_id("a"), diff_id("b"));
     assert_eq!(error.to_string(), expected);
     for (stats, file, got) in [
-        (SegmentStats { blocks: 1, tail_bytes: 0, entries: 0 }, "data", (4096, 0)),
+        (SegmentStats { blocks: 1, tail_bytes: 0, entries: 0 }, "data", (8192, 4096)),
         (SegmentStats { blocks: 0, tail_bytes: 7, entries: 0 }, "tails", (7, 0)),
-        (SegmentStats { blocks: u64::MAX, tail_bytes: 0, entries: 0 }, "data", (u64::MAX, 0)),
+        (SegmentStats { blocks: u64::MAX, tail_bytes: 0, entries: 0 }, "data", (u64::MAX, 4096)),
     ] {
         let slot = slot(&fixture.scope, "a");
         let path = slot.path().join(file);
@@ -167,7 +169,7 @@ fn a_process_takes_over_from_one_that_was_killed() {
         })
         .unwrap();
     let Claim::Build(slot) = claim else { panic!("{claim:?}") };
-    assert_eq!(slot.files().data.metadata().unwrap().len(), 0);
+    assert_eq!(slot.files().data.metadata().unwrap().len(), DATA_START);
     drop(fill(slot, "a").unwrap());
     assert_eq!(fixture.names("staging"), [""; 0]);
 }
@@ -214,4 +216,29 @@ fn what_is_claimed_can_go_to_another_thread() {
     send::<ImageClaim>();
     share::<mvm_store::Image>();
     share::<mvm_store::Segment>();
+}
+
+#[test]
+fn a_segment_becomes_one_image_at_most() {
+    let fixture = fixture();
+    let (segment, _) = segment(&fixture.scope, "a");
+    let claim = |layers: &[&str]| match fixture.scope.claim_image(&chain(layers), GENERATION, &never).unwrap() {
+        ImageClaim::Build(slot) => slot,
+        ImageClaim::Ready(_) => panic!("an image from nowhere"),
+    };
+    // One that is given up leaves the segment as it was, but for what it wrote behind the data.
+    let mut slot = claim(&["a", "b"]);
+    assert!(slot.adopt(&segment).unwrap());
+    slot.file().set_len(DATA_START + 8192 + 5).unwrap();
+    drop(slot);
+    let mut slot = claim(&["a"]);
+    assert!(slot.adopt(&segment).unwrap());
+    assert_eq!(slot.file().metadata().unwrap().len(), DATA_START + 8192);
+    assert!(!claim(&["a", "c"]).adopt(&segment).unwrap(), "it is the image of another chain");
+    let record = ImageRecord { size: DATA_START + 8192, ..image_record(&["a"]).0 };
+    let image = slot.commit(record).unwrap();
+    let data = segment.open().unwrap().data.metadata().unwrap();
+    assert_eq!(image.file().metadata().unwrap().ino(), data.ino());
+    assert!(!claim(&["a", "c"]).adopt(&segment).unwrap(), "it is an image");
+    assert!(fixture.scope.segment(&diff_id("a"), GENERATION).unwrap().is_some());
 }

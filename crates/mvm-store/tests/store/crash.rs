@@ -1,6 +1,6 @@
 use crate::child::Actor;
 use crate::fixture::*;
-use mvm_store::{GcOptions, Scope};
+use mvm_store::{DATA_START, GcOptions, Scope};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn check(root: &Path) -> Scope {
         }
         for diff_id in scope.manifest(&listing.manifest).unwrap().unwrap().chain {
             if let Some(segment) = scope.segment(&diff_id, GENERATION).unwrap() {
-                assert_eq!(segment.open().unwrap().data.metadata().unwrap().len(), 8192);
+                assert_eq!(segment.open().unwrap().data.metadata().unwrap().len(), DATA_START + 8192);
             }
         }
     }
