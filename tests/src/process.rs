@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -99,8 +100,20 @@ pub struct Program {
     command: Command,
     input: Vec<u8>,
     limit: Duration,
-    signal: Option<(Duration, Signal)>,
+    signal: Option<(Moment, Signal)>,
 }
+
+/// When a signal is sent.
+#[derive(Debug, Clone)]
+enum Moment {
+    /// This long after the start.
+    After(Duration),
+    /// When the program's standard output has this text.
+    Said(String),
+}
+
+/// What has been read of a stream so far.
+type Shared = Arc<Mutex<Vec<u8>>>;
 
 impl Program {
     /// Names a program, given as a path or to be found in the search path.
@@ -156,7 +169,13 @@ impl Program {
 
     /// Sends a signal to the program (not its children) after a time.
     pub fn signal_after(mut self, delay: Duration, signal: Signal) -> Self {
-        self.signal = Some((delay, signal));
+        self.signal = Some((Moment::After(delay), signal));
+        self
+    }
+
+    /// Sends a signal to the program (not its children) when its standard output has a text.
+    pub fn signal_when(mut self, text: &str, signal: Signal) -> Self {
+        self.signal = Some((Moment::Said(text.to_owned()), signal));
         self
     }
 
@@ -190,9 +209,11 @@ impl Program {
         let stdin = child.stdin.take();
         // A program that does not read its input is no failure of the test.
         thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
-        let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
-        let (status, late) = wait(&mut child, self.limit, self.signal).map_err(failed)?;
-        let output = Output { command: command.clone(), status, stdout: join(stdout), stderr: join(stderr) };
+        let (heard, said) = (Shared::default(), Shared::default());
+        let readers = [collect(child.stdout.take(), &heard), collect(child.stderr.take(), &said)];
+        let (status, late) = wait(&mut child, self.limit, self.signal, &heard).map_err(failed)?;
+        readers.map(JoinHandle::join).into_iter().for_each(drop);
+        let output = Output { command: command.clone(), status, stdout: taken(&heard), stderr: taken(&said) };
         if late { Err(ProcessError::Late { output, limit: self.limit }) } else { Ok(output) }
     }
 
@@ -212,7 +233,8 @@ impl Program {
 fn wait(
     child: &mut Child,
     limit: Duration,
-    mut signal: Option<(Duration, Signal)>,
+    mut signal: Option<(Moment, Signal)>,
+    heard: &Shared,
 ) -> io::Result<(ExitStatus, bool)> {
     let begin = Instant::now();
     loop {
@@ -220,7 +242,11 @@ fn wait(
             return Ok((status, false));
         }
         let elapsed = begin.elapsed();
-        if let Some((_, number)) = signal.take_if(|(delay, _)| elapsed >= *delay) {
+        let is_due = |moment: &Moment| match moment {
+            Moment::After(delay) => elapsed >= *delay,
+            Moment::Said(text) => String::from_utf8_lossy(&locked(heard)).contains(text),
+        };
+        if let Some((_, number)) = signal.take_if(|(moment, _)| is_due(moment)) {
             rustix::process::kill_process(Pid::from_child(child), number)?;
         }
         if elapsed >= limit {
@@ -231,17 +257,24 @@ fn wait(
     }
 }
 
-fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+/// Reads a stream to its end on a thread of its own.
+fn collect(stream: Option<impl Read + Send + 'static>, into: &Shared) -> JoinHandle<()> {
+    let into = Arc::clone(into);
     thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut stream) = stream {
-            // What was read before an error is all there is to show.
-            drop(stream.read_to_end(&mut bytes));
+        let Some(mut stream) = stream else { return };
+        let mut buffer = vec![0; 64 * 1024];
+        // What was read before an error is all there is to show.
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            locked(&into).extend_from_slice(&buffer[..count]);
         }
-        bytes
     })
 }
 
-fn join(reader: JoinHandle<Vec<u8>>) -> Vec<u8> {
-    reader.join().unwrap_or_default()
+fn locked(shared: &Shared) -> MutexGuard<'_, Vec<u8>> {
+    // Bytes are whole whatever a thread that held the lock did.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn taken(shared: &Shared) -> Vec<u8> {
+    std::mem::take(&mut locked(shared))
 }

@@ -21,9 +21,9 @@ fn detached() -> Outcome {
     let script = "trap 'exit 4' TERM; echo up; while :; do sleep 0.1; done";
     let started = sandbox.mvmctl(["run", "-d", "--name", "one", &image, "sh", "-c", script]).run()?.ok()?;
     ensure_eq!(started.out(), "one\n");
-    let list = sandbox.json(["vm", "ls", "--json"])?;
-    ensure_eq!(list[0]["name"], "one");
-    ensure_eq!(list[0]["phase"], "running");
+    ensure_eq!(sandbox.json(["vm", "ls", "--json"])?[0]["name"], "one");
+    let is_running = || Ok(sandbox.json(["vm", "ls", "--json"])?[0]["phase"] == "running");
+    ensure!(eventually(is_running)?, "it never runs");
 
     let inside =
         sandbox.mvmctl(["exec", "one", "sh", "-c", "echo in; echo err >&2; exit 6"]).run()?.exits(6)?;
@@ -88,8 +88,8 @@ fn interrupt() -> Outcome {
     let sandbox = Sandbox::with_kernel()?;
     let image = format!("oci:{}:latest", fixtures::busybox()?.display());
     let output = sandbox
-        .mvmctl(["run", "--rm", &image, "sleep", "1000"])
-        .signal_after(Duration::from_secs(15), Signal::INT)
+        .mvmctl(["run", "--rm", &image, "sh", "-c", "echo ready; exec sleep 1000"])
+        .signal_when("ready", Signal::INT)
         .run()?;
     ensure!(matches!(output.code(), 130), "exit code {}: {}", output.code(), output.err());
     let marks = format!("{}", sandbox.store().display());

@@ -1,10 +1,10 @@
 //! What `run` promises of a command: output, input, exit code, environment, directory, user, signals.
 
-use std::time::Duration;
-
 use mvm_tests::fixtures;
 use mvm_tests::need::Need;
+use mvm_tests::process::Program;
 use mvm_tests::sandbox::Sandbox;
+use mvm_tests::workspace;
 use rustix::process::Signal;
 
 use crate::{BUILDAH, BUSYBOX, Case, GCC, GUEST, MMDEBSTRAP, Outcome, UMOCI, ensure, ensure_eq};
@@ -14,6 +14,11 @@ pub const CASES: &[Case] = &[
     Case { name: "run::exit_codes", needs: GUEST, run: exit_codes },
     Case { name: "run::options_reach_the_command", needs: GUEST, run: options },
     Case { name: "run::signals_are_forwarded", needs: GUEST, run: signals },
+    Case {
+        name: "run::a_terminal_of_the_same_size",
+        needs: &[Need::Mvmctl, Need::Guest, UMOCI, BUSYBOX, Need::Program("script", "bsdutils")],
+        run: terminal,
+    },
     Case { name: "run::the_root_is_writable_and_new_each_time", needs: GUEST, run: overlay },
     Case { name: "run::the_guest_is_a_whole_system", needs: GUEST, run: system },
     Case {
@@ -139,10 +144,29 @@ fn signals() -> Outcome {
     let script = "trap 'echo got term; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
     let output = sandbox
         .mvmctl(["run", "--rm", &image, "sh", "-c", script])
-        .signal_after(Duration::from_secs(20), Signal::TERM)
+        .signal_when("ready", Signal::TERM)
         .run()?
         .exits(3)?;
     ensure_eq!(output.out(), "ready\ngot term\n");
+    Ok(())
+}
+
+fn terminal() -> Outcome {
+    let (sandbox, image) = prepare()?;
+    let program = workspace::mvmctl();
+    // script(1) gives its command a terminal, and takes the command as one string.
+    let command = format!(
+        "stty rows 33 cols 77; exec {} --root {} --quiet run --rm -it {image} sh -c 'test -t 0 && stty size; echo $TERM; exit 5'",
+        program.display(),
+        sandbox.store().display()
+    );
+    let output =
+        Program::new("script").args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").run()?.exits(5)?;
+    ensure_eq!(output.out(), "33 77\r\nxterm\r\n");
+    // A terminal in the guest alone: both streams are one, lines end as on a terminal.
+    let output =
+        sandbox.mvmctl(["run", "--rm", "-t", &image, "sh", "-c", "echo out; echo err >&2"]).run()?.ok()?;
+    ensure_eq!(output.out(), "out\r\nerr\r\n");
     Ok(())
 }
 
