@@ -172,6 +172,8 @@ impl Engine {
         {
             return Ok((accelerator_of(&probe), None));
         }
+        // No guest boots an unverified kernel, not even one that is only to say that it runs.
+        kernel.verify()?;
         let probe = mvm_launch::probe_kvm(qemu, &self.settings.kvm, &kernel.image(), info, initramfs, PROBE_LIMIT)?;
         self.remember(&path, &probe)?;
         let notice = (!probe.usable).then(|| {

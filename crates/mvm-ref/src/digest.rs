@@ -5,6 +5,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 
 /// A SHA-256 content digest, written `sha256:` and 64 lower-case hexadecimal digits.
@@ -34,6 +35,20 @@ impl Digest {
     /// Hashes `bytes` with SHA-256.
     pub fn of(bytes: &[u8]) -> Self {
         Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// Hashes all that `reader` still has with SHA-256.
+    pub fn of_reader(mut reader: impl Read) -> io::Result<Self> {
+        let mut hash = sha2::Sha256::new();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(Self(hash.finalize().into())),
+                Ok(count) => hash.update(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Returns the 32 raw bytes.

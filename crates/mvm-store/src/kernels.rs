@@ -114,15 +114,13 @@ impl Kernel {
         self.is_default
     }
 
-    /// Reads the kernel image and compares its digest.
-    pub fn read(&self) -> Result<Vec<u8>, KernelError> {
+    /// Reads the kernel image and compares it with its digest.
+    pub fn verify(&self) -> Result<(), KernelError> {
         let path = self.image();
-        let bytes = std::fs::read(&path).map_err(|error| FileError::new("read", &path, error))?;
-        let got = Digest::of(&bytes);
-        if got != self.digest {
-            return Err(KernelError::Digest { expected: self.digest, got });
-        }
-        Ok(bytes)
+        let got = File::open(&path)
+            .and_then(Digest::of_reader)
+            .map_err(|error| FileError::new("read", &path, error))?;
+        if got == self.digest { Ok(()) } else { Err(KernelError::Digest { expected: self.digest, got }) }
     }
 }
 

@@ -9,19 +9,20 @@ use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, chain};
 use crate::keys;
 use crate::link::Link;
-use crate::vm::{self, Phase, ProcessIdentity, Record, State, VmDirectory};
+use crate::vm::{self, Phase, ProcessIdentity, Record, State, VmDirectory, VmError};
 use mvm_launch::{Accelerator, Backend as _, Disk, Launched as Started, MachineConfig, Qemu, ROOT_SERIAL, SCRATCH_SERIAL};
 use mvm_plan::audit::{Event, Outcome};
 use mvm_plan::policy::Policy;
 use mvm_plan::{AdmittedPlan, Facts, Isolation, LaunchNonce, SignedPlan};
 use mvm_ref::Digest;
+use mvm_store::{Image, LeaseTerm, ProcessId};
 use mvm_wire::{ExitStatus, Role};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The one line that a supervisor prints for whoever started it.
@@ -104,7 +105,7 @@ struct Launched {
     started: Started,
     admitted: AdmittedPlan,
     state: State,
-    listener: std::os::unix::net::UnixListener,
+    listener: UnixListener,
     notice: Option<String>,
 }
 
@@ -120,66 +121,101 @@ fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<L
     let base = engine.base_initramfs(&kernel)?;
     let qemu = Qemu::find(&engine.settings.program_path)?;
     let (accelerator, notice) = engine.accelerator(&qemu, &kernel, &info, &base)?;
-    let admitted = admit(engine, &signed, record, accelerator)?;
+    std::thread::scope(|scope| {
+        // Hashing the kernel takes as long as all the rest.
+        let verified = scope.spawn(|| kernel.verify());
+        let admitted = admit(engine, &signed, record, accelerator)?;
+        let prepared = prepare(engine, directory, record, &admitted, &base)?;
+        verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        // On disk before anything runs.
+        engine.audit.append(&record.scope, vec![prepared.admit, prepared.launch])?;
+        let started = qemu.launch(&MachineConfig {
+            plan: &admitted,
+            kernel: &kernel.image(),
+            kernel_info: &info,
+            initrd: &prepared.initrd,
+            disks: &prepared.disks,
+            directory: directory.path(),
+            accelerator,
+        })?;
+        let mut state = State::created(ProcessIdentity::current().map_err(VmError::from)?);
+        state.phase = Phase::Booting;
+        state.hypervisor = Some(ProcessIdentity::of(started.machine.pid()).map_err(VmError::from)?);
+        state.isolation = Some(isolation_text(admitted.isolation()).to_owned());
+        state.started_at = Some(clock::unix_seconds());
+        directory.write_state(&state)?;
+        Ok(Launched { started, admitted, state, listener: prepared.listener, notice })
+    })
+}
+
+/// What a machine is launched with, and what the audit log says of it.
+struct Prepared {
+    initrd: PathBuf,
+    disks: [Disk; 2],
+    listener: UnixListener,
+    admit: Event,
+    launch: Event,
+    /// Keeps the image from being collected until the hypervisor has opened it and the lease counts.
+    _image: Image,
+}
+
+/// Leases the image and makes the VM's files.
+fn prepare(
+    engine: &Engine,
+    directory: &VmDirectory,
+    record: &Record,
+    admitted: &AdmittedPlan,
+    base: &[u8],
+) -> Result<Prepared, EngineError> {
     let plan = admitted.plan();
-    // Compares the file with the digest that it was found by, which is the plan's.
-    kernel.read()?;
-    if Digest::of(&base) != plan.initramfs.digest {
-        return Err(EngineError::Changed { what: "the initramfs", expected: plan.initramfs.digest, got: Digest::of(&base) });
+    let (expected, got) = (plan.initramfs.digest, Digest::of(base));
+    if got != expected {
+        return Err(EngineError::Changed { what: "the initramfs", expected, got });
     }
-    let holder = format!("vm:{}", record.name);
-    let process = mvm_store::ProcessId::current().map_err(crate::vm::VmError::from)?;
-    engine.scope.lease(&plan.root.root_hash, &holder, mvm_store::LeaseTerm::Process(process))?;
     let image = engine.scope.image_by_root(&plan.root.root_hash)?;
     let image = image.ok_or_else(|| EngineError::UnknownImage(plan.root.root_hash.to_string()))?;
+    let process = ProcessId::current().map_err(VmError::from)?;
+    engine.scope.lease(&plan.root.root_hash, &holder(record), LeaseTerm::Process(process))?;
 
-    let document = mvm_launch::guest_document(&admitted, &mvm_image::verity::SALT);
+    let document = mvm_launch::guest_document(admitted, &mvm_image::verity::SALT);
     let archive = mvm_launch::document_archive(&document)
         .map_err(|source| EngineError::Plan { act: "make the guest document of", source: source.into() })?;
     let initrd = directory.file(vm::INITRD);
-    fs::write(&initrd, [base.as_slice(), archive.as_slice()].concat())
+    fs::write(&initrd, [base, archive.as_slice()].concat())
         .map_err(|source| EngineError::Io { act: "write", path: initrd.clone(), source })?;
     let scratch = directory.file(vm::SCRATCH);
     engine.make_scratch(&scratch, plan.resources.scratch_mib)?;
     let listener = directory.listen()?;
     listener.set_nonblocking(true).map_err(io_error("set up the control socket"))?;
-
     let nonce = admitted.nonce();
-    let launch_event = Event::Launch {
-        vm: record.name.clone(),
-        plan: admitted.digest(),
-        nonce,
-        // The archive holds nothing but the document, and a fixed header.
-        guest_document: Digest::of(&archive),
-    };
-    let admit_event = Event::Admit {
-        plan: admitted.digest(),
-        policy: admitted.policy().to_owned(),
-        signers: admitted.signers().to_vec(),
-        isolation: admitted.isolation(),
-        nonce,
-    };
-    // On disk before anything runs.
-    engine.audit.append(&record.scope, vec![admit_event, launch_event])?;
-    let started = qemu.launch(&MachineConfig {
-        plan: &admitted,
-        kernel: &kernel.image(),
-        kernel_info: &info,
-        initrd: &initrd,
-        disks: &[
+    Ok(Prepared {
+        initrd,
+        disks: [
             Disk { path: image.path().to_owned(), serial: ROOT_SERIAL.to_owned(), read_only: true },
             Disk { path: scratch, serial: SCRATCH_SERIAL.to_owned(), read_only: false },
         ],
-        directory: directory.path(),
-        accelerator,
-    })?;
-    let mut state = State::created(ProcessIdentity::current().map_err(crate::vm::VmError::from)?);
-    state.phase = Phase::Booting;
-    state.hypervisor = Some(ProcessIdentity::of(started.machine.pid()).map_err(crate::vm::VmError::from)?);
-    state.isolation = Some(isolation_text(admitted.isolation()).to_owned());
-    state.started_at = Some(clock::unix_seconds());
-    directory.write_state(&state)?;
-    Ok(Launched { started, admitted, state, listener, notice })
+        listener,
+        admit: Event::Admit {
+            plan: admitted.digest(),
+            policy: admitted.policy().to_owned(),
+            signers: admitted.signers().to_vec(),
+            isolation: admitted.isolation(),
+            nonce,
+        },
+        launch: Event::Launch {
+            vm: record.name.clone(),
+            plan: admitted.digest(),
+            nonce,
+            // The archive holds nothing but the document, and a fixed header.
+            guest_document: Digest::of(&archive),
+        },
+        _image: image,
+    })
+}
+
+/// Returns the name under which a VM leases its image.
+fn holder(record: &Record) -> String {
+    format!("vm:{}", record.name)
 }
 
 /// Lets the policy decide, and records what it decided against.
@@ -290,7 +326,7 @@ fn end(
     } else {
         directory.write_state(&state).and_then(|()| directory.remove_scratch())
     };
-    engine.scope.release(&format!("vm:{}", record.name))?;
+    engine.scope.release(&holder(record))?;
     let words = message.unwrap_or_else(|| "stopped".to_owned());
     supervisor.hang_up(&words)?;
     audited?;

@@ -18,7 +18,8 @@ fn kernels_are_stored_found_replaced_and_removed() {
     both.sort_by_key(Kernel::digest);
     assert_eq!(store.kernels().unwrap(), both);
     assert_eq!(two.info(), b"{\"v\":2}");
-    assert_eq!(two.read().unwrap(), b"two");
+    two.verify().unwrap();
+    assert_eq!(std::fs::read(two.image()).unwrap(), b"two");
     assert_eq!(one.modules(), None);
     assert_eq!(std::fs::read(two.modules().unwrap()).unwrap(), b"cpio");
 
@@ -82,5 +83,5 @@ fn a_kernel_that_is_not_what_it_says_is_refused() {
     assert_eq!(store.kernels().unwrap(), []);
     let stored = store.put_kernel(&kernel(b"one", None, b"{}")).unwrap();
     std::fs::write(stored.image(), b"changed").unwrap();
-    assert!(matches!(stored.read().unwrap_err(), KernelError::Digest { .. }));
+    assert!(matches!(stored.verify().unwrap_err(), KernelError::Digest { .. }));
 }
