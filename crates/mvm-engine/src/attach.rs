@@ -292,7 +292,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Passes signals on to the command; before it runs, those that end a process end the VM.
+    /// Passes signals on to the command; before it runs, those that end a process end the VM, if it is the main one.
     fn pass_on(&mut self, signals: &[i32]) -> Result<(), AttachError> {
         for &signal in signals {
             let request = match (self.handle, signal) {
@@ -307,6 +307,14 @@ impl Session<'_> {
                 (None, WINDOW_CHANGED) => {
                     self.early.push(signal);
                     continue;
+                }
+                // The VM is not this command's: hang up, and leave it running.
+                (None, _) if !self.is_main => {
+                    self.outcome.get_or_insert(Err(AttachError::Interrupted));
+                    for output in &mut self.outputs {
+                        output.ended = true;
+                    }
+                    return Ok(());
                 }
                 (None, _) => {
                     self.outcome.get_or_insert(Err(AttachError::Interrupted));
