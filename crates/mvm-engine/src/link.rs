@@ -13,6 +13,8 @@ pub struct Link {
     /// What the bytes mean.
     pub wire: Connection,
     closed: bool,
+    /// The peer reads no more; its last words may still wait to be read.
+    deaf: bool,
 }
 
 /// Says how a link broke.
@@ -35,7 +37,7 @@ impl Link {
     /// Takes over a connected socket.
     pub fn new(socket: UnixStream, role: Role) -> Result<Self, LinkError> {
         socket.set_nonblocking(true).map_err(|source| LinkError::Io { act: "set up", source })?;
-        Ok(Self { socket, wire: Connection::new(role, Limits::default()), closed: false })
+        Ok(Self { socket, wire: Connection::new(role, Limits::default()), closed: false, deaf: false })
     }
 
     /// Receives what is there, up to 64 KiB. Returns whether the peer is still there.
@@ -53,26 +55,26 @@ impl Link {
 
     /// Sends what waits to be sent, as far as the socket takes it.
     pub fn send(&mut self) -> Result<(), LinkError> {
-        while !self.closed && !self.wire.output().is_empty() {
+        while self.has_output() {
             match rustix::net::send(&self.socket, self.wire.output(), rustix::net::SendFlags::NOSIGNAL) {
                 Ok(count) => self.wire.advance(count),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
-                Err(Errno::PIPE | Errno::CONNRESET) => self.closed = true,
+                Err(Errno::PIPE | Errno::CONNRESET) => self.deaf = true,
                 Err(error) => return Err(LinkError::Io { act: "write to", source: error.into() }),
             }
         }
         Ok(())
     }
 
-    /// Returns whether the peer is gone.
+    /// Returns whether the peer is gone and all that it said has been received.
     pub fn closed(&self) -> bool {
         self.closed
     }
 
     /// Returns whether there is something to send.
     pub fn has_output(&self) -> bool {
-        !self.closed && !self.wire.output().is_empty()
+        !self.closed && !self.deaf && !self.wire.output().is_empty()
     }
 }
 

@@ -27,7 +27,15 @@ impl Peer {
     /// Sends a message.
     pub fn send(&mut self, message: &Message) {
         self.link.wire.send(message).unwrap();
+        self.flush();
+    }
+
+    /// Sends all that waits to be sent.
+    pub fn flush(&mut self) {
         self.link.send().unwrap();
+        while self.link.has_output() {
+            self.exchange(60);
+        }
     }
 
     /// Sends bytes that need not be frames.
@@ -79,7 +87,7 @@ impl Peer {
         while !bytes.is_empty() {
             let sent = self.link.wire.send_data(stream, bytes);
             bytes = &bytes[sent..];
-            self.link.send().unwrap();
+            self.flush();
             if sent == 0 {
                 assert!(!self.link.closed(), "the other side has hung up");
                 self.exchange(60);
@@ -104,7 +112,7 @@ impl Peer {
     /// Ends a stream.
     pub fn send_eof(&mut self, stream: StreamId) {
         self.link.wire.send_eof(stream);
-        self.link.send().unwrap();
+        self.flush();
     }
 
     /// Reads a stream to its end. What else comes meanwhile is kept for later.
@@ -115,7 +123,7 @@ impl Peer {
             match self.next() {
                 Some(Event::Data { stream: from, bytes }) if from == stream => {
                     self.link.wire.consumed(stream, bytes.len());
-                    self.link.send().unwrap();
+                    self.flush();
                     read.extend(bytes);
                 }
                 Some(Event::Eof { stream: from }) if from == stream => {
@@ -140,7 +148,7 @@ impl Peer {
                 self.link.wire.accept(stream, direction).unwrap();
             }
         }
-        self.link.send().unwrap();
+        self.flush();
     }
 
     /// Waits until the other side hangs up, and returns what came before.
@@ -152,9 +160,8 @@ impl Peer {
         assert!(self.exchange_for(Timespec { tv_sec: seconds, tv_nsec: 0 }), "nothing came for {seconds} s");
     }
 
-    /// Sends and receives once; returns whether anything could be done in the time.
+    /// Receives and sends once; returns whether anything could be done in the time.
     fn exchange_for(&mut self, time: Timespec) -> bool {
-        self.link.send().unwrap();
         let flags = if self.link.has_output() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         let ready = poll(&mut [PollFd::new(&self.link, flags)], Some(&time)).unwrap();
         if ready > 0 {
@@ -163,6 +170,7 @@ impl Peer {
                 self.events.push_back(event);
             }
         }
+        self.link.send().unwrap();
         ready > 0
     }
 }
@@ -177,11 +185,12 @@ fn messages_and_streams_pass_both_ways() {
     let (mut host, mut guest) = pair();
     let down = host.link.wire.open_stream(Direction::Send).unwrap();
     let up = host.link.wire.open_stream(Direction::Receive).unwrap();
-    host.link.send().unwrap();
+    host.flush();
     assert_eq!(guest.next(), Some(Event::Opened { stream: down, direction: Direction::Receive }));
     assert_eq!(guest.next(), Some(Event::Opened { stream: up, direction: Direction::Send }));
     guest.link.wire.accept(down, Direction::Receive).unwrap();
     guest.link.wire.accept(up, Direction::Send).unwrap();
+    guest.flush();
 
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     std::thread::scope(|scope| {
@@ -203,19 +212,32 @@ fn messages_and_streams_pass_both_ways() {
 #[test]
 fn a_peer_that_has_gone_is_no_error() {
     let (mut host, guest) = pair();
-    // Whatever it said is still heard.
     drop(guest);
     assert_eq!(host.next(), None);
     assert!(host.link.closed());
-    host.send(&Message::Hello(Hello::current("late")));
+    host.send(&Message::Event { event: GuestEvent::Ended { message: String::new() } });
     assert!(!host.link.has_output(), "nothing can be sent any more");
     assert!(!host.link.receive().unwrap());
+}
 
-    // Unread bytes make the kernel answer with a reset.
-    let (mut host, guest) = pair();
-    host.send(&Message::Event { event: GuestEvent::Ended { message: String::new() } });
-    drop(guest);
-    assert_eq!(host.next(), None);
+#[test]
+fn last_words_are_heard_also_by_one_who_speaks() {
+    for reads in [false, true] {
+        let (mut host, mut guest) = pair();
+        if reads {
+            guest.exchange(60);
+        }
+        guest.exited(1, ExitStatus::Code(3));
+        // Bytes that it has not read make the kernel answer with a reset.
+        drop(guest);
+        host.send(&Message::Event { event: GuestEvent::Ended { message: String::new() } });
+        assert!(!host.link.closed() && !host.link.has_output());
+        let expected =
+            Message::Event { event: GuestEvent::Exited { handle: 1, status: ExitStatus::Code(3) } };
+        assert_eq!(host.message(), expected);
+        assert_eq!(host.next(), None);
+        assert!(host.link.closed());
+    }
 }
 
 #[test]
@@ -245,5 +267,7 @@ fn sending_stops_where_the_socket_is_full() {
     assert!(!link.closed());
     drop(reader);
     link.send().unwrap();
-    assert!(link.closed() && !link.has_output());
+    assert!(!link.has_output());
+    assert!(!link.receive().unwrap());
+    assert!(link.closed());
 }
