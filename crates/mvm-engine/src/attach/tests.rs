@@ -147,20 +147,21 @@ fn end(supervisor: &mut Peer, streams: &Streams, status: ExitStatus) {
 #[test]
 fn output_and_exit_code_come_back() {
     for (target, is_main) in [(Target::Main, true), (exec(), false)] {
-        let (result, shown, complained) = Caller::new().without_stdin().attach(target, None, |mut supervisor| {
-            let request = supervisor.answer(started);
-            assert_eq!(matches!(&request, Request::Start { process, .. } if process == "main"), is_main);
-            let streams = streams_of(&request);
-            assert_eq!((streams.stdin, streams.terminal), (None, None));
-            supervisor.accept(&streams);
-            supervisor.send_data(streams.stdout.unwrap(), b"to stdout\n");
-            supervisor.send_data(streams.stderr.unwrap(), b"to stderr\n");
-            end(&mut supervisor, &streams, ExitStatus::Code(3));
-            // The main process's end is told before its VM has ended; another's connection is the client's to close.
-            if !is_main {
-                assert_eq!(supervisor.rest(), []);
-            }
-        });
+        let (result, shown, complained) =
+            Caller::new().without_stdin().attach(target, None, |mut supervisor| {
+                let request = supervisor.answer(started);
+                assert_eq!(matches!(&request, Request::Start { process, .. } if process == "main"), is_main);
+                let streams = streams_of(&request);
+                assert_eq!((streams.stdin, streams.terminal), (None, None));
+                supervisor.accept(&streams);
+                supervisor.send_data(streams.stdout.unwrap(), b"to stdout\n");
+                supervisor.send_data(streams.stderr.unwrap(), b"to stderr\n");
+                end(&mut supervisor, &streams, ExitStatus::Code(3));
+                // The main process's end is told before its VM has ended; another's connection is the client's to close.
+                if !is_main {
+                    assert_eq!(supervisor.rest(), []);
+                }
+            });
         assert_eq!(result.unwrap(), 3);
         assert_eq!((shown, complained), (b"to stdout\n".to_vec(), b"to stderr\n".to_vec()));
     }
@@ -256,22 +257,20 @@ fn a_terminal_has_one_output_and_the_callers_size() {
 
 #[test]
 fn signals_are_the_commands_once_it_runs() {
-    let caller = Caller::new().without_stdin();
+    let mut caller = Caller::new().without_stdin();
     let signal = caller.signal.try_clone().unwrap();
+    let shown = caller.shown.take().unwrap();
     let (result, ..) = caller.attach(exec(), None, |mut supervisor| {
         let streams = start(&mut supervisor);
-        // Known to have been heard: bytes of the command came out in between.
+        supervisor.send_data(streams.stdout.unwrap(), b"x");
+        // Once the command's output is there, the answer to its start has been heard.
+        rustix::io::read(&shown, &mut [0]).unwrap();
         for number in [2_u8, 15, 10] {
             (&signal).write_all(&[number]).unwrap();
-            let gone = Failure { kind: FailureKind::Invalid, message: "no such process".to_owned() };
             // What the guest answers to a signal is nobody's error: the process may be ending.
+            let gone = Failure { kind: FailureKind::Invalid, message: "no such process".to_owned() };
             let request = supervisor.answer(|_| Err(gone));
-            if let Request::Signal { handle, signal } = request {
-                assert_eq!((handle, signal), (HANDLE, i32::from(number)));
-            } else {
-                // It came before the answer to the start: that is another test's.
-                panic!("{request:?}");
-            }
+            assert_eq!(request, Request::Signal { handle: HANDLE, signal: number.into() });
         }
         // Without a terminal a window has no size.
         (&signal).write_all(&[28]).unwrap();
@@ -323,10 +322,14 @@ fn a_refused_command_says_why() {
                 let request = supervisor.answer(|_| Err(failure.clone()));
                 if is_main {
                     // What the supervisor says when the VM has ended must not hide the reason.
-                    supervisor.send(&Message::Event { event: GuestEvent::Ended { message: "stopped".to_owned() } });
+                    supervisor
+                        .send(&Message::Event { event: GuestEvent::Ended { message: "stopped".to_owned() } });
                 } else {
                     let rest = supervisor.rest();
-                    assert!(rest.iter().all(|event| matches!(event, Event::Eof { .. })), "{request:?} {rest:?}");
+                    assert!(
+                        rest.iter().all(|event| matches!(event, Event::Eof { .. })),
+                        "{request:?} {rest:?}"
+                    );
                 }
             });
             let error = EngineError::from(result.unwrap_err());
@@ -373,7 +376,8 @@ fn a_supervisor_that_breaks_the_protocol_is_an_error() {
         while supervisor.next().is_some() {}
     });
     let error = result.unwrap_err();
-    assert_eq!(crate::error::chain(&error), "the VM's supervisor: the peer broke the protocol: reading a frame header failed: frame header at byte 0");
+    let words = crate::error::chain(&error);
+    assert!(words.starts_with("the VM's supervisor: the peer broke the protocol: "), "{words}");
 }
 
 #[test]

@@ -94,7 +94,8 @@ fn a_torn_last_line_is_set_aside_and_that_is_recorded() {
         } else {
             0
         };
-        let mut expected: Vec<&str> = ["a", "b"][..[0, first, whole.len()].iter().position(|&k| k == kept).unwrap()].to_vec();
+        let mut expected: Vec<&str> =
+            ["a", "b"][..[0, first, whole.len()].iter().position(|&k| k == kept).unwrap()].to_vec();
         if left > kept {
             expected.push("-");
             let recovery = entries(&log)[expected.len() - 1].clone();
@@ -133,11 +134,7 @@ fn an_entry_that_is_too_long_leaves_the_log_as_it_was() {
     let (_directory, log) = log();
     append(&log, &["a"]).unwrap();
     let before = bytes(&log);
-    let long = Event::Refuse {
-        plan: mvm_ref::Digest::of(b""),
-        policy: "p".repeat(MAX_LINE),
-        rules: vec![],
-    };
+    let long = Event::Refuse { plan: mvm_ref::Digest::of(b""), policy: "p".repeat(MAX_LINE), rules: vec![] };
     let error = log.append(&ScopeName::default(), vec![event("b"), long]).unwrap_err();
     assert!(matches!(error, AuditError::Entry(EntryError::Length { .. })), "{error:?}");
     assert_eq!(bytes(&log), before);
@@ -153,7 +150,8 @@ fn writers_wait_for_each_other() {
             let log = AuditLog::new(directory.path());
             scope.spawn(move || {
                 for batch in 0..BATCHES {
-                    append(&log, &[&format!("w{writer}.{batch}.0"), &format!("w{writer}.{batch}.1")]).unwrap();
+                    append(&log, &[&format!("w{writer}.{batch}.0"), &format!("w{writer}.{batch}.1")])
+                        .unwrap();
                 }
             });
         }
@@ -166,8 +164,9 @@ fn writers_wait_for_each_other() {
     for writer in 0..WRITERS {
         let prefix = format!("w{writer}.");
         let own: Vec<_> = written.iter().filter(|name| name.starts_with(&prefix)).cloned().collect();
-        let expected: Vec<_> =
-            (0..BATCHES).flat_map(|batch| [format!("w{writer}.{batch}.0"), format!("w{writer}.{batch}.1")]).collect();
+        let expected: Vec<_> = (0..BATCHES)
+            .flat_map(|batch| [format!("w{writer}.{batch}.0"), format!("w{writer}.{batch}.1")])
+            .collect();
         assert_eq!(own, expected);
     }
 }
@@ -217,5 +216,8 @@ fn what_fails_names_the_log() {
     let error = append(&log, &["a"]).unwrap_err();
     assert_eq!(error.to_string(), format!("open the audit log {place}/audit/audit.jsonl"));
     assert_eq!(log.tail(1).unwrap_err().to_string(), format!("read the audit log {place}/audit/audit.jsonl"));
-    assert_eq!(log.verify().unwrap_err().to_string(), format!("read the audit log {place}/audit/audit.jsonl"));
+    assert_eq!(
+        log.verify().unwrap_err().to_string(),
+        format!("read the audit log {place}/audit/audit.jsonl")
+    );
 }

@@ -22,13 +22,17 @@ fn the_first_use_makes_a_key_that_only_its_user_can_read() {
     let root = tempfile::tempdir().unwrap();
     let keys = load(root.path()).unwrap();
     let local = keys.local.public_key();
-    let expected = TrustStore::new(vec![TrustedKey { name: "local".to_owned(), key: local, development: true }]).unwrap();
+    let expected =
+        TrustStore::new(vec![TrustedKey { name: "local".to_owned(), key: local, development: true }])
+            .unwrap();
     assert_eq!(keys.trust, expected);
 
     let directory = root.path().join("keys");
     assert_eq!((mode(&directory), mode(&directory.join("local.pem"))), (0o700, 0o600));
-    let mut names: Vec<_> =
-        fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     assert_eq!(names, ["local.pem", "trust.json"]);
 
@@ -75,7 +79,9 @@ fn what_a_killed_first_use_left_is_in_nobodys_way() {
 #[test]
 fn a_key_that_others_can_read_is_refused() {
     let (root, path) = used();
-    for (bits, refused) in [(0o400, false), (0o600, false), (0o640, true), (0o604, true), (0o602, true), (0o610, true)] {
+    for (bits, refused) in
+        [(0o400, false), (0o600, false), (0o640, true), (0o604, true), (0o602, true), (0o610, true)]
+    {
         set_mode(&path, bits);
         match load(root.path()) {
             Ok(_) => assert!(!refused, "{bits:o}"),
@@ -98,7 +104,11 @@ fn damaged_files_are_named_and_left_alone() {
     let table: [(&str, Vec<u8>, String); 4] = [
         ("empty", vec![], format!("{} holds no key", path.display())),
         ("cut", pem.as_bytes()[..pem.len() / 2].to_vec(), format!("{} holds no key", path.display())),
-        ("another kind", pem.replace("PRIVATE", "PUBLIC").into_bytes(), format!("{} holds no key", path.display())),
+        (
+            "another kind",
+            pem.replace("PRIVATE", "PUBLIC").into_bytes(),
+            format!("{} holds no key", path.display()),
+        ),
         ("not text", vec![0xff; 40], format!("read {}", path.display())),
     ];
     for (case, content, message) in table {
@@ -111,7 +121,13 @@ fn damaged_files_are_named_and_left_alone() {
 
     let trust = root.path().join("keys/trust.json");
     let listed = fs::read_to_string(&trust).unwrap();
-    for content in ["", "{}", "[]x", &listed.replace("\"name\"", "\"nom\""), &listed.replacen(": ", ": \"x\", \"more\": ", 1)] {
+    for content in [
+        "",
+        "{}",
+        "[]x",
+        &listed.replace("\"name\"", "\"nom\""),
+        &listed.replacen(": ", ": \"x\", \"more\": ", 1),
+    ] {
         fs::write(&trust, content).unwrap();
         let message = format!("{} is not a list of trusted keys", trust.display());
         assert_eq!(load(root.path()).unwrap_err().to_string(), message, "{content}");
@@ -123,7 +139,9 @@ fn damaged_files_are_named_and_left_alone() {
 fn a_list_of_trusted_keys_is_taken_as_it_is() {
     let (root, _) = used();
     let release = SigningKey::from_seed(&[3; 32]).public_key();
-    let list = TrustStore::new(vec![TrustedKey { name: "release".to_owned(), key: release, development: false }]).unwrap();
+    let list =
+        TrustStore::new(vec![TrustedKey { name: "release".to_owned(), key: release, development: false }])
+            .unwrap();
     fs::write(root.path().join("keys/trust.json"), serde_json::to_vec(&list).unwrap()).unwrap();
     assert_eq!(load(root.path()).unwrap().trust, list);
 }

@@ -20,12 +20,18 @@ fn a_full_log_becomes_the_old_one() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
     log.write(&[b'a'; 60]).unwrap();
     log.write(&[b'b'; 40]).unwrap();
-    assert_eq!((fs::read(&path).unwrap(), old(&path)), ([[b'a'; 60].as_slice(), &[b'b'; 40]].concat(), vec![]));
+    assert_eq!(
+        (fs::read(&path).unwrap(), old(&path)),
+        ([[b'a'; 60].as_slice(), &[b'b'; 40]].concat(), vec![])
+    );
     log.write(b"c").unwrap();
     assert_eq!((fs::read(&path).unwrap(), old(&path).len()), (b"c".to_vec(), 100));
     log.write(&[b'd'; 99]).unwrap();
     log.write(b"e").unwrap();
-    assert_eq!((fs::read(&path).unwrap(), old(&path)), (b"e".to_vec(), [b"c".as_slice(), &[b'd'; 99]].concat()));
+    assert_eq!(
+        (fs::read(&path).unwrap(), old(&path)),
+        (b"e".to_vec(), [b"c".as_slice(), &[b'd'; 99]].concat())
+    );
 }
 
 #[test]
@@ -36,7 +42,12 @@ fn no_more_is_kept_than_twice_the_limit_and_no_less_than_the_last_of_it() {
         for bytes in all.chunks(piece) {
             log.write(bytes).unwrap();
             let (new, old) = (fs::read(&path).unwrap(), old(&path));
-            assert!(new.len() as u64 <= LIMIT && old.len() as u64 <= LIMIT, "{piece}: {} {}", old.len(), new.len());
+            assert!(
+                new.len() as u64 <= LIMIT && old.len() as u64 <= LIMIT,
+                "{piece}: {} {}",
+                old.len(),
+                new.len()
+            );
         }
         let kept = [old(&path), fs::read(&path).unwrap()].concat();
         assert!(kept.len() as u64 >= LIMIT, "{piece}");

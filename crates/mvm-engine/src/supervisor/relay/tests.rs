@@ -85,8 +85,11 @@ impl Net {
 
     /// Lays a pipe from the guest to the client (an output), or to the guest (an input); returns both ends.
     fn pipe(&mut self, to_guest: bool, logged: bool) -> (End, End) {
-        let (at_client, at_guest) =
-            if to_guest { (Direction::Send, Direction::Receive) } else { (Direction::Receive, Direction::Send) };
+        let (at_client, at_guest) = if to_guest {
+            (Direction::Send, Direction::Receive)
+        } else {
+            (Direction::Receive, Direction::Send)
+        };
         let client = self.client();
         let theirs = client.theirs.open_stream(at_client).unwrap();
         client.exchange();
@@ -121,7 +124,9 @@ impl Net {
                 client.exchange();
             }
             let mut heard = Vec::new();
-            heard.extend(std::iter::from_fn(|| self.guest.ours.next_event()).map(|event| (Peer::Guest, event)));
+            heard.extend(
+                std::iter::from_fn(|| self.guest.ours.next_event()).map(|event| (Peer::Guest, event)),
+            );
             if let Some(client) = &mut self.client {
                 heard.extend(std::iter::from_fn(|| client.ours.next_event()).map(|event| (CLIENT, event)));
             }
@@ -171,7 +176,8 @@ fn bytes_and_the_end_pass_in_order_both_ways() {
     assert_eq!(net.client().theirs.send_data(input, b"in"), 2);
     net.client().theirs.send_eof(input);
     net.settle();
-    let expected = |stream, text: &[u8]| vec![Event::Data { stream, bytes: text.to_vec() }, Event::Eof { stream }];
+    let expected =
+        |stream, text: &[u8]| vec![Event::Data { stream, bytes: text.to_vec() }, Event::Eof { stream }];
     assert_eq!(net.client().events(), expected(output, b"out"));
     assert_eq!(net.guest.events(), expected(guest_input, b"in"));
     assert!(net.relay.pipes.is_empty());
@@ -245,7 +251,8 @@ fn a_stream_that_one_side_gives_up_is_given_up_on_the_other() {
     net.client().theirs.send_data(input, b"last");
     net.client().theirs.reset(input, ResetReason::Failed);
     net.settle();
-    let expected = [Event::Data { stream: guest_input, bytes: b"last".to_vec() }, Event::Eof { stream: guest_input }];
+    let expected =
+        [Event::Data { stream: guest_input, bytes: b"last".to_vec() }, Event::Eof { stream: guest_input }];
     assert_eq!(net.guest.events(), expected);
     assert!(net.relay.pipes.is_empty());
 }
@@ -282,7 +289,8 @@ fn when_a_client_goes_its_input_ends_and_its_output_goes_to_the_log() {
     net.client = None;
     net.relay.client_gone(0);
     net.settle();
-    let expected = [Event::Data { stream: guest_input, bytes: b"typed".to_vec() }, Event::Eof { stream: guest_input }];
+    let expected =
+        [Event::Data { stream: guest_input, bytes: b"typed".to_vec() }, Event::Eof { stream: guest_input }];
     assert_eq!(net.guest.events(), expected);
     assert_eq!(net.logged().len(), held);
     while sent < many.len() {
