@@ -37,3 +37,6 @@ impl Engine {
         Ok(self.audit.verify()?)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

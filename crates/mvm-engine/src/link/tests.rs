@@ -60,12 +60,12 @@ impl Peer {
         }
     }
 
-    /// Waits for the next message, leaving out the opening of streams.
+    /// Waits for the next message, leaving out streams that open or end.
     pub fn message(&mut self) -> Message {
         loop {
             match self.next() {
                 Some(Event::Message(message)) => return message,
-                Some(Event::Opened { .. }) => {}
+                Some(Event::Opened { .. } | Event::Eof { .. }) => {}
                 other => panic!("expected a message, got {other:?}"),
             }
         }

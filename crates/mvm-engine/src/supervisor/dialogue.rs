@@ -28,15 +28,19 @@ impl Supervisor {
             }
             Message::Response { id, result } => self.guest_answered(id, result),
             Message::Event { event: GuestEvent::Ready { .. } } => self.guest_ready()?,
-            Message::Event { event: GuestEvent::Exited { handle, status } } => self.process_exited(handle, status)?,
+            Message::Event { event: GuestEvent::Exited { handle, status } } => {
+                self.process_exited(handle, status)?
+            }
             Message::Event { event: GuestEvent::Failed { stage, message } } => {
                 return Err(SupervisorError::GuestFailed { stage: stage.to_string(), message });
             }
             // Supervisors say this; a guest that does is beside the point.
             Message::Event { event: GuestEvent::Ended { .. } } => {}
             Message::Request { id, .. } => {
-                let failure =
-                    Failure { kind: FailureKind::Unsupported, message: "the host takes no requests".to_owned() };
+                let failure = Failure {
+                    kind: FailureKind::Unsupported,
+                    message: "the host takes no requests".to_owned(),
+                };
                 self.guest.wire.send(&Message::Response { id, result: Err(failure) })?;
             }
         }
@@ -67,9 +71,11 @@ impl Supervisor {
     }
 
     fn open_log_stream(&mut self) -> Result<StreamId, SupervisorError> {
-        let stream = self.guest.wire.open_stream(Direction::Receive).map_err(|error| {
-            io_error("open a stream to the guest")(io::Error::other(error))
-        })?;
+        let stream = self
+            .guest
+            .wire
+            .open_stream(Direction::Receive)
+            .map_err(|error| io_error("open a stream to the guest")(io::Error::other(error)))?;
         self.relay.log((Peer::Guest, stream));
         Ok(stream)
     }
@@ -132,7 +138,9 @@ impl Supervisor {
                 Event::Message(Message::Request { id, request }) if self.ready => {
                     self.pass_on(client, id, request)?;
                 }
-                Event::Message(Message::Request { request: Request::Stop { .. }, .. }) => self.stop(Duration::ZERO)?,
+                Event::Message(Message::Request { request: Request::Stop { .. }, .. }) => {
+                    self.stop(Duration::ZERO)?
+                }
                 Event::Message(Message::Request { id, request }) => self.early.push((client, id, request)),
                 Event::Message(_) | Event::Opened { .. } | Event::Credit { .. } => {}
                 Event::Data { stream, bytes } => self.relay.data((Peer::Client(client), stream), &bytes),
@@ -177,7 +185,8 @@ impl Supervisor {
         match request {
             Request::Start { process, streams } => {
                 let is_main = process == MAIN;
-                if is_main && self.pending.values().any(|pending| pending.starts_main) {
+                let started = self.main.is_some() || self.main_exit.is_some();
+                if is_main && (started || self.pending.values().any(|pending| pending.starts_main)) {
                     self.clients.tell(client, &refuse("the main process is started already".to_owned()));
                     return Ok(());
                 }

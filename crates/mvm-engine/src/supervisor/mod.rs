@@ -175,8 +175,13 @@ impl Supervisor {
                     Source::Machine => return self.hypervisor_ended(),
                     Source::Guest => self.hear_guest()?,
                     Source::Console => self.read_console()?,
-                    Source::Listener => self.clients.accept(&self.listener).map_err(io_error("accept a client"))?,
-                    Source::Signals => self.stop(TERM_GRACE)?,
+                    Source::Listener => {
+                        self.clients.accept(&self.listener).map_err(io_error("accept a client"))?
+                    }
+                    Source::Signals => {
+                        self.take_signals()?;
+                        self.stop(TERM_GRACE)?;
+                    }
                     Source::Client(client) => self.hear_client(client)?,
                 }
             }
@@ -223,8 +228,10 @@ impl Supervisor {
         for (id, link) in self.clients.links() {
             watched.push((Source::Client(id), link.as_fd(), if link.has_output() { both } else { read }));
         }
-        let mut polled: Vec<PollFd<'_>> =
-            watched.iter().map(|&(_, descriptor, flags)| PollFd::from_borrowed_fd(descriptor, flags)).collect();
+        let mut polled: Vec<PollFd<'_>> = watched
+            .iter()
+            .map(|&(_, descriptor, flags)| PollFd::from_borrowed_fd(descriptor, flags))
+            .collect();
         let timeout = self.deadline.map(|(at, ..)| {
             let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
@@ -280,7 +287,8 @@ impl Supervisor {
                 .clients
                 .links()
                 .map(|(_, link)| {
-                    let flags = if link.has_output() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+                    let flags =
+                        if link.has_output() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
                     PollFd::from_borrowed_fd(link.as_fd(), flags)
                 })
                 .collect();
@@ -292,6 +300,14 @@ impl Supervisor {
             for client in clients {
                 self.hear_leaving(client);
             }
+        }
+    }
+
+    /// Takes what says that a signal came, so that it is acted on once.
+    fn take_signals(&self) -> Result<(), SupervisorError> {
+        match rustix::io::read(&self.signals, &mut [0; 64]) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(io_error("take a signal")(error.into())),
         }
     }
 
@@ -348,3 +364,6 @@ fn words(said: &str) -> String {
 fn io_error(act: &'static str) -> impl FnOnce(io::Error) -> SupervisorError {
     move |source| SupervisorError::Io { act, source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,9 @@ use crate::error::{EngineError, ErrorKind, chain};
 use crate::keys;
 use crate::link::Link;
 use crate::vm::{self, Phase, ProcessIdentity, Record, State, VmDirectory, VmError};
-use mvm_launch::{Accelerator, Backend as _, Disk, Launched as Started, MachineConfig, Qemu, ROOT_SERIAL, SCRATCH_SERIAL};
+use mvm_launch::{
+    Accelerator, Backend as _, Disk, Launched as Started, MachineConfig, Qemu, ROOT_SERIAL, SCRATCH_SERIAL,
+};
 use mvm_plan::audit::{Event, Outcome};
 use mvm_plan::policy::Policy;
 use mvm_plan::{AdmittedPlan, Facts, Isolation, LaunchNonce, SignedPlan};
@@ -92,11 +94,9 @@ pub fn supervise(engine: &Engine, path: &Path, detached: bool) -> Result<(), Eng
             let outcome = supervisor.run();
             end(engine, supervisor, &record, &plan, outcome)
         }
-        Err(error) => say(&Handshake::Failed {
-            message: chain(&error),
-            kind: error.kind().into(),
-            hint: error.hint(),
-        }),
+        Err(error) => {
+            say(&Handshake::Failed { message: chain(&error), kind: error.kind().into(), hint: error.hint() })
+        }
     }
 }
 
@@ -113,8 +113,8 @@ struct Launched {
 fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<Launched, EngineError> {
     let path = directory.file(vm::PLAN);
     let bytes = fs::read(&path).map_err(|source| EngineError::Io { act: "read", path, source })?;
-    let signed =
-        SignedPlan::parse(&bytes).map_err(|source| EngineError::Plan { act: "read", source: source.into() })?;
+    let signed = SignedPlan::parse(&bytes)
+        .map_err(|source| EngineError::Plan { act: "read", source: source.into() })?;
     // Nothing of the plan is believed before it is admitted, but which kernel to probe KVM with must be known.
     let kernel = engine.kernel(&signed.unverified_plan().kernel.digest)?;
     let info = engine.kernel_info(&kernel)?;
@@ -181,8 +181,11 @@ fn prepare(
     let archive = mvm_launch::document_archive(&document)
         .map_err(|source| EngineError::Plan { act: "make the guest document of", source: source.into() })?;
     let initrd = directory.file(vm::INITRD);
-    fs::write(&initrd, [base, archive.as_slice()].concat())
-        .map_err(|source| EngineError::Io { act: "write", path: initrd.clone(), source })?;
+    fs::write(&initrd, [base, archive.as_slice()].concat()).map_err(|source| EngineError::Io {
+        act: "write",
+        path: initrd.clone(),
+        source,
+    })?;
     let scratch = directory.file(vm::SCRATCH);
     engine.make_scratch(&scratch, plan.resources.scratch_mib)?;
     let listener = directory.listen()?;
@@ -248,7 +251,11 @@ fn admit(
 
 impl Launched {
     /// Puts the supervisor together around the machine.
-    fn into_supervisor(self, directory: &VmDirectory, detached: bool) -> Result<(Supervisor, AdmittedPlan), SupervisorError> {
+    fn into_supervisor(
+        self,
+        directory: &VmDirectory,
+        detached: bool,
+    ) -> Result<(Supervisor, AdmittedPlan), SupervisorError> {
         let Self { started, admitted, state, listener, .. } = self;
         let Started { machine, agent, console } = started;
         let (signals, writer) = UnixStream::pair().map_err(io_error("make a pipe for signals"))?;
@@ -256,7 +263,8 @@ impl Launched {
             .map_err(io_error("install a signal handler"))?;
         // The terminal of whoever started this is none of its business.
         for signal in [signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register(signal, Arc::default()).map_err(io_error("install a signal handler"))?;
+            signal_hook::flag::register(signal, Arc::default())
+                .map_err(io_error("install a signal handler"))?;
         }
         let log = |name, limit| {
             BoundedLog::create(directory.file(name), limit).map_err(io_error("create a log of the VM"))
@@ -342,7 +350,8 @@ fn isolation_text(isolation: Isolation) -> &'static str {
 
 /// Prints the handshake and closes stdout, so that whoever waits for it goes on.
 fn say(handshake: &Handshake) -> Result<(), EngineError> {
-    let mut line = serde_json::to_vec(handshake).map_err(io::Error::from).map_err(io_error("say that it runs"))?;
+    let mut line =
+        serde_json::to_vec(handshake).map_err(io::Error::from).map_err(io_error("say that it runs"))?;
     line.push(b'\n');
     let mut out = io::stdout().lock();
     // Whoever started this may be gone already, which changes nothing for the VM.
@@ -353,3 +362,6 @@ fn say(handshake: &Handshake) -> Result<(), EngineError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;
