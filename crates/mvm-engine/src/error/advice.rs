@@ -8,26 +8,38 @@ use mvm_fetch::{FetchError, LayoutError, RegistryError};
 use mvm_launch::LaunchError;
 use mvm_store::{KernelError, StoreError};
 use mvm_wire::FailureKind;
+use std::io;
 
 impl EngineError {
     /// Returns which of a program's exit codes fits.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => of_store(error),
-            Self::Kernels(KernelError::None { .. }) | Self::UnknownImage(_) | Self::NoImage { .. } => ErrorKind::NotFound,
+            Self::Kernels(KernelError::None { .. }) | Self::UnknownImage(_) | Self::NoImage { .. } => {
+                ErrorKind::NotFound
+            }
             Self::Fetch(error) => of_fetch(error),
             Self::Pull { source, .. } => of_pull(source),
             Self::Vm(error) => match error {
                 VmError::NotFound(_) => ErrorKind::NotFound,
-                VmError::NameTaken(_) | VmError::Running(_) | VmError::NotRunning { .. } => ErrorKind::Conflict,
+                VmError::NameTaken(_) | VmError::Running(_) | VmError::NotRunning { .. } => {
+                    ErrorKind::Conflict
+                }
                 _ => ErrorKind::Failure,
             },
             Self::Audit(crate::audit_log::AuditError::Verify { .. }) => ErrorKind::Verification,
-            Self::Kernels(KernelError::Digest { .. }) | Self::Damaged { .. } | Self::Changed { .. } => ErrorKind::Verification,
+            Self::Kernels(KernelError::Ambiguous { .. }) => ErrorKind::Usage,
+            Self::Kernels(KernelError::Digest { .. }) | Self::Damaged { .. } | Self::Changed { .. } => {
+                ErrorKind::Verification
+            }
             Self::Refused(_) => ErrorKind::Refused,
-            Self::Plan { .. } | Self::Policy(_) | Self::Ambiguous { .. } | Self::NoCommand(_) => ErrorKind::Usage,
+            Self::Plan { .. } | Self::Policy(_) | Self::Ambiguous { .. } | Self::NoCommand(_) => {
+                ErrorKind::Usage
+            }
             Self::ForeignPlatform { .. } => ErrorKind::Usage,
-            Self::NoKernel | Self::NoKernelSource(_) | Self::Launch(LaunchError::NotInstalled { .. }) => ErrorKind::Missing,
+            Self::NoKernel | Self::NoKernelSource(_) | Self::Launch(LaunchError::NotInstalled { .. }) => {
+                ErrorKind::Missing
+            }
             Self::Scratch(mvm_launch::ScratchError::NotInstalled(_)) => ErrorKind::Missing,
             Self::Launch(LaunchError::Memory { .. }) => ErrorKind::Usage,
             Self::Attach(AttachError::Refused(failure)) => match failure.kind {
@@ -44,23 +56,33 @@ impl EngineError {
     /// Returns what to do about it, where the message itself doesn't say.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::NoKernel => "mvmctl kernel build makes the tuned one; mvmctl kernel import takes an unpacked package",
+            Self::NoKernel => {
+                "mvmctl kernel build makes the tuned one; mvmctl kernel import takes an unpacked package"
+            }
             Self::NoKernelSource(_) => "apt-get install linux-source, or name one with --source",
-            Self::Vm(VmError::NameTaken(name)) => return Some(format!("choose another --name, or: mvmctl vm rm {name}")),
+            Self::Vm(VmError::NameTaken(name)) => {
+                return Some(format!("choose another --name, or: mvmctl vm rm {name}"));
+            }
             Self::Vm(VmError::Running(name)) => return Some(format!("mvmctl vm stop {name}, or rm --force")),
             Self::Vm(VmError::NotFound(_)) => "mvmctl vm ls --all lists them",
             Self::UnknownImage(_) => "mvmctl image ls lists them",
-            Self::NoImage { image, .. } => return Some(format!("mvmctl pull {image}, or run without --pull never")),
+            Self::NoImage { image, .. } => {
+                return Some(format!("mvmctl pull {image}, or run without --pull never"));
+            }
             Self::Kernels(KernelError::None { .. }) => "mvmctl kernel ls lists them",
             Self::Damaged { .. } => "remove the image and pull it again: mvmctl image rm, mvmctl pull",
             Self::Changed { .. } => "make a new plan by running the command again",
             Self::Refused(refusal) => return Some(remedies(refusal)),
-            Self::Launch(LaunchError::Memory { needed_mib, .. }) => return Some(format!("--memory {needed_mib}m or more")),
+            Self::Launch(LaunchError::Memory { needed_mib, .. }) => {
+                return Some(format!("--memory {needed_mib}m or more"));
+            }
             Self::Start { hint, .. } => return hint.clone(),
             Self::Attach(AttachError::Gone | AttachError::Ended(_)) => {
                 "console.log and supervisor.log in the VM's directory say more, unless it ran with --rm"
             }
-            Self::ForeignPlatform { .. } => "choose another platform with --platform; other architectures are not supported",
+            Self::ForeignPlatform { .. } => {
+                "choose another platform with --platform; other architectures are not supported"
+            }
             _ => return None,
         };
         Some(text.to_owned())
@@ -79,7 +101,9 @@ fn of_pull(error: &PullError) -> ErrorKind {
         PullError::Layer { source, .. } => match source.as_ref() {
             UnpackError::Fetch(error) => of_fetch(error),
             UnpackError::Store(error) => of_store(error),
-            UnpackError::Read(mvm_tree::ReadError::Store { .. }) | UnpackError::Write(_) => ErrorKind::Failure,
+            UnpackError::Read(mvm_tree::ReadError::Store { .. }) | UnpackError::Write(_) => {
+                ErrorKind::Failure
+            }
             UnpackError::Read(_) => ErrorKind::Verification,
         },
         PullError::Index { .. } => ErrorKind::Verification,
@@ -94,7 +118,16 @@ fn of_fetch(error: &FetchError) -> ErrorKind {
         FetchError::Registry(RegistryError::NotFound { .. }) | FetchError::Platform(_) => ErrorKind::NotFound,
         FetchError::Registry(_) => ErrorKind::Network,
         FetchError::Layout(error) => match error {
-            LayoutError::NotFound { .. } => ErrorKind::NotFound,
+            LayoutError::NotFound { .. } | LayoutError::Empty { .. } | LayoutError::NotALayout { .. } => {
+                ErrorKind::NotFound
+            }
+            LayoutError::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ErrorKind::NotFound
+            }
+            LayoutError::Open { .. } | LayoutError::Read { .. } | LayoutError::ReadBlob(_) => {
+                ErrorKind::Failure
+            }
+            LayoutError::Several { .. } => ErrorKind::Usage,
             _ => ErrorKind::Verification,
         },
         FetchError::Thread(_) | FetchError::NoSuchLayer { .. } | FetchError::Abandoned => ErrorKind::Failure,
@@ -113,3 +146,6 @@ fn of_store(error: &StoreError) -> ErrorKind {
         _ => ErrorKind::Failure,
     }
 }
+
+#[cfg(test)]
+mod tests;

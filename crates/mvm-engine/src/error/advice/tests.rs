@@ -1,0 +1,204 @@
+use super::*;
+use crate::audit_log::AuditError;
+use crate::keys::KeysError;
+use crate::supervisor::SupervisorError;
+use crate::vm::Phase;
+use mvm_launch::exec::ExecError;
+use mvm_ref::{Digest, Platform, VmName};
+use mvm_wire::Failure;
+use std::path::PathBuf;
+
+fn io_error(kind: io::ErrorKind) -> io::Error {
+    kind.into()
+}
+
+fn name() -> VmName {
+    "web".parse().unwrap()
+}
+
+fn path() -> PathBuf {
+    "/x".into()
+}
+
+fn layout(error: LayoutError) -> EngineError {
+    FetchError::Layout(error).into()
+}
+
+fn refused(kind: FailureKind) -> EngineError {
+    AttachError::Refused(Failure { kind, message: "no".to_owned() }).into()
+}
+
+fn digest() -> Digest {
+    Digest::of(b"x")
+}
+
+/// Errors, what kind they are, and what is advised.
+fn table() -> Vec<(EngineError, ErrorKind, Option<&'static str>)> {
+    use ErrorKind::*;
+    let image = || "debian:12".parse::<mvm_ref::ImageSource>().unwrap();
+    let not_installed = ExecError::NotFound { program: "q".to_owned(), searched: "/bin".to_owned() };
+    vec![
+        (
+            EngineError::NoKernel,
+            Missing,
+            Some("mvmctl kernel build makes the tuned one; mvmctl kernel import takes an unpacked package"),
+        ),
+        (
+            EngineError::NoKernelSource(path()),
+            Missing,
+            Some("apt-get install linux-source, or name one with --source"),
+        ),
+        (EngineError::UnknownImage("x".to_owned()), NotFound, Some("mvmctl image ls lists them")),
+        (
+            EngineError::NoImage { image: image(), platform: Platform::host() },
+            NotFound,
+            Some("mvmctl pull docker.io/library/debian:12, or run without --pull never"),
+        ),
+        (EngineError::Ambiguous { text: "ab".to_owned(), count: 2 }, Usage, None),
+        (EngineError::NoCommand("x".to_owned()), Usage, None),
+        (EngineError::Interrupted, Interrupted, None),
+        (
+            EngineError::Changed { what: "the kernel", expected: digest(), got: digest() },
+            Verification,
+            Some("make a new plan by running the command again"),
+        ),
+        (
+            EngineError::Damaged { root_hash: digest(), source: "bad block".into() },
+            Verification,
+            Some("remove the image and pull it again: mvmctl image rm, mvmctl pull"),
+        ),
+        (
+            EngineError::ForeignPlatform {
+                image: "x".to_owned(),
+                platform: "linux/riscv64".parse().unwrap(),
+                host: Platform::host(),
+            },
+            Usage,
+            Some("choose another platform with --platform; other architectures are not supported"),
+        ),
+        (
+            EngineError::Io { act: "read", path: path(), source: io_error(io::ErrorKind::NotFound) },
+            Failure,
+            None,
+        ),
+        (
+            EngineError::Start { message: "m".to_owned(), kind: Refused, hint: Some("sign it".to_owned()) },
+            Refused,
+            Some("sign it"),
+        ),
+        (EngineError::Start { message: "m".to_owned(), kind: Missing, hint: None }, Missing, None),
+        (VmError::NotFound(name()).into(), NotFound, Some("mvmctl vm ls --all lists them")),
+        (VmError::NameTaken(name()).into(), Conflict, Some("choose another --name, or: mvmctl vm rm web")),
+        (VmError::Running(name()).into(), Conflict, Some("mvmctl vm stop web, or rm --force")),
+        (VmError::NotRunning { name: name(), phase: Phase::Exited }.into(), Conflict, None),
+        (KernelError::None { asked: "ab".to_owned() }.into(), NotFound, Some("mvmctl kernel ls lists them")),
+        (KernelError::Ambiguous { asked: "ab".to_owned(), matches: vec![] }.into(), Usage, None),
+        (KernelError::Digest { expected: digest(), got: digest() }.into(), Verification, None),
+        (StoreError::NoImage { root: digest() }.into(), NotFound, None),
+        (
+            StoreError::InUse { requested: "x".to_owned(), holders: vec!["vm:web".to_owned()] }.into(),
+            Conflict,
+            None,
+        ),
+        (
+            StoreError::SeveralReferences { requested: "x".to_owned(), references: vec![] }.into(),
+            Conflict,
+            None,
+        ),
+        (StoreError::Length { path: path(), expected: 1, got: 2 }.into(), Verification, None),
+        (StoreError::Cancelled { what: "x".to_owned() }.into(), Interrupted, None),
+        (StoreError::Newer { path: path(), found: 2, supported: 1 }.into(), Failure, None),
+        (FetchError::Cancelled.into(), Interrupted, None),
+        (FetchError::Registry(RegistryError::Address { host: "h".to_owned() }).into(), Network, None),
+        (FetchError::Abandoned.into(), Failure, None),
+        (
+            layout(LayoutError::Open { path: path(), source: io_error(io::ErrorKind::NotFound) }),
+            NotFound,
+            None,
+        ),
+        (
+            layout(LayoutError::Open { path: path(), source: io_error(io::ErrorKind::PermissionDenied) }),
+            Failure,
+            None,
+        ),
+        (layout(LayoutError::NotALayout { path: path(), missing: "index.json" }), NotFound, None),
+        (layout(LayoutError::Empty { path: path() }), NotFound, None),
+        (layout(LayoutError::Several { path: path(), names: vec![] }), Usage, None),
+        (layout(LayoutError::ReadBlob(io_error(io::ErrorKind::Other))), Failure, None),
+        (layout(LayoutError::Version { path: path(), version: "9".to_owned() }), Verification, None),
+        (refused(FailureKind::NotFound), CommandNotFound, None),
+        (refused(FailureKind::NotExecutable), CommandNotExecutable, None),
+        (refused(FailureKind::NoSuchUser), Failure, None),
+        (AttachError::Interrupted.into(), Interrupted, None),
+        (
+            AttachError::Gone.into(),
+            Failure,
+            Some("console.log and supervisor.log in the VM's directory say more, unless it ran with --rm"),
+        ),
+        (
+            AttachError::Ended("stopped".to_owned()).into(),
+            Failure,
+            Some("console.log and supervisor.log in the VM's directory say more, unless it ran with --rm"),
+        ),
+        (
+            LaunchError::NotInstalled { program: "q", package: "p", source: not_installed }.into(),
+            Missing,
+            None,
+        ),
+        (
+            LaunchError::Memory { version: "6.1".to_owned(), given_mib: 32, needed_mib: 87 }.into(),
+            Usage,
+            Some("--memory 87m or more"),
+        ),
+        (SupervisorError::HypervisorEnded { said: String::new() }.into(), Failure, None),
+        (KeysError::Exposed { path: path(), mode: 0o644 }.into(), Failure, None),
+        (
+            AuditError::Io { act: "write", path: path(), source: io_error(io::ErrorKind::StorageFull) }
+                .into(),
+            Failure,
+            None,
+        ),
+        (
+            AuditError::Verify { path: path(), source: mvm_plan::audit::VerifyError::Edited { line: 1 } }
+                .into(),
+            Verification,
+            None,
+        ),
+        (mvm_plan::policy::Policy::builtin("lax").unwrap_err().into(), Usage, None),
+    ]
+}
+
+#[test]
+fn errors_have_a_kind_and_some_have_advice() {
+    for (error, kind, hint) in table() {
+        assert_eq!((error.kind(), error.hint().as_deref()), (kind, hint), "{error:?}");
+    }
+}
+
+#[test]
+fn words_are_one_line_and_do_not_repeat_themselves() {
+    for (error, ..) in table() {
+        let words = crate::error::chain(&error);
+        assert!(!words.contains('\n') && !words.ends_with('.'), "{words}");
+        assert!(
+            words.starts_with(|first: char| !first.is_ascii_uppercase() || words.starts_with("VM")),
+            "{words}"
+        );
+        let mut parts: Vec<&str> = words.split(": ").collect();
+        let all = parts.len();
+        parts.dedup();
+        assert_eq!(parts.len(), all, "{words}");
+    }
+}
+
+#[test]
+fn a_chain_leaves_out_a_cause_that_was_said() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Outer(&'static str, #[source] Inner);
+    #[derive(Debug, thiserror::Error)]
+    #[error("no space")]
+    struct Inner;
+    assert_eq!(crate::error::chain(&Outer("write /x", Inner)), "write /x: no space");
+    assert_eq!(crate::error::chain(&Outer("write /x: no space", Inner)), "write /x: no space");
+}
