@@ -53,7 +53,8 @@ impl Engine {
             fs::read(path).map_err(|source| EngineError::Io { act: "read", path: path.to_owned(), source })
         };
         let kernel = if path.is_dir() {
-            import_package(path, None).map_err(|source| EngineError::KernelImport { path: path.to_owned(), source })?
+            import_package(path, None)
+                .map_err(|source| EngineError::KernelImport { path: path.to_owned(), source })?
         } else {
             let config = config.map_or_else(|| config_beside(path), Path::to_owned);
             import_elf(read(path)?, &read(&config)?)
@@ -93,7 +94,8 @@ impl Engine {
 
     fn store_kernel(&self, kernel: &ImportedKernel, default: bool) -> Result<KernelListing, EngineError> {
         let digest = Digest::of(&kernel.image);
-        let info = serde_json::to_vec(&kernel.info).map_err(|source| EngineError::KernelRecord { digest, source })?;
+        let info = serde_json::to_vec(&kernel.info)
+            .map_err(|source| EngineError::KernelRecord { digest, source })?;
         let modules = (!kernel.modules.is_empty()).then(|| initramfs::modules(&kernel.modules));
         let new = NewKernel { digest, image: &kernel.image, modules: modules.as_deref(), info: &info };
         let stored = self.store.put_kernel(&new)?;
@@ -166,7 +168,8 @@ impl Engine {
         initramfs: &[u8],
     ) -> Result<(Accelerator, Option<String>), EngineError> {
         let key = mvm_launch::probe_key(qemu, &self.settings.kvm, kernel.digest())?;
-        let path = self.settings.root.join("cache").join(format!("kvm-{}.json", Digest::of(key.as_bytes()).hex()));
+        let path =
+            self.settings.root.join("cache").join(format!("kvm-{}.json", Digest::of(key.as_bytes()).hex()));
         if let Ok(known) = fs::read(&path)
             && let Ok(probe) = serde_json::from_slice::<Probe>(&known)
         {
@@ -174,7 +177,8 @@ impl Engine {
         }
         // No guest boots an unverified kernel, not even one that is only to say that it runs.
         kernel.verify()?;
-        let probe = mvm_launch::probe_kvm(qemu, &self.settings.kvm, &kernel.image(), info, initramfs, PROBE_LIMIT)?;
+        let probe =
+            mvm_launch::probe_kvm(qemu, &self.settings.kvm, &kernel.image(), info, initramfs, PROBE_LIMIT)?;
         self.remember(&path, &probe)?;
         let notice = (!probe.usable).then(|| {
             format!("no usable KVM ({}); emulating, which is slower and no security boundary", probe.reason)
@@ -219,18 +223,27 @@ impl Engine {
     }
 }
 
-/// Finds the newest `linux-source-*.tar.xz`; versions of one length sort as texts, longer ones after them.
+/// Finds the `linux-source-*.tar.xz` of the highest version.
 fn newest_source(directory: &Path) -> Result<PathBuf, EngineError> {
-    let mut sources: Vec<PathBuf> = fs::read_dir(directory)
-        .map_err(|source| EngineError::Io { act: "read", path: directory.to_owned(), source })?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("linux-source-") && name.ends_with(".tar.xz")
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(EngineError::NoKernelSource(directory.to_owned()));
+        }
+        Err(source) => return Err(EngineError::Io { act: "read", path: directory.to_owned(), source }),
+    };
+    let mut sources: Vec<(Vec<u32>, PathBuf)> = entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let name = path.file_name()?.to_str()?;
+            let version = name.strip_prefix("linux-source-")?.strip_suffix(".tar.xz")?;
+            // 5.10 is newer than 5.9; a part that is no number counts as 0.
+            let parts = version.split(['.', '-']).map(|part| part.parse().unwrap_or(0)).collect();
+            Some((parts, path))
         })
         .collect();
-    sources.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
-    sources.pop().ok_or_else(|| EngineError::NoKernelSource(directory.to_owned()))
+    sources.sort();
+    sources.pop().map(|(_, path)| path).ok_or_else(|| EngineError::NoKernelSource(directory.to_owned()))
 }
 
 fn accelerator_of(probe: &Probe) -> Accelerator {
