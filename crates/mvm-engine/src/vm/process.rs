@@ -61,3 +61,6 @@ fn boot_id() -> Result<String, ProcessError> {
     let text = fs::read_to_string(path).map_err(|source| ProcessError::Read { path: path.into(), source })?;
     Ok(text.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests;
