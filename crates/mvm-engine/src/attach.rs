@@ -4,7 +4,8 @@ use crate::error::EngineError;
 use crate::link::{Link, LinkError};
 use crate::supervisor::MAIN;
 use mvm_wire::{
-    Direction, Event, ExitStatus, Failure, GuestEvent, Hello, Message, Process, Reply, Request, ResetReason, Role, SendError, StreamError, StreamId, Streams, WindowSize,
+    Direction, Event, ExitStatus, Failure, GuestEvent, Hello, Message, Process, Reply, Request, ResetReason,
+    Role, SendError, StreamError, StreamId, Streams, WindowSize,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -180,8 +181,8 @@ fn session(connection: ControlConnection, target: Target, to: Attachment<'_>) ->
 }
 
 fn output<'a>(link: &mut Link, to: BorrowedFd<'a>) -> Result<Output<'a>, AttachError> {
-    let regular = rustix::fs::fstat(to)
-        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
+    let regular =
+        rustix::fs::fstat(to).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
     // A pipe that polls writable takes PIPE_BUF bytes; a file never blocks for long.
     let piece = if regular { 1 << 20 } else { 4096 };
     let stream = link.wire.open_stream(Direction::Receive)?;
@@ -200,7 +201,10 @@ impl Session<'_> {
     fn run(mut self, signals: &mut dyn SignalSource) -> Result<u8, AttachError> {
         loop {
             self.link.send()?;
-            let said_all = self.outputs.iter().all(|output| output.held.is_empty() && (output.ended || self.link.closed()));
+            let said_all = self
+                .outputs
+                .iter()
+                .all(|output| output.held.is_empty() && (output.ended || self.link.closed()));
             // The main process takes its VM with it: wait until the supervisor hangs up, so that whatever the
             // caller does next finds the VM gone.
             if said_all && (self.link.closed() || (!self.is_main && self.outcome.is_some())) {
@@ -233,8 +237,10 @@ impl Session<'_> {
                 watched.push((Source::Output(index), output.to, PollFlags::OUT));
             }
         }
-        let mut polled: Vec<PollFd<'_>> =
-            watched.iter().map(|&(_, descriptor, flags)| PollFd::from_borrowed_fd(descriptor, flags)).collect();
+        let mut polled: Vec<PollFd<'_>> = watched
+            .iter()
+            .map(|&(_, descriptor, flags)| PollFd::from_borrowed_fd(descriptor, flags))
+            .collect();
         wait(&mut polled)?;
         let ready = watched.iter().zip(&polled).filter(|(_, polled)| !polled.revents().is_empty());
         Ok(ready.map(|(&(source, ..), _)| source).collect())
@@ -245,10 +251,12 @@ impl Session<'_> {
         while let Some(event) = self.link.wire.next_event() {
             match event {
                 Event::Message(message) => self.hear_message(message)?,
-                Event::Data { stream, bytes } => match self.outputs.iter_mut().find(|output| output.stream == stream) {
-                    Some(output) if !output.deaf => output.held.extend(bytes),
-                    _ => self.link.wire.consumed(stream, bytes.len()),
-                },
+                Event::Data { stream, bytes } => {
+                    match self.outputs.iter_mut().find(|output| output.stream == stream) {
+                        Some(output) if !output.deaf => output.held.extend(bytes),
+                        _ => self.link.wire.consumed(stream, bytes.len()),
+                    }
+                }
                 Event::Eof { stream } => self.output_ended(stream),
                 Event::Reset { stream, .. } => {
                     self.output_ended(stream);
@@ -279,7 +287,9 @@ impl Session<'_> {
                     output.ended = true;
                 }
             }
-            Message::Event { event: GuestEvent::Exited { handle, status } } if self.handle == Some(handle) => {
+            Message::Event { event: GuestEvent::Exited { handle, status } }
+                if self.handle == Some(handle) =>
+            {
                 self.outcome = Some(Ok(exit_code(status)));
                 self.stdin = None;
             }
@@ -369,7 +379,9 @@ impl Session<'_> {
                 output.held.clear();
                 self.link.wire.reset(output.stream, ResetReason::Closed);
             }
-            Err(error) => return Err(AttachError::Io { act: "write the command's output", source: error.into() }),
+            Err(error) => {
+                return Err(AttachError::Io { act: "write the command's output", source: error.into() });
+            }
         }
         Ok(())
     }

@@ -83,7 +83,13 @@ impl AuditLog {
         for event in recovered.into_iter().chain(events) {
             let detail = std::mem::take(&mut detail);
             let uid = rustix::process::getuid().as_raw();
-            lines.extend(chain.append(Record { time: now, uid, scope: Some(scope.clone()), event, detail })?);
+            lines.extend(chain.append(Record {
+                time: now,
+                uid,
+                scope: Some(scope.clone()),
+                event,
+                detail,
+            })?);
         }
         file.seek(SeekFrom::Start(whole)).map_err(self.io("write"))?;
         let written = file.write_all(&lines).and_then(|()| file.sync_data());
@@ -117,14 +123,24 @@ impl AuditLog {
     }
 
     fn open(&self) -> Result<File, AuditError> {
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path);
+        let open = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&self.path)
+        };
         match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let directory = self.path.parent().unwrap_or(Path::new("."));
                 DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(self.io("create"))?;
                 let file = open().map_err(self.io("create"))?;
                 // The file's name must outlast a power cut as its entries do.
-                File::open(directory).and_then(|directory| directory.sync_all()).map_err(self.io("create"))?;
+                File::open(directory)
+                    .and_then(|directory| directory.sync_all())
+                    .map_err(self.io("create"))?;
                 Ok(file)
             }
             other => other.map_err(self.io("open")),

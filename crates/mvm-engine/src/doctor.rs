@@ -33,7 +33,12 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
             "every VM runs in it",
             "apt-get install --no-install-recommends qemu-system-x86",
         ),
-        program(settings, "mke2fs", "the disk that takes a VM's writes is formatted with it", "apt-get install e2fsprogs"),
+        program(
+            settings,
+            "mke2fs",
+            "the disk that takes a VM's writes is formatted with it",
+            "apt-get install e2fsprogs",
+        ),
         kvm(&settings.kvm),
     ];
     checks.extend(store(settings));

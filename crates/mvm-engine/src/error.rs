@@ -4,8 +4,8 @@ mod advice;
 
 use crate::attach::AttachError;
 use crate::audit_log::AuditError;
-use crate::keys::KeysError;
 use crate::kernel_build::KernelBuildError;
+use crate::keys::KeysError;
 use crate::pull::PullError;
 use crate::supervisor::SupervisorError;
 use crate::vm::VmError;

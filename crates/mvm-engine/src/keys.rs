@@ -74,8 +74,8 @@ pub fn load(store_root: &Path) -> Result<Keys, KeysError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = TrustedKey { name: "local".to_owned(), key: local.public_key(), development: true };
             let trust = TrustStore::new(vec![key])?;
-            let mut text =
-                serde_json::to_vec_pretty(&trust).map_err(|source| KeysError::Trust { path: path.clone(), source })?;
+            let mut text = serde_json::to_vec_pretty(&trust)
+                .map_err(|source| KeysError::Trust { path: path.clone(), source })?;
             text.push(b'\n');
             crate::vm::write_atomically(&path, &text).map_err(io_error("write", &path))?;
             trust
@@ -129,7 +129,9 @@ fn generate(directory: &Path, path: &Path) -> Result<(), KeysError> {
             other => other,
         });
     match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error("remove", &temporary)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("remove", &temporary)(error));
+        }
         _ => {}
     }
     written.map_err(io_error("write", path))

@@ -12,17 +12,17 @@ use mvm_image::segment::{ReadIndexError, SegmentError, SegmentSummary, SegmentWr
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VerifiedLayer};
 use mvm_store::{
-    Claim, DATA_START, Image, ImageClaim, ImageRecord, ImageSlot, ManifestRecord, ResolutionRecord, Segment, SegmentFiles, SegmentStats,
-    StoreError,
+    Claim, DATA_START, Image, ImageClaim, ImageRecord, ImageSlot, ManifestRecord, ResolutionRecord, Segment,
+    SegmentFiles, SegmentStats, StoreError,
 };
 use mvm_tree::{Limits, Merge, MergeError, ReadError};
 use serde::Serialize;
 use std::fs::File;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
 use std::io::BufReader;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// Layers that are fetched at the same time: one is inflated while the next one's bytes arrive.
 const PARALLEL_LAYERS: usize = 2;
@@ -208,7 +208,8 @@ impl Engine {
         let count = resolved.layers().len();
         let next = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
-        let results: Vec<Mutex<Option<Result<Layer, PullError>>>> = (0..count).map(|_| Mutex::new(None)).collect();
+        let results: Vec<Mutex<Option<Result<Layer, PullError>>>> =
+            (0..count).map(|_| Mutex::new(None)).collect();
         let work = || {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
@@ -270,8 +271,11 @@ impl Engine {
         let fetch = || origin.read_layer(resolved, index, &report, unpack);
         // The lowest layer's data becomes the image itself where it can, and images are synced.
         let fetched = if index == 0 { while_syncing(&slot.files().data, fetch) } else { fetch() };
-        let (summary, verified) =
-            fetched.map_err(|source| PullError::Layer { index: index + 1, layer, source: Box::new(source) })?;
+        let (summary, verified) = fetched.map_err(|source| PullError::Layer {
+            index: index + 1,
+            layer,
+            source: Box::new(source),
+        })?;
         let SegmentSummary { blocks, tail_bytes, entries, .. } = summary;
         let segment = slot.commit(&verified, SegmentStats { blocks, tail_bytes, entries })?;
         progress.step(Step::LayerDone { layer });
@@ -370,7 +374,8 @@ fn build(segments: &[Segment], slot: &mut ImageSlot) -> Result<ImageSummary, Pul
         Some(lowest) if begins_with(&tree, 0, lowest.record().blocks)? => slot.adopt(lowest)?,
         _ => false,
     };
-    let sources = layers.iter().map(|files| files::SegmentFiles { tails: &files.tails, leaves: &files.leaves });
+    let sources =
+        layers.iter().map(|files| files::SegmentFiles { tails: &files.tails, leaves: &files.leaves });
     let mut sources = FileSegments::new(sources.collect());
     let data = layers.iter().map(|files| &files.data).collect();
     let mut output = FileOutput::new(slot.file(), data, DATA_START);

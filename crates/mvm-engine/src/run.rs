@@ -11,8 +11,8 @@ use crate::{clock, keys};
 use mvm_launch::exec::Invocation;
 use mvm_plan::audit::{Event, Subject};
 use mvm_plan::plan::{
-    FileSystem, Initramfs, Kernel, Network, Plan, Posture, Process, RequiredIsolation, Resources, Root, Schema,
-    Scratch, Source, Validity,
+    FileSystem, Initramfs, Kernel, Network, Plan, Posture, Process, RequiredIsolation, Resources, Root,
+    Schema, Scratch, Source, Validity,
 };
 use mvm_plan::{SignedPlan, policy::Policy, signal::Signal};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VmName};
@@ -173,11 +173,16 @@ impl Engine {
         kernel: &mvm_store::Kernel,
         initramfs: Digest,
     ) -> Result<Plan, EngineError> {
-        let invalid = |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Plan { act: "make", source };
+        let invalid =
+            |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Plan { act: "make", source };
         let requested = request.image.to_string();
         let host = Platform::host();
         if image.platform.architecture() != host.architecture() {
-            return Err(EngineError::ForeignPlatform { image: requested, platform: image.platform.clone(), host });
+            return Err(EngineError::ForeignPlatform {
+                image: requested,
+                platform: image.platform.clone(),
+                host,
+            });
         }
         let now = clock::unix_seconds();
         let pinned = request.image.reference().is_some_and(mvm_ref::Reference::is_pinned);
@@ -230,12 +235,19 @@ impl Engine {
     ) -> Result<ControlConnection, EngineError> {
         let write = |name: &str, bytes: &[u8]| {
             let path = directory.file(name);
-            vm::write_atomically(&path, bytes).map_err(|source| EngineError::Io { act: "write", path, source })
+            vm::write_atomically(&path, bytes).map_err(|source| EngineError::Io {
+                act: "write",
+                path,
+                source,
+            })
         };
         write(vm::PLAN, plan.as_bytes())?;
         let log_path = directory.file(vm::SUPERVISOR_LOG);
-        let log = File::create(&log_path)
-            .map_err(|source| EngineError::Io { act: "create", path: log_path, source })?;
+        let log = File::create(&log_path).map_err(|source| EngineError::Io {
+            act: "create",
+            path: log_path,
+            source,
+        })?;
         let mut supervisor = Invocation::new(&self.settings.program)
             .arg("--root")
             .arg(&self.settings.root)
@@ -268,7 +280,8 @@ impl Engine {
             }
             Err(source) => {
                 let words = std::fs::read_to_string(directory.file(vm::SUPERVISOR_LOG)).unwrap_or_default();
-                let message = format!("the VM's supervisor ended without a word ({source}): {}", words.trim());
+                let message =
+                    format!("the VM's supervisor ended without a word ({source}): {}", words.trim());
                 Err(EngineError::Start { message, kind: ErrorKind::Failure, hint: None })
             }
         }
@@ -278,7 +291,8 @@ impl Engine {
         let bytes = keys::random::<4>()?;
         let text = format!("vm-{:08x}", u32::from_be_bytes(bytes));
         // Letters, digits and a hyphen: always a name.
-        text.parse().map_err(|source: mvm_ref::NameError| EngineError::Plan { act: "name", source: source.into() })
+        text.parse()
+            .map_err(|source: mvm_ref::NameError| EngineError::Plan { act: "name", source: source.into() })
     }
 }
 
@@ -307,7 +321,8 @@ fn process(workload: &Workload, config: &ImageConfig, image: &str) -> Result<Pro
     if argv.first().is_none_or(String::is_empty) {
         return Err(EngineError::NoCommand(image.to_owned()));
     }
-    let invalid = |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Plan { act: "make", source };
+    let invalid =
+        |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Plan { act: "make", source };
     let working_dir = workload.working_dir.as_ref().unwrap_or(&image_process.working_dir);
     let stop_signal = match image_process.stop_signal.as_str() {
         "" => "SIGTERM",

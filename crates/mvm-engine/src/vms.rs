@@ -75,7 +75,11 @@ impl Engine {
     }
 
     /// Connects to a running VM for a further command, and completes the command from the VM's plan.
-    pub fn exec(&self, name: &VmName, request: ExecRequest) -> Result<(ControlConnection, Process), EngineError> {
+    pub fn exec(
+        &self,
+        name: &VmName,
+        request: ExecRequest,
+    ) -> Result<(ControlConnection, Process), EngineError> {
         let directory = self.vms.get(name)?;
         let connection = ControlConnection::new(directory.connect()?)?;
         let path = directory.file(vm::PLAN);

@@ -48,5 +48,7 @@ pub use scope::images::{Image, ImageClaim, ImageRecord, ImageSlot};
 pub use scope::leases::{LeaseRecord, LeaseTerm};
 pub use scope::names::{ImageListing, ManifestRecord, ResolutionRecord};
 pub use scope::remove::Removed;
-pub use scope::segments::{Claim, DATA_START, Segment, SegmentFiles, SegmentRecord, SegmentSlot, SegmentStats};
+pub use scope::segments::{
+    Claim, DATA_START, Segment, SegmentFiles, SegmentRecord, SegmentSlot, SegmentStats,
+};
 pub use store::Store;

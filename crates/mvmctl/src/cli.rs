@@ -40,7 +40,7 @@ pub struct Global {
 
 #[derive(Subcommand)]
 pub enum Command {
-    Run(commands::run::Args),
+    Run(Box<commands::run::Args>),
     Exec(commands::exec::Args),
     Pull(commands::pull::Args),
     #[command(subcommand)]

@@ -56,7 +56,8 @@ fn chain(failure: &anyhow::Error) -> String {
 }
 
 fn closed_pipe(failure: &anyhow::Error) -> bool {
-    failure
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    failure.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
+
+#[cfg(test)]
+mod tests;

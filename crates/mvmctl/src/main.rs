@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 
 fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(args) => commands::run::run(context, args),
+        Command::Run(args) => commands::run::run(context, *args),
         Command::Exec(args) => commands::exec::run(context, args),
         Command::Pull(args) => commands::pull::run(context, args),
         Command::Image(command) => commands::image::run(context, command),

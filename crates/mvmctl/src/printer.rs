@@ -119,8 +119,14 @@ mod tests {
 
     #[test]
     fn formats_spans() {
-        let cases =
-            [(-1, "0 seconds"), (1, "1 second"), (59, "59 seconds"), (60, "1 minute"), (7200, "2 hours"), (86_400, "1 day")];
+        let cases = [
+            (-1, "0 seconds"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "1 minute"),
+            (7200, "2 hours"),
+            (86_400, "1 day"),
+        ];
         for (seconds, text) in cases {
             assert_eq!(super::span(seconds), text, "{seconds}");
         }

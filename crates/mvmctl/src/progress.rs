@@ -42,12 +42,16 @@ impl Display {
 
     fn line(&self, step: &Step) {
         match step {
-            Step::Resolved { requested, manifest } => self.printer.words(format_args!("{requested}: {manifest}")),
+            Step::Resolved { requested, manifest } => {
+                self.printer.words(format_args!("{requested}: {manifest}"))
+            }
             Step::LayerStarted { layer, size } => {
                 self.printer.words(format_args!("{}: fetching {}", layer.short(), bytes(*size)));
             }
             Step::LayerDone { layer } => self.printer.words(format_args!("{}: verified", layer.short())),
-            Step::LayerCached { layer } => self.printer.words(format_args!("{}: already here", layer.short())),
+            Step::LayerCached { layer } => {
+                self.printer.words(format_args!("{}: already here", layer.short()))
+            }
             Step::Assembled { root_hash, size } => {
                 self.printer.words(format_args!("root hash {root_hash}, {}", bytes(*size)));
             }
@@ -62,7 +66,9 @@ impl Bars {
         match step {
             Step::LayerStarted { layer, size } => {
                 let bar = self.all.add(ProgressBar::new(*size));
-                bar.set_style(style("{prefix} {bar:30} {decimal_bytes:>9} / {decimal_total_bytes} {decimal_bytes_per_sec}"));
+                bar.set_style(style(
+                    "{prefix} {bar:30} {decimal_bytes:>9} / {decimal_total_bytes} {decimal_bytes_per_sec}",
+                ));
                 bar.set_prefix(layer.short());
                 self.layers.insert(*layer, bar);
             }

@@ -39,7 +39,7 @@ impl Signals {
     pub fn attach(&self) -> io::Result<Attached> {
         let (read, write) = UnixStream::pair()?;
         let signals = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH];
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly::default(), signals)?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;
         for handler in self.handlers.borrow_mut().drain(..) {
             low_level::unregister(handler);
         }

@@ -23,7 +23,9 @@ impl Clients {
             Ok((socket, _)) if self.links.len() < LIMIT => self.add(socket),
             // Dropping the socket tells it that there is no room.
             Ok(_) => Ok(()),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(())
+            }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
             Err(error) => Err(error),
         }

@@ -139,7 +139,8 @@ impl VmRegistry {
         for entry in entries {
             let path = entry.map_err(io_error("read", &self.root))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let name: VmName = name.parse().map_err(|source| VmError::Stray { path: path.clone(), source })?;
+            let name: VmName =
+                name.parse().map_err(|source| VmError::Stray { path: path.clone(), source })?;
             if path.join(RECORD).exists() {
                 vms.push(VmDirectory { name, path });
             } else {
@@ -254,7 +255,9 @@ impl VmDirectory {
             _ => {}
         }
         match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &self.path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("remove", &self.path)(error))
+            }
             _ => Ok(()),
         }
     }

@@ -5,7 +5,8 @@ mod process;
 mod record;
 
 pub use directory::{
-    CONSOLE, INITRD, OUTPUT, PLAN, SCRATCH, SUPERVISOR_LOG, VmDirectory, VmError, VmRegistry, write_atomically,
+    CONSOLE, INITRD, OUTPUT, PLAN, SCRATCH, SUPERVISOR_LOG, VmDirectory, VmError, VmRegistry,
+    write_atomically,
 };
 pub use process::ProcessIdentity;
 pub use record::{Phase, Record, State};

@@ -109,11 +109,16 @@ fn judge(outcome: Result<(), ExecError>, console: &[u8], limit: Duration) -> Res
             Ok(Probe::refused(format!("a guest did not run within {seconds} s{}", saying(&stderr))))
         }
         Err(ExecError::Failed { status, stderr, .. }) => {
-            Ok(Probe::refused(format!("QEMU ended with {status}{}", saying(&stderr))))
+            Ok(Probe::refused(format!("QEMU ended with {status}{}", saying(first_line(&stderr)))))
         }
         Err(ExecError::TooMuchOutput { .. }) => Ok(Probe::refused("a guest flooded its console")),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Returns the first line of what QEMU said: the cause, before what an assertion has to say of QEMU's own source.
+fn first_line(stderr: &str) -> &str {
+    stderr.trim().lines().next().unwrap_or_default()
 }
 
 /// Returns a text that differs whenever a probe's result could: with the host's boot, with QEMU's program, with the

@@ -222,7 +222,8 @@ fn what_is_claimed_can_go_to_another_thread() {
 fn a_segment_becomes_one_image_at_most() {
     let fixture = fixture();
     let (segment, _) = segment(&fixture.scope, "a");
-    let claim = |layers: &[&str]| match fixture.scope.claim_image(&chain(layers), GENERATION, &never).unwrap() {
+    let claim = |layers: &[&str]| match fixture.scope.claim_image(&chain(layers), GENERATION, &never).unwrap()
+    {
         ImageClaim::Build(slot) => slot,
         ImageClaim::Ready(_) => panic!("an image from nowhere"),
     };

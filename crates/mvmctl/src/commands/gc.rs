@@ -23,7 +23,12 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     for item in &report.removed {
-        context.printer.line(format!("{} {} {}", mvm_engine::kind_name(item.kind), item.path.display(), bytes(item.bytes)))?;
+        context.printer.line(format!(
+            "{} {} {}",
+            mvm_engine::kind_name(item.kind),
+            item.path.display(),
+            bytes(item.bytes)
+        ))?;
     }
     let verb = if args.dry_run { "would free" } else { "freed" };
     context.printer.words(format_args!("{verb} {}", bytes(report.freed)));

@@ -93,7 +93,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
             Pull::Never => PullPolicy::Never,
         },
         workload: Workload {
-            entrypoint: args.entrypoint.map(|program| if program.is_empty() { vec![] } else { vec![program] }),
+            entrypoint: args
+                .entrypoint
+                .map(|program| if program.is_empty() { vec![] } else { vec![program] }),
             command: args.command,
             env: environment(&args.env_file, &args.env)?,
             working_dir: args.workdir,
@@ -146,7 +148,10 @@ pub fn environment(files: &[PathBuf], variables: &[String]) -> anyhow::Result<Ve
         }
     }
     for variable in variables {
-        anyhow::ensure!(!variable.is_empty() && !variable.starts_with('='), "-e {variable:?} is not NAME[=VALUE]");
+        anyhow::ensure!(
+            !variable.is_empty() && !variable.starts_with('='),
+            "-e {variable:?} is not NAME[=VALUE]"
+        );
         joined.extend(resolve(variable)?);
     }
     Ok(joined)

@@ -1,0 +1,152 @@
+//! Help, versions, completions and manual pages.
+
+use super::{Outcome, Sandbox, names};
+
+const VERBS: [(&str, &str); 12] = [
+    ("run", "Run a command in a new VM made from an image"),
+    ("exec", "Run a further command in a running VM"),
+    ("pull", "Fetch an image, verify it and make its root file system"),
+    ("image", "List, inspect, verify and remove images"),
+    ("vm", "List, stop and remove VMs"),
+    ("kernel", "Import, build, list and remove guest kernels"),
+    ("audit", "Read and check the audit log"),
+    ("gc", "Remove what no image name, VM or running command needs"),
+    ("doctor", "Say what this machine lacks, why it matters, and the command that mends it"),
+    ("version", "Print the versions of mvmctl and of what it makes"),
+    ("completions", "Print the completion script of a shell"),
+    ("man", "Write the manual pages, one file a verb"),
+];
+
+const SUB_VERBS: [(&str, &[&str]); 4] = [
+    ("image", &["ls", "inspect", "verify", "rm"]),
+    ("vm", &["ls", "stop", "rm"]),
+    ("kernel", &["import", "build", "ls", "default", "rm"]),
+    ("audit", &["tail", "verify"]),
+];
+
+/// The verbs that a help text lists, with their first line.
+fn listed(help: &str) -> Vec<(String, String)> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    lines
+        .map(|line| {
+            let (verb, words) = line.trim().split_once(' ').unwrap();
+            (verb.to_owned(), words.trim().to_owned())
+        })
+        .filter(|(verb, _)| verb != "help")
+        .collect()
+}
+
+#[test]
+fn help_lists_each_verb() {
+    let sandbox = Sandbox::new();
+    let expected = VERBS.map(|(verb, words)| (verb.to_owned(), words.to_owned()));
+    for arguments in [&["--help"][..], &["-h"], &["help"]] {
+        let help = sandbox.prints(arguments);
+        assert_eq!(listed(&help), expected, "{arguments:?}");
+        assert!(help.contains("125 when mvmctl fails"), "{help}");
+    }
+    for (verb, _) in VERBS {
+        let help = sandbox.prints(&[verb, "--help"]);
+        assert!(help.contains(&format!("Usage: mvmctl {verb} ")), "{help}");
+        for option in ["--root <DIR>", "--scope <NAME>", "--quiet"] {
+            assert!(help.contains(option), "{verb}: {option}");
+        }
+    }
+    for (verb, verbs) in SUB_VERBS {
+        let help = sandbox.prints(&[verb, "--help"]);
+        assert_eq!(listed(&help).into_iter().map(|(verb, _)| verb).collect::<Vec<_>>(), verbs, "{verb}");
+        for inner in verbs {
+            assert!(sandbox.prints(&[verb, inner, "--help"]).contains(&format!("Usage: mvmctl {verb} {inner} ")));
+        }
+    }
+    assert!(!sandbox.root().exists(), "help needs no store");
+}
+
+#[test]
+fn without_a_verb_the_help_is_an_error() {
+    let sandbox = Sandbox::new();
+    for arguments in [&[][..], &["image"], &["vm"], &["kernel"], &["audit"]] {
+        let Outcome { code, stdout, stderr } = sandbox.mvmctl(arguments);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{arguments:?}");
+        assert!(stderr.contains("Commands:"), "{stderr}");
+    }
+}
+
+#[test]
+fn help_of_run_names_dockers_options() {
+    let help = Sandbox::new().prints(&["run", "--help"]);
+    for option in [
+        "--name <NAME>",
+        "--cpus <N>",
+        "-m, --memory <SIZE>",
+        "-e, --env <NAME[=VALUE]>",
+        "--env-file <FILE>",
+        "-w, --workdir <DIR>",
+        "-u, --user <USER[:GROUP]>",
+        "--entrypoint <PROGRAM>",
+        "-i, --interactive",
+        "-t, --tty",
+        "--rm",
+        "-d, --detach",
+        "--platform <OS/ARCH>",
+        "--pull <PULL>",
+        "--kernel <DIGEST>",
+        "--policy <NAME>",
+    ] {
+        assert!(help.contains(option), "{option}\n{help}");
+    }
+}
+
+#[test]
+fn versions_are_told_in_words_and_as_json() {
+    let sandbox = Sandbox::new();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(sandbox.prints(&["--version"]), format!("mvmctl {version}\n"));
+    let json = sandbox.json(&["version", "--json"]);
+    let object = json.as_object().unwrap();
+    assert_eq!(object.keys().collect::<Vec<_>>(), ["guest", "image_format", "mvmctl", "wire"]);
+    assert_eq!(json["mvmctl"], version);
+    let guest = json["guest"].as_str().unwrap();
+    assert_eq!(guest.len(), "sha256:".len() + 64);
+    let (format, wire) = (json["image_format"].as_u64().unwrap(), json["wire"].as_u64().unwrap());
+    let short = &guest["sha256:".len()..][..12];
+    assert_eq!(
+        sandbox.prints(&["version"]),
+        format!("mvmctl {version}\nimage format {format}\nwire {wire}\nguest {short}\n")
+    );
+}
+
+#[test]
+fn each_shell_has_completions() {
+    let sandbox = Sandbox::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = sandbox.prints(&["completions", shell]);
+        for (verb, _) in VERBS {
+            assert!(script.contains(verb), "{shell}: {verb}");
+        }
+    }
+    let Outcome { code, stderr, .. } = sandbox.mvmctl(&["completions", "csh"]);
+    assert_eq!(code, 2);
+    assert!(stderr.starts_with("error: invalid value 'csh' for '<SHELL>'\n"), "{stderr}");
+}
+
+#[test]
+fn manual_pages_are_written_for_each_verb() {
+    let sandbox = Sandbox::new();
+    let directory = sandbox.path("share/man/man1");
+    let place = directory.to_str().unwrap();
+    let told = Outcome { code: 0, stdout: String::new(), stderr: format!("wrote the manual pages to {place}\n") };
+    assert_eq!(sandbox.mvmctl(&["man", place]), told);
+    let pages = names(&directory);
+    let mut expected = vec!["mvmctl.1".to_owned()];
+    expected.extend(VERBS.map(|(verb, _)| format!("mvmctl-{verb}.1")));
+    for (verb, verbs) in SUB_VERBS {
+        expected.extend(verbs.iter().map(|inner| format!("mvmctl-{verb}-{inner}.1")));
+    }
+    for page in expected {
+        assert!(pages.contains(&page), "{page}: {pages:?}");
+        let text = std::fs::read_to_string(directory.join(&page)).unwrap();
+        assert!(text.contains(".TH"), "{page}");
+    }
+    assert_eq!(sandbox.prints(&["--quiet", "man", place]), "");
+}
