@@ -11,7 +11,7 @@ mod progress;
 mod signals;
 mod terminal;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use cli::{Cli, Command};
 use context::Context;
 use std::process::ExitCode;
@@ -21,7 +21,10 @@ fn main() -> ExitCode {
         let filter = tracing_subscriber::EnvFilter::new(filter);
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
-    let Cli { global, command } = Cli::parse();
+    let Cli { global, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
     let runs_a_command = matches!(command, Command::Run(_) | Command::Exec(_));
     let context = match Context::new(global) {
         Ok(context) => context,
@@ -31,6 +34,21 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => error::report(&failure, runs_a_command),
     }
+}
+
+/// Prints the help that was asked for, or what is wrong with the arguments.
+///
+/// The codes of `run` and `exec` are their command's, so wrong usage of them is 125 and not 2, as in docker.
+fn explain(error: &clap::Error) -> ExitCode {
+    if error.print().is_err() {
+        // A closed stdout or stderr is nobody listening.
+    }
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let verb = Cli::command().ignore_errors(true).try_get_matches().ok();
+    let verb = verb.as_ref().and_then(clap::ArgMatches::subcommand_name);
+    ExitCode::from(if matches!(verb, Some("run" | "exec")) { 125 } else { 2 })
 }
 
 fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {

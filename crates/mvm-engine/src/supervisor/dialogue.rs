@@ -26,7 +26,7 @@ impl Supervisor {
                 let Message::Hello(ours) = hello() else { return Ok(()) };
                 mvm_wire::negotiate(&ours, &theirs)?;
             }
-            Message::Response { id, result } => self.guest_answered(id, result),
+            Message::Response { id, result } => self.guest_answered(id, result)?,
             Message::Event { event: GuestEvent::Ready { .. } } => self.guest_ready()?,
             Message::Event { event: GuestEvent::Exited { handle, status } } => {
                 self.process_exited(handle, status)?
@@ -55,7 +55,7 @@ impl Supervisor {
         self.deadline = None;
         self.state.phase = Phase::Running;
         self.directory.write_state(&self.state)?;
-        if self.detached {
+        if self.announcement.is_some() {
             let streams = Streams {
                 stdin: None,
                 stdout: Some(self.open_log_stream()?),
@@ -80,15 +80,18 @@ impl Supervisor {
         Ok(stream)
     }
 
-    fn guest_answered(&mut self, id: u64, result: Result<Reply, Failure>) {
+    fn guest_answered(&mut self, id: u64, result: Result<Reply, Failure>) -> Result<(), SupervisorError> {
         // An answer to nothing is the guest's own affair.
-        let Some(pending) = self.pending.remove(&id) else { return };
+        let Some(pending) = self.pending.remove(&id) else { return Ok(()) };
         let client = pending.from.map(|(client, _)| client);
         match &result {
             Ok(Reply::Started { handle, .. }) => {
                 self.owners.insert(*handle, client);
                 if pending.starts_main {
                     self.main = Some(*handle);
+                    if let Some(announcement) = self.announcement.take() {
+                        start::say(&announcement)?;
+                    }
                 }
             }
             Err(failure) if pending.starts_main => {
@@ -98,6 +101,10 @@ impl Supervisor {
                     _ => 125,
                 }));
                 self.state.message = Some(failure.message.clone());
+                if self.announcement.is_some() {
+                    let (message, kind) = (failure.message.clone(), failure.kind.into());
+                    self.announcement = Some(Handshake::Failed { message, kind, hint: None });
+                }
             }
             Ok(_) | Err(_) => {}
         }
@@ -105,11 +112,10 @@ impl Supervisor {
             self.clients.tell(client, &Message::Response { id, result });
         }
         if self.main_exit.is_some() && !self.stopping {
-            // Nothing is left to run; ask the machine to end. A pipe that broke shows at the next poll.
-            if let Err(error) = self.stop(Duration::ZERO) {
-                self.state.message = Some(error.to_string());
-            }
+            // Nothing is left to run.
+            self.stop(Duration::ZERO)?;
         }
+        Ok(())
     }
 
     fn process_exited(&mut self, handle: u32, status: ExitStatus) -> Result<(), SupervisorError> {

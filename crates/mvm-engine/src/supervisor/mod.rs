@@ -117,7 +117,8 @@ struct Supervisor {
     main: Option<u32>,
     main_exit: Option<ExitStatus>,
     ready: bool,
-    detached: bool,
+    /// What is to be said once the main process runs, if it starts by itself.
+    announcement: Option<Handshake>,
     /// When the guest is killed unless it has got further by then, and how that is put into words.
     deadline: Option<(Instant, &'static str, Duration)>,
     stopping: bool,

@@ -57,6 +57,10 @@ pub enum FailureKind {
     Missing,
     /// See [`ErrorKind::Verification`].
     Verification,
+    /// See [`ErrorKind::CommandNotFound`].
+    CommandNotFound,
+    /// See [`ErrorKind::CommandNotExecutable`].
+    CommandNotExecutable,
     /// Everything else.
     Failure,
 }
@@ -67,6 +71,8 @@ impl From<FailureKind> for ErrorKind {
             FailureKind::Refused => Self::Refused,
             FailureKind::Missing => Self::Missing,
             FailureKind::Verification => Self::Verification,
+            FailureKind::CommandNotFound => Self::CommandNotFound,
+            FailureKind::CommandNotExecutable => Self::CommandNotExecutable,
             FailureKind::Failure => Self::Failure,
         }
     }
@@ -78,6 +84,18 @@ impl From<ErrorKind> for FailureKind {
             ErrorKind::Refused => Self::Refused,
             ErrorKind::Missing => Self::Missing,
             ErrorKind::Verification => Self::Verification,
+            ErrorKind::CommandNotFound => Self::CommandNotFound,
+            ErrorKind::CommandNotExecutable => Self::CommandNotExecutable,
+            _ => Self::Failure,
+        }
+    }
+}
+
+impl From<mvm_wire::FailureKind> for FailureKind {
+    fn from(kind: mvm_wire::FailureKind) -> Self {
+        match kind {
+            mvm_wire::FailureKind::NotFound => Self::CommandNotFound,
+            mvm_wire::FailureKind::NotExecutable => Self::CommandNotExecutable,
             _ => Self::Failure,
         }
     }
@@ -89,13 +107,21 @@ pub fn supervise(engine: &Engine, path: &Path, detached: bool) -> Result<(), Eng
     let record = directory.record()?;
     match launch(engine, &directory, &record) {
         Ok(launched) => {
-            say(&Handshake::Started { notice: launched.notice.clone() })?;
-            let (mut supervisor, plan) = launched.into_supervisor(&directory, detached)?;
+            let started = Handshake::Started { notice: launched.notice.clone() };
+            // Without anyone attached, whether the command runs is for this process to find out and to say.
+            let announcement = if detached {
+                Some(started)
+            } else {
+                say(&started)?;
+                None
+            };
+            let (mut supervisor, plan) = launched.into_supervisor(&directory, announcement)?;
             let outcome = supervisor.run();
             end(engine, supervisor, &record, &plan, outcome)
         }
         Err(error) => {
-            say(&Handshake::Failed { message: chain(&error), kind: error.kind().into(), hint: error.hint() })
+            let (message, kind) = (chain(&error), error.kind().into());
+            Ok(say(&Handshake::Failed { message, kind, hint: error.hint() })?)
         }
     }
 }
@@ -254,7 +280,7 @@ impl Launched {
     fn into_supervisor(
         self,
         directory: &VmDirectory,
-        detached: bool,
+        announcement: Option<Handshake>,
     ) -> Result<(Supervisor, AdmittedPlan), SupervisorError> {
         let Self { started, admitted, state, listener, .. } = self;
         let Started { machine, agent, console } = started;
@@ -287,7 +313,7 @@ impl Launched {
             main: None,
             main_exit: None,
             ready: false,
-            detached,
+            announcement,
             deadline: None,
             stopping: false,
             signals,
@@ -335,6 +361,15 @@ fn end(
         directory.write_state(&state).and_then(|()| directory.remove_scratch())
     };
     engine.scope.release(&holder(record))?;
+    match supervisor.announcement.take() {
+        Some(Handshake::Started { .. }) => {
+            let message =
+                message.clone().unwrap_or_else(|| "the VM was stopped before its command ran".to_owned());
+            say(&Handshake::Failed { message, kind: FailureKind::Failure, hint: None })?;
+        }
+        Some(failed) => say(&failed)?,
+        None => {}
+    }
     let words = message.unwrap_or_else(|| "stopped".to_owned());
     supervisor.hang_up(&words)?;
     audited?;
@@ -349,16 +384,14 @@ fn isolation_text(isolation: Isolation) -> &'static str {
 }
 
 /// Prints the handshake and closes stdout, so that whoever waits for it goes on.
-fn say(handshake: &Handshake) -> Result<(), EngineError> {
+pub(super) fn say(handshake: &Handshake) -> Result<(), SupervisorError> {
     let mut line =
         serde_json::to_vec(handshake).map_err(io::Error::from).map_err(io_error("say that it runs"))?;
     line.push(b'\n');
     let mut out = io::stdout().lock();
     // Whoever started this may be gone already, which changes nothing for the VM.
     match out.write_all(&line).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(EngineError::from(io_error("say that it runs")(error)))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(io_error("say that it runs")(error)),
         _ => Ok(()),
     }
 }

@@ -15,8 +15,10 @@ pub(super) fn normalise(what: &'static str, raw: &[u8], limits: &Limits) -> Resu
             b".." => return Err(Refusal::Parent { what, value: Escaped::new(raw) }),
             _ => {}
         }
-        if name.len() > limits.name_bytes {
-            let (got, limit) = (name.len() as u64, limits.name_bytes as u64);
+        // The name of a whiteout never becomes a name in the tree; the one that it removes may be as long as any.
+        let length = name.strip_prefix(b".wh.").unwrap_or(name).len();
+        if length > limits.name_bytes {
+            let (got, limit) = (length as u64, limits.name_bytes as u64);
             return Err(Refusal::OverLimit { what: "bytes of a name", got, limit });
         }
         if !path.is_empty() {
@@ -112,8 +114,10 @@ mod tests {
     fn bounds_paths() {
         let limits = Limits { path_bytes: 8, name_bytes: 4, ..Limits::default() };
         let over = |what, got, limit| Err(Refusal::OverLimit { what, got, limit });
-        let cases: [(&str, Result<&str, Refusal>); 4] = [
+        let cases: [(&str, Result<&str, Refusal>); 6] = [
             ("abcd/ef", Ok("abcd/ef")),
+            (".wh.abc", Ok(".wh.abc")),
+            ("wh.abc", over("bytes of a name", 6, 4)),
             ("abcd/efg", over("bytes of a path", 8, 7)),
             ("abcde", over("bytes of a name", 5, 4)),
             ("abcd", Ok("abcd")),

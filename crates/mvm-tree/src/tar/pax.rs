@@ -87,6 +87,9 @@ impl Extended {
             }
             is_equal
         });
+        // An empty value takes back one given before (POSIX, pax, "Extended Header"), also for these keywords in the
+        // readers that runtimes use; an attribute without a value can't be had this way.
+        self.xattrs.retain(|xattr| !xattr.value.is_empty());
         let got: usize = self.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
         let limit = limits.xattr_bytes_per_entry;
         if got > limit {

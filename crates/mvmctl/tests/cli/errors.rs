@@ -39,7 +39,10 @@ fn what_is_not_there_is_said_with_what_to_do() {
 fn an_unknown_policy_is_named_before_anything_else() {
     let Outcome { code, stdout, stderr } = Sandbox::new().mvmctl(&["run", "--policy", "lax", "debian:12"]);
     assert_eq!((code, stdout.as_str()), (125, ""));
-    assert!(stderr.starts_with("mvmctl: ") && stderr.contains("\"lax\"") && stderr.lines().count() <= 2, "{stderr}");
+    assert!(
+        stderr.starts_with("mvmctl: ") && stderr.contains("\"lax\"") && stderr.lines().count() <= 2,
+        "{stderr}"
+    );
     assert!(stderr.contains("development") && stderr.contains("production"), "{stderr}");
 }
 
@@ -48,11 +51,16 @@ fn a_layout_that_is_absent_or_none_is_not_found() {
     let sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.path("empty")).unwrap();
     std::fs::write(sandbox.path("file"), b"not a tar").unwrap();
-    for (image, code) in [("oci:absent", 3), ("oci-archive:absent", 3), ("oci:empty", 3), ("oci-archive:file", 4)] {
+    for (image, code) in
+        [("oci:absent", 3), ("oci-archive:absent", 3), ("oci:empty", 3), ("oci-archive:file", 4)]
+    {
         let Outcome { code: got, stdout, stderr } = sandbox.mvmctl(&["pull", image]);
         assert_eq!((got, stdout.as_str()), (code, ""), "{image}: {stderr}");
         let name = image.split_once(':').unwrap().1;
-        assert!(stderr.starts_with("mvmctl: ") && stderr.contains(&format!("\"{name}\"")), "{image}: {stderr}");
+        assert!(
+            stderr.starts_with("mvmctl: ") && stderr.contains(&format!("\"{name}\"")),
+            "{image}: {stderr}"
+        );
         assert_eq!(stderr.lines().count(), 1, "{image}: {stderr}");
     }
     assert_eq!(sandbox.prints(&["image", "ls"]).lines().count(), 1);
@@ -128,7 +136,8 @@ fn a_place_that_is_no_store_is_left_alone() {
     std::fs::create_dir(sandbox.root()).unwrap();
     std::fs::write(sandbox.root().join("thesis.txt"), b"a year's work").unwrap();
     let place = sandbox.root();
-    let words = format!("mvmctl: {} is not a store and not empty: it contains \"thesis.txt\"\n", place.display());
+    let words =
+        format!("mvmctl: {} is not a store and not empty: it contains \"thesis.txt\"\n", place.display());
     assert_eq!(sandbox.mvmctl(&["image", "ls"]), failure(1, &words));
     assert_eq!(super::names(&place), ["thesis.txt"]);
 }

@@ -26,7 +26,8 @@ const SUB_VERBS: [(&str, &[&str]); 4] = [
 
 /// The verbs that a help text lists, with their first line.
 fn listed(help: &str) -> Vec<(String, String)> {
-    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let lines =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     lines
         .map(|line| {
             let (verb, words) = line.trim().split_once(' ').unwrap();
@@ -56,7 +57,9 @@ fn help_lists_each_verb() {
         let help = sandbox.prints(&[verb, "--help"]);
         assert_eq!(listed(&help).into_iter().map(|(verb, _)| verb).collect::<Vec<_>>(), verbs, "{verb}");
         for inner in verbs {
-            assert!(sandbox.prints(&[verb, inner, "--help"]).contains(&format!("Usage: mvmctl {verb} {inner} ")));
+            assert!(
+                sandbox.prints(&[verb, inner, "--help"]).contains(&format!("Usage: mvmctl {verb} {inner} "))
+            );
         }
     }
     assert!(!sandbox.root().exists(), "help needs no store");
@@ -135,7 +138,8 @@ fn manual_pages_are_written_for_each_verb() {
     let sandbox = Sandbox::new();
     let directory = sandbox.path("share/man/man1");
     let place = directory.to_str().unwrap();
-    let told = Outcome { code: 0, stdout: String::new(), stderr: format!("wrote the manual pages to {place}\n") };
+    let told =
+        Outcome { code: 0, stdout: String::new(), stderr: format!("wrote the manual pages to {place}\n") };
     assert_eq!(sandbox.mvmctl(&["man", place]), told);
     let pages = names(&directory);
     let mut expected = vec!["mvmctl.1".to_owned()];

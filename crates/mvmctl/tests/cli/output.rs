@@ -73,7 +73,10 @@ fn doctor_works_where_there_can_be_no_store() {
     assert_eq!((code, stderr.as_str()), (8, ""));
     assert!(stdout.contains("MISSING  store: "), "{stdout}");
     let root = sandbox.root();
-    let remedy = format!("do:  make {0} a directory that this user owns, or choose another one with --root", root.display());
+    let remedy = format!(
+        "do:  make {0} a directory that this user owns, or choose another one with --root",
+        root.display()
+    );
     assert!(stdout.contains(&remedy), "{stdout}");
 }
 

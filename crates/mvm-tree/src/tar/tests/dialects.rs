@@ -123,6 +123,7 @@ fn reads_xattrs() {
     archive.pax(&[
         ("SCHILY.xattr.user.b", b"first"),
         ("SCHILY.xattr.security.capability", capability),
+        ("SCHILY.xattr.user.a", b"taken back"),
         ("SCHILY.xattr.user.a", b""),
         ("SCHILY.xattr.user.b", b"a=b\nc\0"),
         ("SCHILY.xattr.com.apple.provenance", b"x"),
@@ -135,7 +136,6 @@ fn reads_xattrs() {
     let xattrs = [
         xattr("security.capability", capability),
         xattr("system.posix_acl_access", b"acl"),
-        xattr("user.a", b""),
         xattr("user.b", b"a=b\nc\0"),
     ];
     let attributes = Attributes { mode: 0o644, xattrs: xattrs.into(), ..Attributes::default() };
