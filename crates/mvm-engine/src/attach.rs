@@ -85,6 +85,10 @@ pub enum AttachError {
 
 /// Signals that are the command's business. `SIGWINCH` becomes a resize.
 const WINDOW_CHANGED: i32 = 28;
+/// `SIGINT` and `SIGTERM`: after this many, whoever sends them wants more than to tell the command.
+const ENOUGH: u32 = 3;
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
 const START: u64 = 1;
 /// A shell gives 128 plus the signal's number for a command that a signal ended.
 const SIGNAL_BASE: u8 = 128;
@@ -134,6 +138,8 @@ struct Session<'a> {
     /// Signals that came before the command had a handle.
     early: Vec<i32>,
     next_request: u64,
+    /// How many signals came that ask a process to end.
+    insisted: u32,
     outcome: Option<Result<u8, AttachError>>,
     /// Whether the VM ends with the command.
     is_main: bool,
@@ -174,6 +180,7 @@ fn session(connection: ControlConnection, target: Target, to: Attachment<'_>) ->
         handle: None,
         early: Vec::new(),
         next_request: START + 1,
+        insisted: 0,
         outcome: None,
         is_main,
     };
@@ -305,7 +312,13 @@ impl Session<'_> {
     /// Passes signals on to the command; before it runs, those that end a process end the VM, if it is the main one.
     fn pass_on(&mut self, signals: &[i32]) -> Result<(), AttachError> {
         for &signal in signals {
+            self.insisted += u32::from(matches!(signal, SIGINT | SIGTERM));
             let request = match (self.handle, signal) {
+                // The command doesn't end, or nothing in the guest answers any more.
+                (Some(_), SIGINT | SIGTERM) if self.is_main && self.insisted >= ENOUGH => {
+                    self.outcome.get_or_insert(Err(AttachError::Interrupted));
+                    Request::Stop { grace_ms: 0 }
+                }
                 (Some(handle), WINDOW_CHANGED) => match self.terminal {
                     Some(size) => {
                         let WindowSize { rows, cols } = size();

@@ -16,8 +16,10 @@ use mvm_plan::plan::{
 };
 use mvm_plan::{SignedPlan, policy::Policy, signal::Signal};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VmName};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::io;
+use std::os::fd::AsFd;
 use std::process::Stdio;
 
 /// When to ask the registry what a name means.
@@ -139,7 +141,7 @@ impl Engine {
             remove_at_end: request.remove_at_end,
         };
         let directory = self.vms.create(&record)?;
-        let launched = self.start(&directory, &signed, request.detached, progress);
+        let launched = self.start(&directory, &signed, request.detached, progress, cancel);
         if launched.is_err() {
             directory.remove_files()?;
         }
@@ -232,6 +234,7 @@ impl Engine {
         plan: &SignedPlan,
         detached: bool,
         progress: &dyn Progress,
+        cancel: &Cancel,
     ) -> Result<ControlConnection, EngineError> {
         let write = |name: &str, bytes: &[u8]| {
             let path = directory.file(name);
@@ -264,18 +267,20 @@ impl Engine {
             .start(Stdio::piped(), Stdio::from(log))
             .map_err(mvm_launch::LaunchError::from)?;
         let handshake = match running.take_stdout() {
-            Some(stdout) => read_handshake(stdout),
+            Some(stdout) => read_handshake(stdout, cancel),
             None => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
         };
         match handshake {
-            Ok(Handshake::Started { notice }) => {
+            // The supervisor is killed as `running` goes, and takes its hypervisor with it.
+            Ok(None) => Err(EngineError::Interrupted),
+            Ok(Some(Handshake::Started { notice })) => {
                 running.detach();
                 if let Some(notice) = notice {
                     progress.step(Step::Notice(notice));
                 }
                 Ok(ControlConnection::new(directory.connect()?)?)
             }
-            Ok(Handshake::Failed { message, kind, hint }) => {
+            Ok(Some(Handshake::Failed { message, kind, hint })) => {
                 Err(EngineError::Start { message, kind: kind.into(), hint })
             }
             Err(source) => {
@@ -296,14 +301,25 @@ impl Engine {
     }
 }
 
-/// Reads the one line that a supervisor says before it serves; at most 64 KiB.
-fn read_handshake(stdout: impl io::Read) -> io::Result<Handshake> {
-    let mut line = String::new();
-    BufReader::new(stdout.take(64 * 1024)).read_line(&mut line)?;
-    if line.is_empty() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+/// Reads the one line that a supervisor says before it serves, at most 64 KiB; `None` if the user interrupts.
+fn read_handshake(mut stdout: impl io::Read + AsFd, cancel: &Cancel) -> io::Result<Option<Handshake>> {
+    let mut line = Vec::new();
+    let mut buffer = [0; 4096];
+    while !line.ends_with(b"\n") && line.len() < 64 * 1024 {
+        let mut polled = [PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::IN)];
+        let wait = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        match poll(&mut polled, Some(&wait)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) if cancel.requested() => return Ok(None),
+            Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match stdout.read(&mut buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => line.extend_from_slice(&buffer[..count]),
+        }
     }
-    serde_json::from_str(&line).map_err(io::Error::from)
+    serde_json::from_slice(&line).map(Some).map_err(io::Error::from)
 }
 
 /// Joins what the image says with what the user asks for, as docker does.
@@ -347,7 +363,9 @@ pub(crate) fn absolute(directory: &str) -> String {
 pub(crate) fn merge_env(base: &[String], changes: &[String]) -> Vec<String> {
     let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
     let mut merged: Vec<String> = Vec::new();
-    for variable in base.iter().chain(changes) {
+    // What an image's config has without a `=` or a name is no variable to anyone.
+    let base = base.iter().filter(|variable| variable.find('=').is_some_and(|at| at > 0));
+    for variable in base.chain(changes) {
         match merged.iter_mut().find(|known| name(known) == name(variable)) {
             Some(known) => known.clone_from(variable),
             None => merged.push(variable.clone()),

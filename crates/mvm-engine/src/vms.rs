@@ -4,7 +4,7 @@ use crate::attach::ControlConnection;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::supervisor;
-use crate::vm::{self, Phase, VmDirectory, VmError};
+use crate::vm::{self, Phase, State, VmDirectory, VmError};
 use mvm_plan::SignedPlan;
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, VmName};
@@ -13,7 +13,10 @@ use rustix::process::Signal;
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long a supervisor may take to go once its hypervisor is gone.
+const SUPERVISOR_LIMIT: Duration = Duration::from_secs(3);
 
 /// One line of a list of VMs.
 #[derive(Clone, Debug, Serialize)]
@@ -118,15 +121,7 @@ impl Engine {
         let directory = self.vms.get(name)?;
         let state = directory.state()?;
         if !state.ended() && force {
-            self.stop(name, Duration::ZERO)?;
-            // A supervisor that doesn't listen is ended by the kernel; its hypervisor goes with it.
-            if directory.state().is_ok_and(|state| !state.ended()) {
-                state.supervisor.signal(Signal::KILL).map_err(|source| EngineError::Io {
-                    act: "end the supervisor of",
-                    path: directory.path().to_owned(),
-                    source,
-                })?;
-            }
+            self.end_at_once(&directory, &state)?;
         }
         match directory.remove() {
             // It removed itself when it ended.
@@ -135,6 +130,21 @@ impl Engine {
         }
         let subject = Subject::Vm { name: name.clone() };
         Ok(self.audit.append(&self.settings.scope, vec![Event::Delete { subject }])?)
+    }
+
+    /// Ends a VM without asking its guest, and waits until its supervisor has gone.
+    fn end_at_once(&self, directory: &VmDirectory, state: &State) -> Result<(), EngineError> {
+        let failed = |source| EngineError::Io { act: "end", path: directory.path().to_owned(), source };
+        if let Some(hypervisor) = &state.hypervisor {
+            hypervisor.signal(Signal::KILL).map_err(failed)?;
+        }
+        let patience = Instant::now() + SUPERVISOR_LIMIT;
+        while state.supervisor.alive() && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // One that hangs; should its hypervisor still live, it goes with it.
+        state.supervisor.signal(Signal::KILL).map_err(failed)?;
+        Ok(())
     }
 
     /// Owns the VM of a directory until it ends; the body of mvmctl's `supervise`.

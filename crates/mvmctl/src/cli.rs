@@ -11,6 +11,7 @@ use std::path::PathBuf;
     name = "mvmctl",
     version,
     about,
+    arg_required_else_help = true,
     max_term_width = 100,
     after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found, 4 verification failed, 5 refused by \
                   policy, 6 registry or network, 7 in use or name taken, 8 something is missing on this machine, \

@@ -52,16 +52,12 @@ impl Supervisor {
             return Ok(());
         }
         self.ready = true;
-        self.deadline = None;
+        // Whoever was to start the main process may be gone already.
+        self.deadline = Some((Instant::now() + START_LIMIT, "was not asked to run its command", START_LIMIT));
         self.state.phase = Phase::Running;
         self.directory.write_state(&self.state)?;
         if self.announcement.is_some() {
-            let streams = Streams {
-                stdin: None,
-                stdout: Some(self.open_log_stream()?),
-                stderr: Some(self.open_log_stream()?),
-                terminal: None,
-            };
+            let streams = self.unattended_streams()?;
             self.ask_guest(Request::Start { process: MAIN.to_owned(), streams }, None, true)?;
         }
         for (client, id, request) in std::mem::take(&mut self.early) {
@@ -70,14 +66,27 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Opens the streams of a main process that nobody is attached to: its output is logged, and its input, where it is to
+    /// have one, stays open and empty.
+    fn unattended_streams(&mut self) -> Result<Streams, SupervisorError> {
+        let Unattended { terminal, stdin } = self.unattended;
+        Ok(Streams {
+            stdin: if stdin { Some(self.open_stream(Direction::Send)?) } else { None },
+            stdout: Some(self.open_log_stream()?),
+            stderr: if terminal { None } else { Some(self.open_log_stream()?) },
+            terminal: terminal.then_some(WindowSize { rows: 24, cols: 80 }),
+        })
+    }
+
     fn open_log_stream(&mut self) -> Result<StreamId, SupervisorError> {
-        let stream = self
-            .guest
-            .wire
-            .open_stream(Direction::Receive)
-            .map_err(|error| io_error("open a stream to the guest")(io::Error::other(error)))?;
+        let stream = self.open_stream(Direction::Receive)?;
         self.relay.log((Peer::Guest, stream));
         Ok(stream)
+    }
+
+    fn open_stream(&mut self, direction: Direction) -> Result<StreamId, SupervisorError> {
+        let opened = self.guest.wire.open_stream(direction);
+        opened.map_err(|error| io_error("open a stream to the guest")(io::Error::other(error)))
     }
 
     fn guest_answered(&mut self, id: u64, result: Result<Reply, Failure>) -> Result<(), SupervisorError> {
@@ -89,6 +98,9 @@ impl Supervisor {
                 self.owners.insert(*handle, client);
                 if pending.starts_main {
                     self.main = Some(*handle);
+                    if !self.stopping {
+                        self.deadline = None;
+                    }
                     if let Some(announcement) = self.announcement.take() {
                         start::say(&announcement)?;
                     }
@@ -154,10 +166,7 @@ impl Supervisor {
                 Event::Reset { stream, .. } => self.stream_reset((Peer::Client(client), stream)),
             }
         }
-        if !alive {
-            self.client_gone(client);
-        }
-        Ok(())
+        if alive { Ok(()) } else { self.client_gone(client) }
     }
 
     /// Takes what a client sends after the guest has ended: credit for what it has read, and its leaving.
@@ -166,7 +175,8 @@ impl Supervisor {
         let alive = link.receive().unwrap_or(false);
         while link.wire.next_event().is_some() {}
         if !alive {
-            self.client_gone(client);
+            self.clients.remove(client);
+            self.relay.client_gone(client);
         }
     }
 
@@ -175,10 +185,15 @@ impl Supervisor {
         self.relay.reset(end, &mut peers);
     }
 
-    pub(super) fn client_gone(&mut self, client: u32) {
+    pub(super) fn client_gone(&mut self, client: u32) -> Result<(), SupervisorError> {
         self.clients.remove(client);
         self.relay.client_gone(client);
-        self.early.retain(|(from, ..)| *from != client);
+        let (gone, early): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.early).into_iter().partition(|(from, ..)| *from == client);
+        self.early = early;
+        // Nobody else is going to start the main process of a VM that somebody wanted to watch.
+        let was_to_start = gone.iter().any(|(.., request)| starts_main(request));
+        if was_to_start && !self.stopping { self.stop(Duration::ZERO) } else { Ok(()) }
     }
 
     /// Passes a client's request on to the guest, its streams renumbered.
@@ -248,4 +263,8 @@ impl Supervisor {
             terminal: streams.terminal,
         })
     }
+}
+
+fn starts_main(request: &Request) -> bool {
+    matches!(request, Request::Start { process, .. } if process == MAIN)
 }

@@ -25,7 +25,7 @@ use log::BoundedLog;
 use mvm_launch::Machine;
 use mvm_wire::{
     Direction, Event, ExitStatus, Failure, FailureKind, GuestEvent, Message, Reply, Request, SendError,
-    StreamId, Streams, VersionError,
+    StreamId, Streams, VersionError, WindowSize,
 };
 use relay::{Connections, Peer, Relay};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -40,7 +40,9 @@ pub use mvm_launch::MAIN_PROCESS as MAIN;
 /// How long a guest may take to boot; emulation on a busy machine is slow.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// How long after the end of grace a guest may take to end.
-const STOP_LIMIT: Duration = Duration::from_secs(15);
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How long a guest that is ready waits for someone to start its main process.
+const START_LIMIT: Duration = Duration::from_secs(30);
 /// What `SIGTERM` to the supervisor gives the guest's processes.
 const TERM_GRACE: Duration = Duration::from_secs(10);
 const CONSOLE_LIMIT: u64 = 1 << 20;
@@ -64,8 +66,10 @@ pub enum SupervisorError {
         message: String,
     },
     /// The hypervisor ended while the guest should have been running.
-    #[error("the hypervisor ended unexpectedly{}", words(said))]
+    #[error("the hypervisor ended unexpectedly ({status}){}", words(said))]
     HypervisorEnded {
+        /// How it ended.
+        status: String,
         /// What it wrote to stderr, and the end of the console.
         said: String,
     },
@@ -119,10 +123,18 @@ struct Supervisor {
     ready: bool,
     /// What is to be said once the main process runs, if it starts by itself.
     announcement: Option<Handshake>,
+    unattended: Unattended,
     /// When the guest is killed unless it has got further by then, and how that is put into words.
     deadline: Option<(Instant, &'static str, Duration)>,
     stopping: bool,
     signals: UnixStream,
+}
+
+/// What the plan gives a main process that nobody is attached to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unattended {
+    terminal: bool,
+    stdin: bool,
 }
 
 struct Pending {
@@ -200,7 +212,7 @@ impl Supervisor {
         self.relay.pump(&mut peers, &mut self.output_log).map_err(io_error("write the VM's output log"))?;
         self.guest.send()?;
         for gone in self.clients.send() {
-            self.client_gone(gone);
+            self.client_gone(gone)?;
         }
         Ok(())
     }
@@ -317,11 +329,14 @@ impl Supervisor {
         if self.stopping || self.main_exit.is_some() {
             return Ok(());
         }
-        let mut said = self.machine.stderr();
-        if said.trim().is_empty() {
-            said = self.console_end();
-        }
-        Err(SupervisorError::HypervisorEnded { said })
+        let status = self.machine.try_wait().map_err(io_error("ask how the hypervisor ended"))?;
+        let status = status.map_or_else(|| "unknown status".to_owned(), |status| status.to_string());
+        let said: Vec<String> = [self.machine.stderr(), self.console_end()]
+            .into_iter()
+            .map(|said| said.trim().replace('\n', "; "))
+            .filter(|said| !said.is_empty())
+            .collect();
+        Err(SupervisorError::HypervisorEnded { status, said: said.join("; ") })
     }
 
     /// Moves what the guest printed on its console into the log.
@@ -345,11 +360,17 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Returns the last lines of the console, for an error.
+    /// Returns what the console says of the guest's end, for an error: nothing, if it is only what kernels say anyway.
     fn console_end(&self) -> String {
+        const TELLING: [&str; 5] =
+            ["mvm-guest:", "Kernel panic", "Out of memory", "is corrupted", "Unable to mount"];
         let text = std::fs::read(self.directory.file(crate::vm::CONSOLE)).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let lines: Vec<&str> = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| TELLING.iter().any(|words| line.contains(words)))
+            .collect();
         lines[lines.len().saturating_sub(3)..].join("; ")
     }
 }

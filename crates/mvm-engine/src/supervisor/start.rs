@@ -3,7 +3,7 @@
 use super::clients::Clients;
 use super::log::BoundedLog;
 use super::relay::Relay;
-use super::{CONSOLE_LIMIT, OUTPUT_LIMIT, Supervisor, SupervisorError, io_error};
+use super::{CONSOLE_LIMIT, OUTPUT_LIMIT, Supervisor, SupervisorError, Unattended, io_error};
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, chain};
@@ -115,7 +115,8 @@ pub fn supervise(engine: &Engine, path: &Path, detached: bool) -> Result<(), Eng
                 say(&started)?;
                 None
             };
-            let (mut supervisor, plan) = launched.into_supervisor(&directory, announcement)?;
+            let (mut supervisor, plan) =
+                launched.into_supervisor(&directory, announcement, take_over_signals()?)?;
             let outcome = supervisor.run();
             end(engine, supervisor, &record, &plan, outcome)
         }
@@ -281,17 +282,12 @@ impl Launched {
         self,
         directory: &VmDirectory,
         announcement: Option<Handshake>,
+        signals: UnixStream,
     ) -> Result<(Supervisor, AdmittedPlan), SupervisorError> {
         let Self { started, admitted, state, listener, .. } = self;
         let Started { machine, agent, console } = started;
-        let (signals, writer) = UnixStream::pair().map_err(io_error("make a pipe for signals"))?;
-        signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, writer)
-            .map_err(io_error("install a signal handler"))?;
-        // The terminal of whoever started this is none of its business.
-        for signal in [signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register(signal, Arc::default())
-                .map_err(io_error("install a signal handler"))?;
-        }
+        let process = &admitted.plan().process;
+        let unattended = Unattended { terminal: process.tty, stdin: process.stdin };
         let log = |name, limit| {
             BoundedLog::create(directory.file(name), limit).map_err(io_error("create a log of the VM"))
         };
@@ -314,12 +310,25 @@ impl Launched {
             main_exit: None,
             ready: false,
             announcement,
+            unattended,
             deadline: None,
             stopping: false,
             signals,
         };
         Ok((supervisor, admitted))
     }
+}
+
+/// Returns a socket that gets a byte for each `SIGTERM`.
+fn take_over_signals() -> Result<UnixStream, SupervisorError> {
+    let (signals, writer) = UnixStream::pair().map_err(io_error("make a pipe for signals"))?;
+    signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, writer)
+        .map_err(io_error("install a signal handler"))?;
+    // The terminal of whoever started this is none of its business.
+    for signal in [signal_hook::consts::SIGHUP, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::default()).map_err(io_error("install a signal handler"))?;
+    }
+    Ok(signals)
 }
 
 /// Writes down how a VM ended, tells its clients, and removes what it no longer needs.

@@ -440,7 +440,7 @@ fn what_a_guest_does_wrong_ends_it() {
                 boot(guest);
                 start(guest, HANDLE);
             },
-            "the hypervisor ended unexpectedly: warning: a test",
+            "the hypervisor ended unexpectedly (signal: 9 (SIGKILL)): warning: a test",
         ),
         (
             "a stream that it never opened",

@@ -312,8 +312,12 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let write = WRITES.fetch_add(1, Ordering::Relaxed);
     let temporary = path.with_extension(format!("{}-{write}.new", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    fs::rename(&temporary, path)
+    let written = file.write_all(bytes).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // On a full disk it is all that can be done; the first error is the one that counts.
+        drop(fs::remove_file(&temporary));
+    }
+    written
 }
 
 fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VmError {

@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(long)]
     name: Option<VmName>,
     /// Virtual CPUs
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     cpus: u32,
     /// Memory, in MiB or with a unit (512m, 2g)
     #[arg(long, short, default_value = "512m", value_name = "SIZE", value_parser = parse_memory)]

@@ -1,5 +1,7 @@
 //! What mvmctl prints and exits with, without a hypervisor, a registry or a kernel.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, and its helpers are part of it")]
+
 mod errors;
 mod help;
 mod output;

@@ -110,43 +110,23 @@ impl Drop for Hypervisor {
     }
 }
 
-/// Launches a VM and puts its supervisor together as [`Launched::into_supervisor`] does, with pipes that the test holds.
+/// Launches a VM and puts its supervisor together, with pipes that the test holds.
 pub(in crate::supervisor) fn supervisor(vm: &Vm, detached: bool) -> (Supervisor, AdmittedPlan, Ends) {
-    let launched = launch(&vm.fixture.engine, &vm.directory, &vm.record).unwrap();
-    let pair = || UnixStream::pair().unwrap();
-    let ((agent, their_agent), (console, their_console), (signals, their_signals)) = (pair(), pair(), pair());
-    console.set_nonblocking(true).unwrap();
-    let mut machine = launched.started.machine;
+    let mut launched = launch(&vm.fixture.engine, &vm.directory, &vm.record).unwrap();
+    let machine = &mut launched.started.machine;
     while machine.stderr().is_empty() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let hypervisor = Hypervisor(Pid::from_raw(machine.pid().try_into().unwrap()).unwrap());
-    let log = |name, limit| BoundedLog::create(vm.directory.file(name), limit).unwrap();
-    let supervisor = Supervisor {
-        guest: Link::new(agent, Role::Host).unwrap(),
-        console: Some(console.into()),
-        console_log: log(vm::CONSOLE, CONSOLE_LIMIT),
-        output_log: log(vm::OUTPUT, OUTPUT_LIMIT),
-        directory: vm.directory.clone(),
-        state: launched.state,
-        machine,
-        listener: launched.listener,
-        clients: Clients::default(),
-        relay: Relay::default(),
-        pending: BTreeMap::new(),
-        next_request: 1,
-        early: Vec::new(),
-        owners: BTreeMap::new(),
-        main: None,
-        main_exit: None,
-        ready: false,
-        detached,
-        deadline: None,
-        stopping: false,
-        signals,
-    };
+    let pair = || UnixStream::pair().unwrap();
+    let ((agent, their_agent), (console, their_console), (signals, their_signals)) = (pair(), pair(), pair());
+    console.set_nonblocking(true).unwrap();
+    launched.started.agent = agent;
+    launched.started.console = console.into();
+    let announcement = detached.then_some(Handshake::Started { notice: None });
+    let (supervisor, plan) = launched.into_supervisor(&vm.directory, announcement, signals).unwrap();
     let ends = Ends { agent: their_agent, console: their_console, signals: their_signals, hypervisor };
-    (supervisor, launched.admitted, ends)
+    (supervisor, plan, ends)
 }
 
 /// Serves a VM to its end, and returns why it ended before its time, if it did.
