@@ -78,7 +78,10 @@ impl Hardware<'_> {
         for (index, disk) in self.disks.iter().enumerate() {
             add(&["-add-fd", &format!("fd={},set={index}", disk.descriptor)]);
             add(&["-blockdev", &disk.node(index)]);
-            add(&["-device", &format!("virtio-blk-{bus},drive=disk{index},serial={}", disk.serial)]);
+            // The guest is told of errors: QEMU would rather pause it, unseen, when the host's disk is full.
+            let on_error = "werror=report,rerror=report";
+            let serial = disk.serial;
+            add(&["-device", &format!("virtio-blk-{bus},drive=disk{index},serial={serial},{on_error}")]);
         }
         for (option, path) in [("-kernel", self.kernel), ("-initrd", self.initrd)] {
             arguments.extend([OsString::from(option), path.as_os_str().to_owned()]);

@@ -79,13 +79,13 @@ fn the_argument_vector_under_emulation() {
         "-blockdev",
         root,
         "-device",
-        "virtio-blk-device,drive=disk0,serial=root",
+        "virtio-blk-device,drive=disk0,serial=root,werror=report,rerror=report",
         "-add-fd",
         "fd=11,set=1",
         "-blockdev",
         scratch,
         "-device",
-        "virtio-blk-device,drive=disk1,serial=scratch",
+        "virtio-blk-device,drive=disk1,serial=scratch,werror=report,rerror=report",
         "-kernel",
         "/k,1/kernel",
         "-initrd",
@@ -113,8 +113,8 @@ fn what_the_machine_and_the_accelerator_change() {
         [
             "q35,sata=off,smbus=off,vmport=off",
             "virtio-serial-pci,max_ports=2",
-            "virtio-blk-pci,drive=disk0,serial=root",
-            "virtio-blk-pci,drive=disk1,serial=scratch",
+            "virtio-blk-pci,drive=disk0,serial=root,werror=report,rerror=report",
+            "virtio-blk-pci,drive=disk1,serial=scratch,werror=report,rerror=report",
         ]
     );
     assert_eq!(
