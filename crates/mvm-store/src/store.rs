@@ -53,6 +53,20 @@ impl Store {
         Ok(Self { root, kernels, scopes, host: Arc::new(Host::read()?) })
     }
 
+    /// Opens the store at `root`, or returns none if [`Store::open`] would make one there.
+    pub fn open_existing(root: &Path) -> Result<Option<Self>, StoreError> {
+        let path = match root.canonicalize() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            path => path.map_err(|error| FileError::new("open", root, error))?,
+        };
+        let dir = Dir::open_root(&path)?;
+        if !has_format(&dir)? {
+            refuse_others(&dir)?;
+            return Ok(None);
+        }
+        Self::open(root).map(Some)
+    }
+
     /// Returns the absolute path of the store, without links.
     pub fn root(&self) -> &Path {
         self.root.path()
@@ -99,10 +113,7 @@ fn check_format(root: &Dir) -> Result<(), StoreError> {
     if has_format(root)? {
         return Ok(());
     }
-    let known = |name: &String| name == FILE_NEW || DIRECTORIES.contains(&name.as_str());
-    if let Some(found) = root.names()?.into_iter().find(|name| !known(name)) {
-        return Err(StoreError::NotAStore { path: root.path().to_owned(), found });
-    }
+    refuse_others(root)?;
     root.remove_file(FILE_NEW)?;
     let path = root.join(FILE_NEW);
     let fail = |error| FileError::new("write", &path, error);
@@ -114,6 +125,15 @@ fn check_format(root: &Dir) -> Result<(), StoreError> {
     root.rename(FILE_NEW, root, FILE)?;
     root.sync()?;
     Ok(())
+}
+
+/// Refuses a directory that holds something that no store has.
+fn refuse_others(root: &Dir) -> Result<(), StoreError> {
+    let known = |name: &String| name == FILE_NEW || DIRECTORIES.contains(&name.as_str());
+    match root.names()?.into_iter().find(|name| !known(name)) {
+        Some(found) => Err(StoreError::NotAStore { path: root.path().to_owned(), found }),
+        None => Ok(()),
+    }
 }
 
 /// Says whether there is a format file; one of an unknown format is an error.

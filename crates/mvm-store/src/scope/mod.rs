@@ -1,6 +1,7 @@
 //! A scope: one partition of the store, with a directory and an index of its own.
 
 pub(crate) mod collect;
+mod discard;
 pub(crate) mod documents;
 pub(crate) mod images;
 pub(crate) mod leases;

@@ -10,6 +10,7 @@ mod child;
 mod claims;
 mod collection;
 mod crash;
+mod discard;
 mod disk;
 mod fixture;
 mod kernels;

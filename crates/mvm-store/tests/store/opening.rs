@@ -213,3 +213,19 @@ fn the_log_of_the_index_does_not_grow_with_use() {
     let log = fixture.path("index.db-wal").metadata().unwrap().len();
     assert!(log < 2 << 20, "{log}");
 }
+
+#[test]
+fn a_store_that_is_looked_for_is_not_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("store");
+    assert!(Store::open_existing(&root).unwrap().is_none());
+    assert!(!root.exists());
+    std::fs::create_dir(&root).unwrap();
+    assert!(Store::open_existing(&root).unwrap().is_none());
+    assert_eq!(names(&root), [""; 0]);
+    drop(Store::open(&root).unwrap());
+    assert_eq!(Store::open_existing(&root).unwrap().unwrap().root(), root.canonicalize().unwrap());
+    std::fs::write(directory.path().join("thesis.txt"), "a year's work").unwrap();
+    let error = Store::open_existing(directory.path()).unwrap_err();
+    assert!(matches!(error, StoreError::NotAStore { .. }), "{error:?}");
+}
