@@ -25,6 +25,17 @@ pub(super) struct Running {
     ended: Option<ExitStatus>,
 }
 
+impl Running {
+    /// Closes this side of the terminal, once its output has been given up.
+    fn hang_up(&mut self, wire: &mut Connection) {
+        self.terminal = None;
+        self.slave = None;
+        if let Some(sink) = self.stdin.take() {
+            wire.reset(sink.stream, ResetReason::Closed);
+        }
+    }
+}
+
 /// All processes that the agent started, by handle.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
@@ -196,14 +207,17 @@ impl Processes {
         }
     }
 
-    /// Takes the host's giving up of a stream.
-    pub(super) fn take_reset(&mut self, stream: StreamId) {
+    /// Takes the host's giving up of a stream. A process whose output nobody reads any more is told by its next
+    /// write, or by its terminal, which hangs up.
+    pub(super) fn take_reset(&mut self, wire: &mut Connection, stream: StreamId) {
         for process in self.running.values_mut() {
             if process.stdin.as_ref().is_some_and(|sink| sink.stream == stream) {
                 process.stdin = None;
             }
-            for source in process.outputs.iter_mut().filter(|source| source.stream == Some(stream)) {
-                source.stream = None;
+            let outputs = process.outputs.len();
+            process.outputs.retain(|source| source.stream != Some(stream));
+            if process.outputs.len() < outputs && process.terminal.is_some() {
+                process.hang_up(wire);
             }
         }
     }
@@ -227,3 +241,7 @@ impl Processes {
             .collect()
     }
 }
+
+#[cfg(test)]
+#[path = "processes_tests.rs"]
+mod tests;

@@ -59,7 +59,7 @@ impl Sink {
 /// Carries a process's output to a stream.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// None once the host reads no more: output is then read and dropped, so that the process isn't disturbed.
+    /// None where nobody listens: output is then read and dropped, so that whoever writes it isn't disturbed.
     pub(super) stream: Option<StreamId>,
     pub(super) fd: Rc<OwnedFd>,
 }
