@@ -3,6 +3,7 @@ use crate::engine::tests::{Fixture, fixture};
 use crate::progress::Silent;
 use crate::vm::VmError;
 use serde_json::json;
+use std::io::Write as _;
 use std::sync::Mutex;
 
 fn request(image: &ImageSource) -> RunRequest {
@@ -143,28 +144,45 @@ fn working_directories_are_absolute() {
     }
 }
 
+/// What comes of a supervisor that prints `text` and ends.
+fn handshake(text: &[u8], cancel: &Cancel) -> io::Result<Option<Handshake>> {
+    let (reader, mut writer) = io::pipe().unwrap();
+    std::thread::scope(|scope| {
+        // Who has read enough closes the pipe, and the rest can't be written.
+        scope.spawn(move || writer.write_all(text).ok());
+        read_handshake(reader, cancel)
+    })
+}
+
 #[test]
 fn a_handshake_is_one_line_of_a_supervisor() {
-    let read = |text: &[u8]| read_handshake(text);
-    assert!(matches!(read(b"{\"started\":{\"notice\":null}}\n"), Ok(Handshake::Started { notice: None })));
-    assert!(matches!(
-        read(b"{\"started\":{\"notice\":\"emulating\"}}\nmore\n"),
-        Ok(Handshake::Started { notice: Some(words) }) if words == "emulating"
-    ));
-    let failed = b"{\"failed\":{\"message\":\"m\",\"kind\":\"refused\",\"hint\":\"h\"}}";
-    assert!(matches!(read(failed), Ok(Handshake::Failed { message, .. }) if message == "m"));
+    let read = |text: &[u8]| handshake(text, &Cancel::default());
+    let started = read(b"{\"started\":{\"notice\":null}}\n");
+    assert!(matches!(started, Ok(Some(Handshake::Started { notice: None }))), "{started:?}");
+    let notice = read(b"{\"started\":{\"notice\":\"emulating\"}}\n").unwrap();
+    assert!(matches!(notice, Some(Handshake::Started { notice: Some(words) }) if words == "emulating"));
+    let failed = read(b"{\"failed\":{\"message\":\"m\",\"kind\":\"refused\",\"hint\":\"h\"}}\n").unwrap();
+    assert!(matches!(failed, Some(Handshake::Failed { message, .. }) if message == "m"));
     let table: [(&[u8], io::ErrorKind); 6] = [
         (b"", io::ErrorKind::UnexpectedEof),
         (b"\n", io::ErrorKind::UnexpectedEof),
         (b"Segmentation fault\n", io::ErrorKind::InvalidData),
         (b"{\"started\":", io::ErrorKind::UnexpectedEof),
         (b"\xff\n", io::ErrorKind::InvalidData),
-        (&[b'"'; 100_000], io::ErrorKind::InvalidData),
+        (&[b'"'; 200_000], io::ErrorKind::InvalidData),
     ];
     for (text, kind) in table {
         let error = read(text).unwrap_err();
         assert_eq!(error.kind(), kind, "{:?}: {error}", &text[..text.len().min(20)]);
     }
+}
+
+#[test]
+fn nobody_waits_for_a_handshake_after_an_interrupt() {
+    let (reader, _writer) = io::pipe().unwrap();
+    let cancel = Cancel::default();
+    cancel.flag().store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(read_handshake(reader, &cancel), Ok(None)));
 }
 
 fn error(fixture: &Fixture, request: RunRequest) -> EngineError {

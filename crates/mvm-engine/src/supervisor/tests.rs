@@ -407,6 +407,22 @@ fn a_guest_that_has_not_booted_is_stopped_at_once() {
 }
 
 #[test]
+fn a_vm_whose_client_goes_before_it_has_booted_is_ended() {
+    let Some(vm) = vm(|_, _| {}) else { return };
+    let error = serve(
+        &vm,
+        false,
+        |guest, _| while guest.next().is_some() {},
+        |directory, _| {
+            let mut client = connect(directory);
+            ask(&mut client, 1, main_process);
+        },
+    );
+    assert_eq!(error, None);
+    assert_eq!(end_of(&vm), (Phase::Exited, None, None, Outcome::Stopped, None));
+}
+
+#[test]
 fn what_a_guest_does_wrong_ends_it() {
     type Guest = fn(&mut Peer);
     let table: [(&str, Guest, &str); 6] = [

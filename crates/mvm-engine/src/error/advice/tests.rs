@@ -36,7 +36,7 @@ fn digest() -> Digest {
 fn table() -> Vec<(EngineError, ErrorKind, Option<&'static str>)> {
     use ErrorKind::*;
     let image = || "debian:12".parse::<mvm_ref::ImageSource>().unwrap();
-    let not_installed = ExecError::NotFound { program: "q".to_owned(), searched: "/bin".to_owned() };
+    let not_installed = || ExecError::NotFound { program: "q".to_owned(), searched: "/bin".to_owned() };
     vec![
         (
             EngineError::NoKernel,
@@ -63,9 +63,36 @@ fn table() -> Vec<(EngineError, ErrorKind, Option<&'static str>)> {
             Some("make a new plan by running the command again"),
         ),
         (
-            EngineError::Damaged { root_hash: digest(), source: "bad block".into() },
+            EngineError::Damaged { root_hash: digest(), name: None, source: "bad block".into() },
             Verification,
-            Some("remove the image and pull it again: mvmctl image rm, mvmctl pull"),
+            Some("pull it again by its name"),
+        ),
+        (
+            EngineError::Damaged {
+                root_hash: digest(),
+                name: Some("debian:12".to_owned()),
+                source: "bad block".into(),
+            },
+            Verification,
+            Some("it was discarded; mvmctl pull debian:12 fetches it anew"),
+        ),
+        (
+            EngineError::Pull {
+                image: "x".to_owned(),
+                source: Box::new(PullError::Damaged(mvm_image::verity::VerifyError::Superblock { offset: 1 })),
+            },
+            Verification,
+            Some("the stored layers were discarded; pull again to fetch them anew"),
+        ),
+        (
+            EngineError::DefaultKernel(digest()),
+            Conflict,
+            Some("mvmctl kernel default makes another one the default"),
+        ),
+        (
+            EngineError::KernelInUse { digest: digest(), vms: vec![name(), "db".parse().unwrap()] },
+            Conflict,
+            Some("mvmctl vm stop ends them"),
         ),
         (
             EngineError::ForeignPlatform {
@@ -123,6 +150,8 @@ fn table() -> Vec<(EngineError, ErrorKind, Option<&'static str>)> {
         ),
         (layout(LayoutError::NotALayout { path: path(), missing: "index.json" }), NotFound, None),
         (layout(LayoutError::Empty { path: path() }), NotFound, None),
+        (layout(LayoutError::NotAFile { path: path() }), Usage, None),
+        (layout(LayoutError::Compressed { path: path(), compression: "gzip" }), Usage, None),
         (layout(LayoutError::Several { path: path(), names: vec![] }), Usage, None),
         (layout(LayoutError::ReadBlob(io_error(io::ErrorKind::Other))), Failure, None),
         (layout(LayoutError::Version { path: path(), version: "9".to_owned() }), Verification, None),
@@ -141,16 +170,26 @@ fn table() -> Vec<(EngineError, ErrorKind, Option<&'static str>)> {
             Some("console.log and supervisor.log in the VM's directory say more, unless it ran with --rm"),
         ),
         (
-            LaunchError::NotInstalled { program: "q", package: "p", source: not_installed }.into(),
+            LaunchError::NotInstalled { program: "q", package: "p", source: not_installed() }.into(),
             Missing,
-            None,
+            Some("apt-get install --no-install-recommends p"),
+        ),
+        (
+            mvm_launch::ScratchError::NotInstalled(not_installed()).into(),
+            Missing,
+            Some("apt-get install e2fsprogs"),
         ),
         (
             LaunchError::Memory { version: "6.1".to_owned(), given_mib: 32, needed_mib: 87 }.into(),
             Usage,
             Some("--memory 87m or more"),
         ),
-        (SupervisorError::HypervisorEnded { said: String::new() }.into(), Failure, None),
+        (
+            SupervisorError::HypervisorEnded { status: "exit status: 1".to_owned(), said: String::new() }
+                .into(),
+            Failure,
+            None,
+        ),
         (KeysError::Exposed { path: path(), mode: 0o644 }.into(), Failure, None),
         (
             AuditError::Io { act: "write", path: path(), source: io_error(io::ErrorKind::StorageFull) }
