@@ -101,7 +101,7 @@ pub struct Launched {
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// The hypervisor is not on this host.
-    #[error("{program} is not installed; install it with: apt-get install {package}")]
+    #[error("{program} is not installed")]
     NotInstalled {
         /// The hypervisor's program.
         program: &'static str,

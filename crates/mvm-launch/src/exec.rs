@@ -29,7 +29,7 @@ const SYSTEM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
     /// No directory that was searched holds an executable file of that name.
-    #[error("program {program:?} is not installed (looked in {searched})")]
+    #[error("no program {program:?} in {searched}")]
     NotFound {
         /// The name that was looked for.
         program: String,
@@ -93,10 +93,13 @@ pub(crate) fn saying(stderr: &str) -> String {
 ///
 /// Relative directories in `path` are not searched: what they hold depends on where the caller stands.
 pub fn find_program(name: &str, path: &OsStr) -> Result<PathBuf, ExecError> {
-    let directories: Vec<PathBuf> = std::env::split_paths(path)
-        .filter(|directory| directory.is_absolute())
-        .chain(SYSTEM_DIRECTORIES.iter().map(PathBuf::from))
-        .collect();
+    let mut directories: Vec<PathBuf> = Vec::new();
+    let given = std::env::split_paths(path).filter(|directory| directory.is_absolute());
+    for directory in given.chain(SYSTEM_DIRECTORIES.iter().map(PathBuf::from)) {
+        if !directories.contains(&directory) {
+            directories.push(directory);
+        }
+    }
     let found = directories.iter().map(|directory| directory.join(name)).find(|file| is_executable(file));
     found.ok_or_else(|| ExecError::NotFound {
         program: name.to_owned(),

@@ -19,4 +19,4 @@ pub use document::{MAIN_PROCESS, ROOT, ROOT_SERIAL, SCRATCH_SERIAL, guest_docume
 pub use initramfs::document_archive;
 pub use machine::Machine;
 pub use qemu::{Probe, Qemu, probe_key, probe_kvm};
-pub use scratch::{ScratchError, copy_sparse, make_blank};
+pub use scratch::{ScratchError, copy_sparse, is_blank, make_blank};

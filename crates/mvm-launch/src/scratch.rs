@@ -1,11 +1,12 @@
 //! Scratch disks: an empty ext4 file system, formatted once and copied for each machine.
 
 use crate::exec::{ExecError, Invocation, Limits, find_program};
-use rustix::fs::SeekFrom;
+use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,11 +21,16 @@ const UUID: &str = "6d766d00-0000-4000-8000-000000000001";
 /// the disk ends with the machine.
 const FEATURES: &str = "none,dir_index,dir_nlink,ext_attr,extent,extra_isize,filetype,flex_bg,huge_file,large_file,sparse_super,uninit_bg";
 
+/// Where an ext4 superblock has its magic number, in bytes from the start of the disk, and that number.
+///
+/// Source: Linux `Documentation/filesystems/ext4/super.rst`.
+const MAGIC: (u64, [u8; 2]) = (1024 + 0x38, 0xef53_u16.to_le_bytes());
+
 /// Says why a scratch disk could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ScratchError {
     /// The formatting program is not on this host.
-    #[error("mke2fs is not installed; install it with: apt-get install e2fsprogs")]
+    #[error("mke2fs is not installed")]
     NotInstalled(#[source] ExecError),
     /// Formatting failed.
     #[error("cannot format {}", path.display())]
@@ -77,13 +83,42 @@ pub fn make_blank(path: &OsStr, disk: &Path, size_mib: u64) -> Result<(), Scratc
     outcome.map(drop).map_err(|source| ScratchError::Format { path: disk.to_owned(), source })
 }
 
+/// Says whether `disk` can be one that [`make_blank`] made with this size: a regular file, reached through no link, of
+/// that length and with the mark of ext4. What is absent or something else is not; a pipe does not make this wait.
+pub fn is_blank(disk: &Path, size_mib: u64) -> Result<bool, ScratchError> {
+    let failed = |act| move |source| ScratchError::File { act, path: disk.to_owned(), source };
+    let file = match open(disk) {
+        Ok(file) => file,
+        // Absent, a link, a socket or a device without a driver.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Ok(false),
+        Err(errno) => return Err(failed("open")(errno.into())),
+    };
+    let meta = file.metadata().map_err(failed("inspect"))?;
+    if !meta.is_file() || meta.len() != size_mib.saturating_mul(1 << 20) {
+        return Ok(false);
+    }
+    let (offset, magic) = MAGIC;
+    let mut found = [0; 2];
+    match file.read_exact_at(&mut found, offset) {
+        Ok(()) => Ok(found == magic),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(failed("read")(error)),
+    }
+}
+
+/// Opens a file for reading; it waits for no pipe and follows no link.
+fn open(path: &Path) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map(File::from)
+}
+
 /// Copies the file `from` to `to` with its holes, sharing blocks where the file system can; `to` must not exist.
 pub fn copy_sparse(from: &Path, to: &Path) -> Result<(), ScratchError> {
     let failed = |act, path: &Path| {
         let path = path.to_owned();
         move |source| ScratchError::File { act, path, source }
     };
-    let source = File::open(from).map_err(failed("open", from))?;
+    let source = open(from).map_err(|errno| failed("open", from)(errno.into()))?;
     let target = File::options().write(true).create_new(true).open(to).map_err(failed("create", to))?;
     copy(&source, &target).map_err(|source| ScratchError::Copy {
         from: from.to_owned(),
@@ -137,7 +172,6 @@ fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<
 
 /// Copies by reading and writing, for file systems that cannot do it in the kernel.
 fn copy_through_memory(source: &File, target: &File, start: u64, end: u64) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
     let mut buffer = vec![0; 128 * 1024];
     let mut at = start;
     while at < end {

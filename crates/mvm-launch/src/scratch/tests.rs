@@ -71,3 +71,40 @@ fn copies_have_the_same_bytes_and_holes() {
 fn file_at(path: &Path) -> File {
     File::open(path).unwrap()
 }
+
+#[test]
+fn only_a_disk_of_the_right_size_with_the_mark_is_a_blank() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk");
+    let write = |length: u64, magic: &[u8]| {
+        let file = File::create(&path).unwrap();
+        file.set_len(length).unwrap();
+        file.write_all_at(magic, 1080).unwrap();
+    };
+    let magic = [0x53, 0xef];
+    let blank = || is_blank(&path, 1).unwrap();
+    assert!(!blank(), "absent");
+    write(1 << 20, &magic);
+    assert!(blank());
+    for (length, magic, what) in [
+        ((1 << 20) - 1, &magic[..], "short"),
+        ((1 << 20) + 1, &magic[..], "long"),
+        (1 << 20, &[0, 0][..], "not ext4"),
+    ] {
+        write(length, magic);
+        assert!(!blank(), "{what}");
+    }
+    write(0, &[]);
+    assert!(!is_blank(&path, 0).unwrap(), "empty");
+    write(1 << 20, &magic);
+    let other = directory.path().join("other");
+    std::os::unix::fs::symlink(&path, &other).unwrap();
+    assert!(!is_blank(&other, 1).unwrap(), "link");
+    assert!(!is_blank(directory.path(), 1).unwrap(), "directory");
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+    assert!(!is_blank(&pipe, 1).unwrap(), "pipe");
+    let socket = directory.path().join("socket");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert!(!is_blank(&socket, 1).unwrap(), "socket");
+}
