@@ -388,4 +388,6 @@ fn io_error(act: &'static str) -> impl FnOnce(io::Error) -> SupervisorError {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;
