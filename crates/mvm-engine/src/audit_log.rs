@@ -174,7 +174,14 @@ impl AuditLog {
         file.seek(SeekFrom::Start(whole)).map_err(self.io("read"))?;
         file.read_to_end(&mut torn).map_err(self.io("read"))?;
         let name = format!("torn-at-{whole}");
-        fs::write(self.path.with_file_name(&name), torn).map_err(self.io("set aside the torn end of"))?;
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.path.with_file_name(&name))
+            .and_then(|mut aside| aside.write_all(&torn))
+            .map_err(self.io("set aside the torn end of"))?;
         file.set_len(whole).map_err(self.io("shorten"))?;
         Ok(name)
     }

@@ -101,7 +101,9 @@ fn a_torn_last_line_is_set_aside_and_that_is_recorded() {
             let recovery = entries(&log)[expected.len() - 1].clone();
             let name = format!("torn-at-{kept}");
             assert_eq!(recovery.detail, BTreeMap::from([("set-aside".to_owned(), name.clone())]));
-            assert_eq!(fs::read(log.path.with_file_name(name)).unwrap(), &whole[kept..left]);
+            let aside = log.path.with_file_name(name);
+            assert_eq!(fs::read(&aside).unwrap(), &whole[kept..left]);
+            assert_eq!(aside.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         }
         expected.push("c");
         assert_eq!(names(&log), expected, "{left} bytes left");
