@@ -1,10 +1,14 @@
 //! What this machine has and lacks, why that matters, and the command that mends it.
 
+use crate::kernels::known_probe;
 use crate::settings::Settings;
+use mvm_launch::Probe;
 use mvm_launch::exec::find_program;
-use mvm_store::Store;
+use mvm_store::{Kernel, KernelError, Store, StoreError};
 use rustix::fs::{Access, access};
 use serde::Serialize;
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 /// One thing that was looked at.
@@ -39,9 +43,19 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
             "the disk that takes a VM's writes is formatted with it",
             "apt-get install e2fsprogs",
         ),
-        kvm(&settings.kvm),
     ];
-    checks.extend(store(settings));
+    let store = Store::open_existing(&settings.root);
+    let kernel = match &store {
+        Ok(Some(store)) => store.default_kernel(),
+        _ => Ok(None),
+    };
+    let probe =
+        kernel.as_ref().ok().and_then(Option::as_ref).and_then(|kernel| known_probe(settings, kernel));
+    checks.push(kvm(&settings.kvm, probe));
+    checks.push(store_check(&settings.root, store.as_ref()));
+    if store.is_ok() {
+        checks.push(kernel_check(&kernel));
+    }
     checks
 }
 
@@ -57,24 +71,38 @@ fn program(settings: &Settings, name: &'static str, why: &'static str, remedy: &
     }
 }
 
-/// Says only whether the device can be opened; whether it runs guests is probed with the kernel at first launch.
-fn kvm(device: &Path) -> Check {
-    let exists = device.exists();
-    let opens = access(device, Access::READ_OK | Access::WRITE_OK).is_ok();
-    let (found, remedy) = match (exists, opens) {
-        (true, true) => (format!("{} can be opened; it is probed at the first launch", device.display()), ""),
-        (true, false) => (
-            format!("{} exists, but this user may not open it", device.display()),
-            "usermod -aG kvm \"$USER\", then log in again",
-        ),
-        (false, _) => (
-            format!("{} does not exist", device.display()),
-            "enable virtualisation in the firmware, or nested virtualisation in the hypervisor, and load kvm_intel or kvm_amd",
-        ),
+/// Says what a probe found, or if there was none only whether the device can be opened: guests are first tried at launch.
+fn kvm(device: &Path, probe: Option<Probe>) -> Check {
+    const DRIVER: &str = "enable virtualisation in the firmware, or nested virtualisation in the hypervisor, and load kvm_intel or kvm_amd";
+    let shown = device.display();
+    let (ok, found, remedy) = match device.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            (false, format!("{shown} does not exist"), DRIVER)
+        }
+        Err(error) => (false, format!("inspect {shown}: {error}"), DRIVER),
+        Ok(meta) if !meta.file_type().is_char_device() => {
+            (false, format!("{shown} is not a character device"), DRIVER)
+        }
+        Ok(_) => match (probe, access(device, Access::READ_OK | Access::WRITE_OK)) {
+            (_, Err(error)) => (
+                false,
+                format!("{shown} exists, but this user may not open it: {error}"),
+                "usermod -aG kvm \"$USER\", then log in again",
+            ),
+            (Some(Probe { usable: true, .. }), Ok(())) => (true, format!("{shown} runs guests"), ""),
+            (Some(Probe { usable: false, reason }), Ok(())) => {
+                (false, format!("{shown} does not run guests: {reason}"), DRIVER)
+            }
+            (None, Ok(())) => (
+                true,
+                format!("{shown} can be opened; whether it runs guests is tried at the first launch"),
+                "",
+            ),
+        },
     };
     Check {
         name: "KVM",
-        ok: opens,
+        ok,
         required: false,
         found,
         why: "without it VMs are emulated: slower, and no security boundary",
@@ -82,31 +110,51 @@ fn kvm(device: &Path) -> Check {
     }
 }
 
-fn store(settings: &Settings) -> Vec<Check> {
-    let opened = Store::open(&settings.root);
-    let root = settings.root.display();
-    let mut checks = vec![Check {
+fn store_check(root: &Path, store: Result<&Option<Store>, &StoreError>) -> Check {
+    let shown = root.display();
+    let (ok, found) = match store {
+        Ok(Some(_)) => (true, shown.to_string()),
+        Ok(None) => match parent_that_exists(root) {
+            Some(parent) if access(parent, Access::WRITE_OK | Access::EXEC_OK).is_err() => {
+                (false, format!("{shown} can't be created: this user may not write to {}", parent.display()))
+            }
+            Some(parent) if !parent.is_dir() => {
+                (false, format!("{shown} can't be created: {} is not a directory", parent.display()))
+            }
+            _ => (true, format!("{shown} would be created")),
+        },
+        Err(error) => (false, crate::error::chain(error)),
+    };
+    Check {
         name: "store",
-        ok: opened.is_ok(),
+        ok,
         required: true,
-        found: opened.as_ref().map_or_else(|error| crate::error::chain(error), |_| root.to_string()),
+        found,
         why: "images, kernels, keys and the audit log live there",
-        remedy: format!("make {root} a directory that this user owns, or choose another one with --root"),
-    }];
-    let Ok(store) = opened else { return checks };
-    let kernel = store.default_kernel();
-    let found = match &kernel {
+        remedy: format!("make {shown} a directory that this user owns, or choose another one with --root"),
+    }
+}
+
+/// Returns a path itself if there is something, else what it would be made in.
+fn parent_that_exists(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|path| path.symlink_metadata().is_ok())
+}
+
+fn kernel_check(kernel: &Result<Option<Kernel>, KernelError>) -> Check {
+    let found = match kernel {
         Ok(Some(kernel)) => kernel.digest().to_string(),
         Ok(None) => "none imported".to_owned(),
-        Err(error) => error.to_string(),
+        Err(error) => crate::error::chain(error),
     };
-    checks.push(Check {
+    Check {
         name: "kernel",
         ok: matches!(kernel, Ok(Some(_))),
         required: true,
         found,
         why: "VMs boot it",
         remedy: "mvmctl kernel build, or mvmctl kernel import on an unpacked kernel package".to_owned(),
-    });
-    checks
+    }
 }
+
+#[cfg(test)]
+mod tests;

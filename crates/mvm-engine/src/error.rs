@@ -12,7 +12,7 @@ use crate::vm::VmError;
 use mvm_fetch::FetchError;
 use mvm_launch::LaunchError;
 use mvm_plan::Refusal;
-use mvm_ref::{Digest, ImageSource, Platform};
+use mvm_ref::{Digest, ImageSource, Platform, VmName};
 use mvm_store::{KernelError, StoreError};
 use std::io;
 use std::path::PathBuf;
@@ -147,6 +147,17 @@ pub enum EngineError {
         /// How many fit.
         count: usize,
     },
+    /// A kernel that is booted when nothing else is asked for can't be removed while there are others.
+    #[error("kernel {0} is the default one")]
+    DefaultKernel(Digest),
+    /// A kernel can't be removed while VMs use it.
+    #[error("kernel {digest} is used by {}", vms.iter().map(VmName::to_string).collect::<Vec<_>>().join(", "))]
+    KernelInUse {
+        /// The kernel.
+        digest: Digest,
+        /// The VMs that use it.
+        vms: Vec<VmName>,
+    },
     /// There is no kernel to boot.
     #[error("no kernel has been imported")]
     NoKernel,
@@ -171,6 +182,8 @@ pub enum EngineError {
     Damaged {
         /// Its root hash.
         root_hash: Digest,
+        /// By what name to pull it again, if it was discarded.
+        name: Option<String>,
         /// What is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },

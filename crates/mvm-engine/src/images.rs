@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::vm::Phase;
-use mvm_image::verity;
+use mvm_image::verity::{self, VerifyError};
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform};
 use mvm_store::{Collected, CollectedKind, GcOptions, GcReport, ImageListing};
@@ -136,8 +136,11 @@ impl Engine {
         let manifest = self.scope.manifest(&listing.manifest)?.ok_or_else(unknown)?;
         let image = self.scope.image_by_root(&listing.root_hash)?.ok_or_else(unknown)?;
         let config = self.scope.document(&listing.config)?.ok_or_else(unknown)?;
-        let config = ImageConfig::parse(&config)
-            .map_err(|source| EngineError::Damaged { root_hash: listing.root_hash, source: source.into() })?;
+        let config = ImageConfig::parse(&config).map_err(|source| EngineError::Damaged {
+            root_hash: listing.root_hash,
+            name: None,
+            source: source.into(),
+        })?;
         let process = config.process();
         Ok(ImageDetails {
             references: listing.references,
@@ -169,15 +172,31 @@ impl Engine {
     }
 
     /// Compares every block of an image, its hash tree and its padding with the root hash.
+    ///
+    /// A damaged image is discarded with the layers that it was made from, so that the next pull or run fetches it
+    /// anew; a VM that runs from it keeps it, and its guest refuses what is damaged.
     pub fn verify_image(&self, name: &str) -> Result<VerifiedImage, EngineError> {
         let listing = self.find_image(name)?;
         let root_hash = listing.root_hash;
         let image = self.scope.image_by_root(&root_hash)?;
         let image = image.ok_or_else(|| EngineError::UnknownImage(name.to_owned()))?;
         let expected = verity::Expected { root_hash, data_blocks: image.record().data_blocks };
-        verity::verify(image.file(), &expected)
-            .map_err(|source| EngineError::Damaged { root_hash, source: source.into() })?;
-        Ok(VerifiedImage { blocks: expected.data_blocks })
+        match verity::verify(image.file(), &expected) {
+            Ok(()) => Ok(VerifiedImage { blocks: expected.data_blocks }),
+            // What can't be read now may be sound all the same.
+            Err(source @ VerifyError::Read { .. }) => {
+                Err(EngineError::Damaged { root_hash, name: None, source: source.into() })
+            }
+            Err(source) => {
+                drop(image);
+                let discarded = self.scope.discard_image(&root_hash)?;
+                self.audit.append(&self.settings.scope, discarded.iter().filter_map(deletion).collect())?;
+                let asked = name.parse::<ImageSource>().map(|source| source.to_string());
+                let asked = asked.ok().filter(|asked| listing.references.contains(asked));
+                let name = asked.or_else(|| listing.references.into_iter().next());
+                Err(EngineError::Damaged { root_hash, name, source: source.into() })
+            }
+        }
     }
 
     /// Removes a name, and its image if that was the last one. Returns a line for each thing removed.
@@ -246,7 +265,8 @@ impl Engine {
     }
 }
 
-fn deletion(collected: &Collected) -> Option<Event> {
+/// Returns what the audit log is to say of a thing that was removed.
+pub(crate) fn deletion(collected: &Collected) -> Option<Event> {
     // Names of files begin with a digest; leftovers of crashes are of no interest to an auditor.
     let name = collected.path.file_name()?.to_str()?;
     let digest: Digest = format!("sha256:{}", name.get(..64)?).parse().ok()?;

@@ -3,11 +3,13 @@
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::kernel_build::{self, KernelBuild, Progress};
-use crate::vm::write_atomically;
+use crate::settings::Settings;
+use crate::vm::{self, Phase, VmError, write_atomically};
 use mvm_launch::kernel::{ImportedKernel, KernelInfo, import_elf, import_package};
 use mvm_launch::{Accelerator, Probe, Qemu, initramfs};
+use mvm_plan::SignedPlan;
 use mvm_plan::audit::{Event, Subject};
-use mvm_ref::Digest;
+use mvm_ref::{Digest, VmName};
 use mvm_store::{Kernel, KernelError, NewKernel};
 use serde::Serialize;
 use std::fs;
@@ -119,12 +121,48 @@ impl Engine {
     }
 
     /// Removes a kernel and returns its digest.
+    ///
+    /// Refused for one that a VM uses which has not ended, and for the default one while there are others.
     pub fn remove_kernel(&self, asked: &str) -> Result<Digest, EngineError> {
-        let digest = self.store.find_kernel(asked)?.digest();
+        let kernel = self.store.find_kernel(asked)?;
+        let digest = kernel.digest();
+        let vms = self.users_of_kernel(&digest)?;
+        if !vms.is_empty() {
+            return Err(EngineError::KernelInUse { digest, vms });
+        }
+        if kernel.is_default() && self.store.kernels()?.len() > 1 {
+            return Err(EngineError::DefaultKernel(digest));
+        }
         self.store.remove_kernel(&digest)?;
         let deleted = Event::Delete { subject: Subject::Kernel { digest } };
         self.audit.append(&self.settings.scope, vec![deleted])?;
         Ok(digest)
+    }
+
+    /// Returns the VMs that have not ended and whose plan names a kernel.
+    fn users_of_kernel(&self, digest: &Digest) -> Result<Vec<VmName>, EngineError> {
+        let mut users = Vec::new();
+        for listing in self.vms()?.into_iter().filter(|vm| !matches!(vm.phase, Phase::Exited | Phase::Failed))
+        {
+            let path = match self.vms.get(&listing.name) {
+                Ok(directory) => directory.file(vm::PLAN),
+                // It was removed since they were listed.
+                Err(VmError::NotFound(_)) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let plan = match fs::read(&path) {
+                Ok(plan) => plan,
+                // It was removed, or is just being made.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(EngineError::Io { act: "read", path, source }),
+            };
+            let plan = SignedPlan::parse(&plan)
+                .map_err(|source| EngineError::Plan { act: "read", source: source.into() })?;
+            if plan.unverified_plan().kernel.digest == *digest {
+                users.push(listing.name);
+            }
+        }
+        Ok(users)
     }
 
     /// Returns the kernel that was asked for, or the default one.
@@ -167,12 +205,8 @@ impl Engine {
         info: &KernelInfo,
         initramfs: &[u8],
     ) -> Result<(Accelerator, Option<String>), EngineError> {
-        let key = mvm_launch::probe_key(qemu, &self.settings.kvm, kernel.digest())?;
-        let path =
-            self.settings.root.join("cache").join(format!("kvm-{}.json", Digest::of(key.as_bytes()).hex()));
-        if let Ok(known) = fs::read(&path)
-            && let Ok(probe) = serde_json::from_slice::<Probe>(&known)
-        {
+        let path = probe_file(&self.settings, qemu, kernel)?;
+        if let Some(probe) = read_probe(&path) {
             return Ok((accelerator_of(&probe), None));
         }
         // No guest boots an unverified kernel, not even one that is only to say that it runs.
@@ -198,7 +232,7 @@ impl Engine {
     pub(crate) fn make_scratch(&self, path: &Path, size_mib: u64) -> Result<(), EngineError> {
         let cache = self.settings.root.join("cache");
         let blank = cache.join(format!("blank-{size_mib}.img"));
-        if !blank.exists() {
+        if !mvm_launch::is_blank(&blank, size_mib)? {
             let failed = |source| EngineError::Io { act: "create", path: blank.clone(), source };
             fs::create_dir_all(&cache).map_err(failed)?;
             let temporary = cache.join(format!("blank-{size_mib}.{}.new", std::process::id()));
@@ -244,6 +278,22 @@ fn newest_source(directory: &Path) -> Result<PathBuf, EngineError> {
         .collect();
     sources.sort();
     sources.pop().map(|(_, path)| path).ok_or_else(|| EngineError::NoKernelSource(directory.to_owned()))
+}
+
+/// Returns what a probe of KVM with a kernel found since this host was booted, if there was one.
+pub(crate) fn known_probe(settings: &Settings, kernel: &Kernel) -> Option<Probe> {
+    let qemu = Qemu::find(&settings.program_path).ok()?;
+    read_probe(&probe_file(settings, &qemu, kernel).ok()?)
+}
+
+fn probe_file(settings: &Settings, qemu: &Qemu, kernel: &Kernel) -> Result<PathBuf, EngineError> {
+    let key = mvm_launch::probe_key(qemu, &settings.kvm, kernel.digest())?;
+    Ok(settings.root.join("cache").join(format!("kvm-{}.json", Digest::of(key.as_bytes()).hex())))
+}
+
+/// Reads what a probe found; what can't be read is found out anew.
+fn read_probe(path: &Path) -> Option<Probe> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 fn accelerator_of(probe: &Probe) -> Accelerator {

@@ -3,12 +3,14 @@
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::images::deletion;
 use crate::progress::{Cancel, Progress, Step};
 use mvm_fetch::{FetchConfig, FetchError, Fetcher, Origin, Resolved};
 use mvm_image::GENERATION;
 use mvm_image::erofs::{AssembleError, ImageSummary, assemble, begins_with};
 use mvm_image::files::{self, FileOutput, FileSegments};
 use mvm_image::segment::{ReadIndexError, SegmentError, SegmentSummary, SegmentWriter, read_index};
+use mvm_image::verity::{self, VerifyError};
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VerifiedLayer};
 use mvm_store::{
@@ -17,6 +19,7 @@ use mvm_store::{
 };
 use mvm_tree::{Limits, Merge, MergeError, ReadError};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::BufReader;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -79,6 +82,9 @@ pub enum PullError {
     /// The root file system could not be put together.
     #[error("make the root file system")]
     Assemble(#[from] AssembleError),
+    /// What came out differs from what the stored layers' hashes promise.
+    #[error("a stored layer is damaged")]
+    Damaged(#[from] VerifyError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -180,20 +186,38 @@ impl Engine {
             events.push(Event::CacheHit { subject: Subject::Image { root_hash: image.record().root_hash } });
             return Ok(image);
         }
-        // Before the image is claimed: who holds a claim never waits for another one.
-        let segments = self.fetch_layers(origin, resolved, progress, cancel, events)?;
-        let mut slot = match self.scope.claim_image(chain, GENERATION, &|| cancel.requested())? {
-            ImageClaim::Ready(image) => return Ok(image),
-            ImageClaim::Build(slot) => slot,
-        };
-        progress.step(Step::Assembling);
-        let summary = build(&segments, &mut slot)?;
-        let ImageSummary { root_hash, data_blocks, hash_start, size, .. } = summary;
-        let image = slot.commit(ImageRecord { root_hash, data_blocks, hash_start, size })?;
-        let manifest = resolved.manifest_digest();
-        events.push(Event::Materialize { manifest, root_hash, generation: GENERATION, size });
-        progress.step(Step::Assembled { root_hash, size });
-        Ok(image)
+        let mut retried = false;
+        loop {
+            // Before the image is claimed: who holds a claim never waits for another one.
+            let layers = self.fetch_layers(origin, resolved, progress, cancel, events)?;
+            let mut slot = match self.scope.claim_image(chain, GENERATION, &|| cancel.requested())? {
+                ImageClaim::Ready(image) => return Ok(image),
+                ImageClaim::Build(slot) => slot,
+            };
+            progress.step(Step::Assembling);
+            let ImageSummary { root_hash, data_blocks, hash_start, size, .. } = match layers.build(&mut slot)
+            {
+                Ok(summary) => summary,
+                Err(error) => {
+                    let suspects = layers.suspects(&error);
+                    drop((slot, layers));
+                    if !suspects.is_empty() {
+                        let discarded = self.scope.discard_segments(&suspects)?;
+                        events.extend(discarded.iter().filter_map(deletion));
+                    }
+                    if retried || suspects.is_empty() {
+                        return Err(error);
+                    }
+                    retried = true;
+                    continue;
+                }
+            };
+            let image = slot.commit(ImageRecord { root_hash, data_blocks, hash_start, size })?;
+            let manifest = resolved.manifest_digest();
+            events.push(Event::Materialize { manifest, root_hash, generation: GENERATION, size });
+            progress.step(Step::Assembled { root_hash, size });
+            return Ok(image);
+        }
     }
 
     /// Brings every layer into the store, a few at a time, and returns them lowest first.
@@ -204,7 +228,7 @@ impl Engine {
         progress: &dyn Progress,
         cancel: &Cancel,
         events: &mut Vec<Event>,
-    ) -> Result<Vec<Segment>, PullError> {
+    ) -> Result<Layers, PullError> {
         let count = resolved.layers().len();
         let next = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
@@ -229,13 +253,16 @@ impl Engine {
             }
             work();
         });
-        let mut segments = Vec::with_capacity(count);
+        let mut layers = Layers { segments: Vec::with_capacity(count), cached: BTreeSet::new() };
         let mut failure = None;
         for result in results {
             match result.into_inner().unwrap_or_else(PoisonError::into_inner) {
                 Some(Ok(layer)) => {
                     events.extend(layer.events());
-                    segments.push(layer.segment);
+                    if layer.fetched.is_none() {
+                        layers.cached.insert(layer.segment.record().diff_id);
+                    }
+                    layers.segments.push(layer.segment);
                 }
                 Some(Err(error)) => failure = failure.or(Some(error)),
                 // Not begun, because another one failed.
@@ -244,7 +271,7 @@ impl Engine {
         }
         match failure {
             Some(error) => Err(error),
-            None => Ok(segments),
+            None => Ok(layers),
         }
     }
 
@@ -330,6 +357,46 @@ impl Layer {
                 Event::Fetch { digest: layer.digest(), size: layer.size() },
                 Event::Verify { digest: layer.digest(), diff_id: Some(layer.diff_id()), passed: true },
             ],
+        }
+    }
+}
+
+/// All layers of an image, lowest first.
+struct Layers {
+    segments: Vec<Segment>,
+    /// Those that were in the store before, and may have been damaged since they were verified.
+    cached: BTreeSet<Digest>,
+}
+
+impl Layers {
+    /// Makes the root file system. What was not verified just now is compared with its hashes, lest a damaged layer
+    /// become an image that nobody can read.
+    fn build(&self, slot: &mut ImageSlot) -> Result<ImageSummary, PullError> {
+        let summary = build(&self.segments, slot)?;
+        if !self.cached.is_empty() {
+            let ImageSummary { root_hash, data_blocks, .. } = summary;
+            verity::verify(slot.file(), &verity::Expected { root_hash, data_blocks })?;
+        }
+        Ok(summary)
+    }
+
+    /// Returns the layers that may have caused an error by having been damaged.
+    fn suspects(&self, error: &PullError) -> BTreeSet<Digest> {
+        match error {
+            PullError::Damaged(VerifyError::Read { .. }) => BTreeSet::new(),
+            PullError::Damaged(_)
+            | PullError::Assemble(
+                AssembleError::Leaves { .. }
+                | AssembleError::Tail { .. }
+                | AssembleError::Extent { .. }
+                | AssembleError::TailPlace { .. },
+            ) => self.cached.clone(),
+            // An index that was written just now is as the layer has it.
+            PullError::Index { index, .. } => {
+                let diff_id = self.segments[index - 1].record().diff_id;
+                self.cached.get(&diff_id).copied().into_iter().collect()
+            }
+            PullError::Assemble(_) | PullError::Layer { .. } | PullError::Store(_) => BTreeSet::new(),
         }
     }
 }

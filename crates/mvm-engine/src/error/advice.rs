@@ -37,6 +37,7 @@ impl EngineError {
                 ErrorKind::Usage
             }
             Self::ForeignPlatform { .. } => ErrorKind::Usage,
+            Self::DefaultKernel(_) | Self::KernelInUse { .. } => ErrorKind::Conflict,
             Self::NoKernel | Self::NoKernelSource(_) | Self::Launch(LaunchError::NotInstalled { .. }) => {
                 ErrorKind::Missing
             }
@@ -70,7 +71,19 @@ impl EngineError {
                 return Some(format!("mvmctl pull {image}, or run without --pull never"));
             }
             Self::Kernels(KernelError::None { .. }) => "mvmctl kernel ls lists them",
-            Self::Damaged { .. } => "remove the image and pull it again: mvmctl image rm, mvmctl pull",
+            Self::Damaged { name: Some(name), .. } => {
+                return Some(format!("it was discarded; mvmctl pull {name} fetches it anew"));
+            }
+            Self::Damaged { name: None, .. } => "pull it again by its name",
+            Self::Pull { source, .. } if matches!(**source, PullError::Damaged(_)) => {
+                "the stored layers were discarded; pull again to fetch them anew"
+            }
+            Self::DefaultKernel(_) => "mvmctl kernel default makes another one the default",
+            Self::KernelInUse { .. } => "mvmctl vm stop ends them",
+            Self::Launch(LaunchError::NotInstalled { package, .. }) => {
+                return Some(format!("apt-get install --no-install-recommends {package}"));
+            }
+            Self::Scratch(mvm_launch::ScratchError::NotInstalled(_)) => "apt-get install e2fsprogs",
             Self::Changed { .. } => "make a new plan by running the command again",
             Self::Refused(refusal) => return Some(remedies(refusal)),
             Self::Launch(LaunchError::Memory { needed_mib, .. }) => {
@@ -106,7 +119,7 @@ fn of_pull(error: &PullError) -> ErrorKind {
             }
             UnpackError::Read(_) => ErrorKind::Verification,
         },
-        PullError::Index { .. } => ErrorKind::Verification,
+        PullError::Index { .. } | PullError::Damaged(_) => ErrorKind::Verification,
         PullError::Store(error) => of_store(error),
         PullError::Assemble(_) => ErrorKind::Failure,
     }
@@ -127,7 +140,9 @@ fn of_fetch(error: &FetchError) -> ErrorKind {
             LayoutError::Open { .. } | LayoutError::Read { .. } | LayoutError::ReadBlob(_) => {
                 ErrorKind::Failure
             }
-            LayoutError::Several { .. } => ErrorKind::Usage,
+            LayoutError::Several { .. } | LayoutError::NotAFile { .. } | LayoutError::Compressed { .. } => {
+                ErrorKind::Usage
+            }
             _ => ErrorKind::Verification,
         },
         FetchError::Thread(_) | FetchError::NoSuchLayer { .. } | FetchError::Abandoned => ErrorKind::Failure,

@@ -133,24 +133,121 @@ fn a_flipped_byte_is_found_wherever_it_is() {
     let pulled = fixture.pull(&layout);
     let verified = fixture.engine.verify_image(&layout.to_string()).unwrap();
     assert_eq!(verified.blocks, pulled.data_blocks);
-    let path = fixture.engine.inspect_image(&layout.to_string()).unwrap().root.path;
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
     for offset in
         [0, 1024, pulled.hash_start - 1, pulled.hash_start, pulled.hash_start + 4096, pulled.size - 1]
     {
-        let mut byte = [0];
-        file.read_exact_at(&mut byte, offset).unwrap();
-        file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+        flip(&fixture, pulled.root_hash, offset);
         let error = fixture.engine.verify_image(&layout.to_string()).unwrap_err();
         assert!(
-            matches!(&error, EngineError::Damaged { root_hash, .. } if *root_hash == pulled.root_hash),
+            matches!(&error, EngineError::Damaged { root_hash, name: Some(name), .. }
+                if *root_hash == pulled.root_hash && *name == layout.to_string()),
             "{error:?}"
         );
         assert_eq!(error.kind(), ErrorKind::Verification, "at {offset}");
-        file.write_all_at(&byte, offset).unwrap();
+        assert_eq!(fixture.pull(&layout).root_hash, pulled.root_hash);
+        fixture.engine.verify_image(&layout.to_string()).unwrap();
     }
-    fixture.engine.verify_image(&layout.to_string()).unwrap();
+}
+
+/// Changes a byte of an image's file.
+fn flip(fixture: &Fixture, root_hash: Digest, offset: u64) {
+    let image = fixture.engine.scope.image_by_root(&root_hash).unwrap().unwrap();
+    flip_in(image.path(), offset);
+}
+
+fn flip_in(path: &std::path::Path, offset: u64) {
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+}
+
+#[test]
+fn a_damaged_image_is_fetched_anew_under_all_its_names() {
+    let fixture = fixture();
+    let text = "hello\n".repeat(2000);
+    let layout = fixture.layout("layout", &text, &json!({}));
+    let pulled = fixture.pull(&layout);
+    let diff_id = pulled.config.diff_ids()[0];
+    name(&fixture, &layout.to_string(), "debian:12");
+    let cached = |image: &str| {
+        let image: ImageSource = image.parse().unwrap();
+        fixture.engine.cached(&image, &Platform::host()).unwrap().map(|pulled| pulled.root_hash)
+    };
+    for asked in ["debian:12".to_owned(), layout.to_string()] {
+        assert_eq!(cached(&asked), Some(pulled.root_hash));
+        // The layer's data and the image are one file.
+        flip(&fixture, pulled.root_hash, 4096 + 100);
+        let error = fixture.engine.verify_image(&asked).unwrap_err();
+        let canonical = asked.parse::<ImageSource>().unwrap().to_string();
+        let hint = format!("it was discarded; mvmctl pull {canonical} fetches it anew");
+        assert_eq!((error.kind(), error.hint()), (ErrorKind::Verification, Some(hint)));
+        for name in ["debian:12".to_owned(), layout.to_string()] {
+            assert_eq!(cached(&name), None, "{name}");
+        }
+        let before = fixture.events().len();
+        assert_eq!(fixture.pull(&layout).root_hash, pulled.root_hash);
+        let events = fixture.events().split_off(before);
+        assert!(
+            matches!(
+                events[..],
+                [Event::Resolve { .. }, Event::Fetch { .. }, Event::Verify { .. }, Event::Materialize { .. }]
+            ),
+            "{events:?}"
+        );
+        for name in ["debian:12".to_owned(), layout.to_string()] {
+            assert_eq!(fixture.engine.verify_image(&name).unwrap().blocks, pulled.data_blocks);
+        }
+    }
+    let deleted = |subject| Event::Delete { subject };
+    let events = fixture.events();
+    assert!(events.contains(&deleted(Subject::Image { root_hash: pulled.root_hash })), "{events:?}");
+    assert!(events.contains(&deleted(Subject::Segment { diff_id })), "{events:?}");
+}
+
+#[test]
+fn a_damaged_layer_does_not_become_an_image() {
+    let text = "hello\n".repeat(2000);
+    for (part, offset) in [("data", 4096 + 100), ("leaves", 3), ("index", 1)] {
+        let fixture = fixture();
+        let layout = fixture.layout("layout", &text, &json!({}));
+        let pulled = fixture.pull(&layout);
+        let scope = &fixture.engine.scope;
+        let segment = scope.segment(&pulled.config.diff_ids()[0], mvm_image::GENERATION).unwrap().unwrap();
+        let part = segment.path().join(part);
+        drop(segment);
+        // Only the image is lost, and would be made from the layer.
+        let image = scope.image_by_root(&pulled.root_hash).unwrap().unwrap().path().to_owned();
+        std::fs::remove_file(image).unwrap();
+        flip_in(&part, offset);
+        let before = fixture.events().len();
+        assert_eq!(fixture.pull(&layout).root_hash, pulled.root_hash, "{}", part.display());
+        let events = fixture.events().split_off(before);
+        assert!(
+            matches!(
+                events[..],
+                [
+                    Event::Resolve { .. },
+                    Event::CacheHit { .. },
+                    Event::Delete { subject: Subject::Segment { .. } },
+                    Event::Fetch { .. },
+                    Event::Verify { .. },
+                    Event::Materialize { .. }
+                ]
+            ),
+            "{events:?}"
+        );
+        fixture.engine.verify_image(&layout.to_string()).unwrap();
+        // A sound layer is used as it is.
+        std::fs::remove_file(fixture.engine.inspect_image(&layout.to_string()).unwrap().root.path).unwrap();
+        let before = fixture.events().len();
+        fixture.pull(&layout);
+        let events = fixture.events().split_off(before);
+        assert!(
+            matches!(events[..], [Event::Resolve { .. }, Event::CacheHit { .. }, Event::Materialize { .. }]),
+            "{events:?}"
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,10 @@
 use super::*;
-use crate::engine::tests::fixture;
+use crate::engine::tests::{Fixture, fixture};
 use crate::error::ErrorKind;
+use mvm_plan::plan::{
+    FileSystem, Initramfs, Network, Plan, Posture, Process, RequiredIsolation, Resources, Root, Schema,
+    Scratch, Source, Validity,
+};
 
 #[test]
 fn the_newest_source_is_found_by_its_version() {
@@ -72,10 +76,15 @@ fn a_kernel_is_chosen_by_its_digest_or_by_default() {
         let error = fixture.engine.choose_kernel(Some(asked)).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Usage), "{asked}: {error:?}");
     }
+    let error = fixture.engine.remove_kernel(&old.hex()[..8]).unwrap_err();
+    assert!(matches!(error, EngineError::DefaultKernel(digest) if digest == old), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    // One that is not the default, then the only one.
+    assert_eq!(fixture.engine.remove_kernel(&new.hex()[..8]).unwrap(), new);
     assert_eq!(fixture.engine.remove_kernel(&old.hex()[..8]).unwrap(), old);
     assert_eq!(fixture.engine.remove_kernel(&old.hex()).unwrap_err().kind(), ErrorKind::NotFound);
-    let deleted = Event::Delete { subject: Subject::Kernel { digest: old } };
-    assert_eq!(fixture.events(), [deleted]);
+    let deleted = |digest| Event::Delete { subject: Subject::Kernel { digest } };
+    assert_eq!(fixture.events(), [deleted(new), deleted(old)]);
 }
 
 #[test]
@@ -131,4 +140,102 @@ fn what_a_probe_of_kvm_found_is_remembered_and_said_once() {
     }
     assert!(ask().1.is_some());
     assert_eq!(ask(), (Accelerator::Tcg, None));
+}
+
+#[test]
+fn a_blank_that_is_none_is_made_anew() {
+    let fixture = fixture();
+    if !crate::engine::tests::has("mke2fs", "e2fsprogs") {
+        return;
+    }
+    let cache = fixture.engine.settings.root.join("cache");
+    let blank = cache.join("blank-16.img");
+    let copies = ["fresh", "cached", "damaged", "pipe"].map(|name| fixture.path(name));
+    let make = |path: &Path| fixture.engine.make_scratch(path, 16).unwrap();
+    make(&copies[0]);
+    make(&copies[1]);
+    fs::write(&blank, b"no disk").unwrap();
+    make(&copies[2]);
+    fs::remove_file(&blank).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &blank, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
+    make(&copies[3]);
+    let fresh = fs::read(&copies[0]).unwrap();
+    for copy in &copies[1..] {
+        assert!(fs::read(copy).unwrap() == fresh, "{}", copy.display());
+    }
+}
+
+/// Makes the directory of a VM whose plan names a kernel; this process counts as its supervisor.
+fn vm_with(fixture: &Fixture, kernel: Digest) -> vm::VmDirectory {
+    let engine = &fixture.engine;
+    let digest = Digest::of(b"any");
+    let now = crate::clock::unix_seconds();
+    let plan = Plan {
+        schema: Schema::V1,
+        workload: "web".parse().unwrap(),
+        scope: engine.settings.scope.clone(),
+        posture: Posture::Compatible,
+        source: Source::Oci {
+            requested: "debian:12".parse().unwrap(),
+            manifest: digest,
+            config: digest,
+            platform: mvm_ref::Platform::host(),
+            mutable_tag: true,
+        },
+        root: Root {
+            root_hash: digest,
+            generation: 1,
+            data_blocks: 2,
+            hash_start: 8192,
+            size: 16384,
+            fs: FileSystem::Erofs,
+        },
+        kernel: mvm_plan::plan::Kernel { digest: kernel, version: "6.1.0".to_owned() },
+        initramfs: Initramfs { digest },
+        process: Process {
+            argv: vec!["/hello".to_owned()],
+            env: vec![],
+            working_dir: "/".to_owned(),
+            user: String::new(),
+            stop_signal: "SIGTERM".parse().unwrap(),
+            tty: false,
+            stdin: false,
+        },
+        hostname: "web".to_owned(),
+        resources: Resources { cpus: 1, memory_mib: 256, scratch_mib: 64, scratch: Scratch::Disk },
+        network: Network::None,
+        isolation: RequiredIsolation::Any,
+        validity: Validity { not_before: now - 60, not_after: now + 600 },
+    };
+    let keys = crate::keys::load(&engine.settings.root).unwrap();
+    let signed = mvm_plan::sign(plan, &[&keys.local]).unwrap();
+    let record = vm::Record {
+        name: "web".parse().unwrap(),
+        scope: engine.settings.scope.clone(),
+        image: "debian:12".to_owned(),
+        root_hash: digest,
+        plan: signed.digest(),
+        policy: "development".to_owned(),
+        command: vec![],
+        created_at: now,
+        remove_at_end: false,
+    };
+    let directory = engine.vms.create(&record).unwrap();
+    fs::write(directory.file(vm::PLAN), signed.as_bytes()).unwrap();
+    directory
+}
+
+#[test]
+fn a_kernel_that_a_vm_uses_is_not_removed() {
+    let fixture = fixture();
+    let kernel = fixture.kernel("6.1.0");
+    let directory = vm_with(&fixture, kernel);
+    let error = fixture.engine.remove_kernel(&kernel.hex()).unwrap_err();
+    assert_eq!(error.to_string(), format!("kernel {kernel} is used by web"));
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    let mut state = directory.state().unwrap();
+    state.phase = Phase::Exited;
+    directory.write_state(&state).unwrap();
+    assert_eq!(fixture.engine.remove_kernel(&kernel.hex()).unwrap(), kernel);
 }

@@ -32,11 +32,16 @@ fn digest() -> Digest {
     Digest::of(b"x")
 }
 
-/// Errors, what kind they are, and what is advised.
-fn table() -> Vec<(EngineError, ErrorKind, Option<&'static str>)> {
+/// An error, what kind it is, and what is advised.
+type Row = (EngineError, ErrorKind, Option<&'static str>);
+
+fn table() -> Vec<Row> {
+    [of_the_engine(), of_machines(), of_the_store_and_registries()].into_iter().flatten().collect()
+}
+
+fn of_the_engine() -> Vec<Row> {
     use ErrorKind::*;
     let image = || "debian:12".parse::<mvm_ref::ImageSource>().unwrap();
-    let not_installed = || ExecError::NotFound { program: "q".to_owned(), searched: "/bin".to_owned() };
     vec![
         (
             EngineError::NoKernel,
@@ -79,7 +84,9 @@ fn table() -> Vec<(EngineError, ErrorKind, Option<&'static str>)> {
         (
             EngineError::Pull {
                 image: "x".to_owned(),
-                source: Box::new(PullError::Damaged(mvm_image::verity::VerifyError::Superblock { offset: 1 })),
+                source: Box::new(PullError::Damaged(mvm_image::verity::VerifyError::Superblock {
+                    offset: 1,
+                })),
             },
             Verification,
             Some("the stored layers were discarded; pull again to fetch them anew"),
@@ -114,47 +121,17 @@ fn table() -> Vec<(EngineError, ErrorKind, Option<&'static str>)> {
             Some("sign it"),
         ),
         (EngineError::Start { message: "m".to_owned(), kind: Missing, hint: None }, Missing, None),
+    ]
+}
+
+fn of_machines() -> Vec<Row> {
+    use ErrorKind::*;
+    let not_installed = || ExecError::NotFound { program: "q".to_owned(), searched: "/bin".to_owned() };
+    vec![
         (VmError::NotFound(name()).into(), NotFound, Some("mvmctl vm ls --all lists them")),
         (VmError::NameTaken(name()).into(), Conflict, Some("choose another --name, or: mvmctl vm rm web")),
         (VmError::Running(name()).into(), Conflict, Some("mvmctl vm stop web, or rm --force")),
         (VmError::NotRunning { name: name(), phase: Phase::Exited }.into(), Conflict, None),
-        (KernelError::None { asked: "ab".to_owned() }.into(), NotFound, Some("mvmctl kernel ls lists them")),
-        (KernelError::Ambiguous { asked: "ab".to_owned(), matches: vec![] }.into(), Usage, None),
-        (KernelError::Digest { expected: digest(), got: digest() }.into(), Verification, None),
-        (StoreError::NoImage { root: digest() }.into(), NotFound, None),
-        (
-            StoreError::InUse { requested: "x".to_owned(), holders: vec!["vm:web".to_owned()] }.into(),
-            Conflict,
-            None,
-        ),
-        (
-            StoreError::SeveralReferences { requested: "x".to_owned(), references: vec![] }.into(),
-            Conflict,
-            None,
-        ),
-        (StoreError::Length { path: path(), expected: 1, got: 2 }.into(), Verification, None),
-        (StoreError::Cancelled { what: "x".to_owned() }.into(), Interrupted, None),
-        (StoreError::Newer { path: path(), found: 2, supported: 1 }.into(), Failure, None),
-        (FetchError::Cancelled.into(), Interrupted, None),
-        (FetchError::Registry(RegistryError::Address { host: "h".to_owned() }).into(), Network, None),
-        (FetchError::Abandoned.into(), Failure, None),
-        (
-            layout(LayoutError::Open { path: path(), source: io_error(io::ErrorKind::NotFound) }),
-            NotFound,
-            None,
-        ),
-        (
-            layout(LayoutError::Open { path: path(), source: io_error(io::ErrorKind::PermissionDenied) }),
-            Failure,
-            None,
-        ),
-        (layout(LayoutError::NotALayout { path: path(), missing: "index.json" }), NotFound, None),
-        (layout(LayoutError::Empty { path: path() }), NotFound, None),
-        (layout(LayoutError::NotAFile { path: path() }), Usage, None),
-        (layout(LayoutError::Compressed { path: path(), compression: "gzip" }), Usage, None),
-        (layout(LayoutError::Several { path: path(), names: vec![] }), Usage, None),
-        (layout(LayoutError::ReadBlob(io_error(io::ErrorKind::Other))), Failure, None),
-        (layout(LayoutError::Version { path: path(), version: "9".to_owned() }), Verification, None),
         (refused(FailureKind::NotFound), CommandNotFound, None),
         (refused(FailureKind::NotExecutable), CommandNotExecutable, None),
         (refused(FailureKind::NoSuchUser), Failure, None),
@@ -204,6 +181,49 @@ fn table() -> Vec<(EngineError, ErrorKind, Option<&'static str>)> {
             None,
         ),
         (mvm_plan::policy::Policy::builtin("lax").unwrap_err().into(), Usage, None),
+    ]
+}
+
+fn of_the_store_and_registries() -> Vec<Row> {
+    use ErrorKind::*;
+    vec![
+        (KernelError::None { asked: "ab".to_owned() }.into(), NotFound, Some("mvmctl kernel ls lists them")),
+        (KernelError::Ambiguous { asked: "ab".to_owned(), matches: vec![] }.into(), Usage, None),
+        (KernelError::Digest { expected: digest(), got: digest() }.into(), Verification, None),
+        (StoreError::NoImage { root: digest() }.into(), NotFound, None),
+        (
+            StoreError::InUse { requested: "x".to_owned(), holders: vec!["vm:web".to_owned()] }.into(),
+            Conflict,
+            None,
+        ),
+        (
+            StoreError::SeveralReferences { requested: "x".to_owned(), references: vec![] }.into(),
+            Conflict,
+            None,
+        ),
+        (StoreError::Length { path: path(), expected: 1, got: 2 }.into(), Verification, None),
+        (StoreError::Cancelled { what: "x".to_owned() }.into(), Interrupted, None),
+        (StoreError::Newer { path: path(), found: 2, supported: 1 }.into(), Failure, None),
+        (FetchError::Cancelled.into(), Interrupted, None),
+        (FetchError::Registry(RegistryError::Address { host: "h".to_owned() }).into(), Network, None),
+        (FetchError::Abandoned.into(), Failure, None),
+        (
+            layout(LayoutError::Open { path: path(), source: io_error(io::ErrorKind::NotFound) }),
+            NotFound,
+            None,
+        ),
+        (
+            layout(LayoutError::Open { path: path(), source: io_error(io::ErrorKind::PermissionDenied) }),
+            Failure,
+            None,
+        ),
+        (layout(LayoutError::NotALayout { path: path(), missing: "index.json" }), NotFound, None),
+        (layout(LayoutError::Empty { path: path() }), NotFound, None),
+        (layout(LayoutError::NotAFile { path: path() }), Usage, None),
+        (layout(LayoutError::Compressed { path: path(), compression: "gzip" }), Usage, None),
+        (layout(LayoutError::Several { path: path(), names: vec![] }), Usage, None),
+        (layout(LayoutError::ReadBlob(io_error(io::ErrorKind::Other))), Failure, None),
+        (layout(LayoutError::Version { path: path(), version: "9".to_owned() }), Verification, None),
     ]
 }
 
