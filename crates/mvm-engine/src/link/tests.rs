@@ -127,7 +127,8 @@ impl Peer {
                     read.extend(bytes);
                 }
                 Some(Event::Eof { stream: from }) if from == stream => {
-                    self.events.append(&mut other);
+                    other.append(&mut self.events);
+                    self.events = other;
                     return read;
                 }
                 Some(event) => other.push_back(event),

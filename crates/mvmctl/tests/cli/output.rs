@@ -55,7 +55,12 @@ fn doctor_says_what_is_missing_and_what_to_do() {
         "remedy": "mvmctl kernel build, or mvmctl kernel import on an unpacked kernel package",
     });
     assert_eq!(checks[4], kernel);
-    assert_eq!((&checks[3]["ok"], &checks[3]["found"]), (&json!(true), &json!(sandbox.root())));
+    assert_eq!(checks[3]["ok"], json!(true));
+    assert!(
+        checks[3]["found"].as_str().unwrap().starts_with(sandbox.root().to_str().unwrap()),
+        "{}",
+        checks[3]
+    );
     assert_eq!(checks[2]["required"], json!(false));
 
     let Outcome { code, stdout, stderr } = sandbox.mvmctl(&["doctor"]);
