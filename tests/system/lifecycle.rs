@@ -1,5 +1,7 @@
 //! VMs with names: start, look, enter, stop, remove; and Ctrl-C.
 
+use std::io::Read;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use mvm_tests::fixtures;
@@ -13,6 +15,8 @@ pub const CASES: &[Case] = &[
     Case { name: "lifecycle::names_are_taken_once", needs: GUEST, run: names },
     Case { name: "lifecycle::a_lost_supervisor_is_noticed", needs: GUEST, run: lost_supervisor },
     Case { name: "lifecycle::interrupt_ends_the_vm", needs: GUEST, run: interrupt },
+    Case { name: "lifecycle::a_terminal_without_anyone", needs: GUEST, run: unattended_terminal },
+    Case { name: "lifecycle::a_reader_that_leaves", needs: GUEST, run: leaving_reader },
 ];
 
 fn detached() -> Outcome {
@@ -53,6 +57,31 @@ fn detached() -> Outcome {
     sandbox.mvmctl(["vm", "rm", "one"]).run()?.ok()?;
     ensure_eq!(sandbox.vms()?, Vec::<String>::new());
     sandbox.mvmctl(["vm", "stop", "one"]).run()?.exits(3)?;
+    Ok(())
+}
+
+/// A shell that waits for someone to come, as `run -dit` is used.
+fn unattended_terminal() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let image = format!("oci:{}:latest", fixtures::busybox()?.display());
+    sandbox.mvmctl(["run", "-dit", "--name", "shell", &image, "sh"]).run()?.ok()?;
+    let inside = sandbox.mvmctl(["exec", "shell", "sh", "-c", "ls -l /dev/pts/0 | wc -l"]).run()?.ok()?;
+    ensure_eq!(inside.out(), "1\n");
+    sandbox.mvmctl(["vm", "rm", "--force", "shell"]).run()?.ok()?;
+    Ok(())
+}
+
+/// What writes for ever ends when nobody reads any more, as it does in a pipe here.
+fn leaving_reader() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let image = format!("oci:{}:latest", fixtures::busybox()?.display());
+    let mut child = sandbox.mvmctl(["run", "--rm", &image, "yes"]).spawn(Stdio::piped(), Stdio::null())?;
+    let mut start = [0; 4096];
+    child.stdout.take().ok_or("no pipe")?.read_exact(&mut start)?;
+    let code = || Ok(child.try_wait()?.is_some());
+    ensure!(eventually(code)?, "it goes on although nobody reads");
+    ensure_eq!(child.wait()?.code(), Some(128 + 13));
+    ensure_eq!(sandbox.vms()?, Vec::<String>::new());
     Ok(())
 }
 

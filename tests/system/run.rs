@@ -79,6 +79,8 @@ fn exit_codes() -> Outcome {
         sandbox.mvmctl(["run", "--rm", &image]).args(command).run()?.exits(code)?;
     }
     sandbox.mvmctl(["run", "--rm", "--memory", "1", &image, "true"]).run()?.exits(125)?;
+    // Also where nobody is attached, the caller hears that there is no such program.
+    sandbox.mvmctl(["run", "--detach", &image, "no-such-program"]).run()?.exits(127)?;
     ensure_eq!(sandbox.vms()?, Vec::<String>::new());
     Ok(())
 }
