@@ -15,6 +15,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 /// What kind of thing was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -98,10 +99,16 @@ impl Scope {
     /// Removes images that no reference or lease reaches, then segments and documents that no manifest
     /// reaches, and what killed processes left behind; syncs the segments that stay.
     ///
+    /// Reports what opening the scope removed too, once.
+    ///
     /// An image for whose root hash `keep` answers true stays too, with its manifests.
     pub fn gc(&self, options: &GcOptions, keep: &dyn Fn(&Digest) -> bool) -> Result<GcReport, StoreError> {
         let inner = &self.inner;
         let mut collection = Collection::new(inner, options.dry_run, inner.stale_leases()?);
+        // Opening this scope was the first part of the collection.
+        for leftover in std::mem::take(&mut *inner.swept.lock().unwrap_or_else(PoisonError::into_inner)) {
+            collection.note(leftover);
+        }
         // First what needs no write to the index, then a folded log, which is written from its start again:
         // so that even a full disk can be collected.
         for leftover in inner.sweep_staging(options.dry_run)? {

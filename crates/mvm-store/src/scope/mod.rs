@@ -14,10 +14,11 @@ use crate::dir::Dir;
 use crate::error::StoreError;
 use crate::host::Host;
 use crate::index::Index;
+use collect::Collected;
 use documents::Pending;
 use mvm_ref::ScopeName;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// An open scope. Clones and threads share one connection to the index and take turns on it.
@@ -37,6 +38,8 @@ struct Inner {
     index: Index,
     host: Arc<Host>,
     pending: Mutex<Pending>,
+    /// What opening removed from `staging/`, until a collection reports it.
+    swept: Mutex<Vec<Collected>>,
 }
 
 impl Scope {
@@ -51,8 +54,10 @@ impl Scope {
             dir,
             host,
             pending: Mutex::default(),
+            swept: Mutex::default(),
         };
-        inner.sweep_staging(false)?;
+        let swept = inner.sweep_staging(false)?;
+        inner.swept.lock().unwrap_or_else(PoisonError::into_inner).extend(swept);
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -1,6 +1,6 @@
 use crate::child::Actor;
 use crate::fixture::*;
-use mvm_store::{DATA_START, GcOptions, Scope};
+use mvm_store::{DATA_START, GcOptions, GcReport, Scope};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -65,8 +65,15 @@ fn what_a_killed_maker_left_is_removed_by_the_next_open() {
     actor.kill();
     std::fs::write(fixture.path(&format!("staging/document-{}.1.0", diff_id("a").hex())), "ha").unwrap();
     std::fs::write(fixture.path(&format!("staging/image-{}-g1.img", diff_id("a").hex())), "half").unwrap();
-    drop(fixture.again());
+    let scope = fixture.again();
     assert_eq!(fixture.names("staging"), [""; 0]);
+    // Collection opens the scope too, and tells what that removed; once.
+    let mut removed: Vec<_> =
+        scope.gc(&GcOptions::default(), &|_| false).unwrap().removed.iter().map(entry).collect();
+    removed.sort();
+    let hex = diff_id("a").hex();
+    assert_eq!(removed, [format!("document-{hex}.1.0"), format!("image-{hex}-g1.img"), stem]);
+    assert_eq!(scope.gc(&GcOptions::default(), &|_| false).unwrap(), GcReport::default());
 }
 
 #[test]
