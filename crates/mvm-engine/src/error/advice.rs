@@ -106,7 +106,7 @@ impl EngineError {
 fn remedies(refusal: &mvm_plan::Refusal) -> String {
     let remedies: Vec<String> =
         refusal.failed().iter().map(|outcome| format!("{}: {}", outcome.why, outcome.remedy)).collect();
-    remedies.join("; ")
+    remedies.join("\n        ")
 }
 
 fn of_pull(error: &PullError) -> ErrorKind {
