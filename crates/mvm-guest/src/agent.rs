@@ -259,7 +259,7 @@ impl Agent {
                 Ok(())
             }
             Event::Reset { stream, .. } => {
-                self.processes.take_reset(stream);
+                self.processes.take_reset(&mut self.wire, stream);
                 Ok(())
             }
             // A request names the stream; credit is looked at before each wait.
