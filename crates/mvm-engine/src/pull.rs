@@ -115,6 +115,23 @@ impl Engine {
         self.pulled(&requested, &resolution.manifest)
     }
 
+    /// Returns an image that the store has for a name, if the name can't mean another one by now.
+    ///
+    /// What a registry's tag means is asked for on request only; a layout or an archive is at hand and may have changed.
+    pub(crate) fn current(
+        &self,
+        image: &ImageSource,
+        platform: &Platform,
+        cancel: &Cancel,
+    ) -> Result<Option<Pulled>, EngineError> {
+        let Some(cached) = self.cached(image, platform)? else { return Ok(None) };
+        if image.reference().is_some() {
+            return Ok(Some(cached));
+        }
+        let resolved = self.fetcher(cancel).open(image)?.resolve(platform)?;
+        Ok((resolved.manifest_digest() == cached.manifest).then_some(cached))
+    }
+
     /// Returns an image of the store by its manifest, if all of it is there.
     pub(crate) fn pulled(&self, requested: &str, manifest: &Digest) -> Result<Option<Pulled>, EngineError> {
         let Some(record) = self.scope.manifest(manifest)? else { return Ok(None) };
@@ -138,7 +155,7 @@ impl Engine {
             true => EngineError::Interrupted,
             false => EngineError::from(error),
         };
-        let fetcher = self.fetcher(cancel)?;
+        let fetcher = self.fetcher(cancel);
         let origin = fetcher.open(image)?;
         let resolved = origin.resolve(platform).map_err(interrupted)?;
         let manifest = resolved.manifest_digest();
@@ -164,12 +181,12 @@ impl Engine {
         Ok(describe(&requested, manifest, resolved.config_digest(), config, made.record()))
     }
 
-    fn fetcher(&self, cancel: &Cancel) -> Result<Fetcher, EngineError> {
-        Ok(Fetcher::new(FetchConfig {
+    fn fetcher(&self, cancel: &Cancel) -> Fetcher {
+        Fetcher::new(FetchConfig {
             auth_file: self.settings.docker_config.clone(),
             cancel: cancel.flag().clone().into(),
             ..FetchConfig::default()
-        })?)
+        })
     }
 
     /// Returns the image of a manifest, from the store or made now.

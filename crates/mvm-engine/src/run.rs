@@ -155,16 +155,19 @@ impl Engine {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Pulled, EngineError> {
-        if request.pull != PullPolicy::Always
-            && let Some(image) = self.cached(&request.image, &request.platform)?
-        {
-            return Ok(image);
+        let (image, platform) = (&request.image, &request.platform);
+        let known = match request.pull {
+            PullPolicy::Always => None,
+            PullPolicy::Missing => self.current(image, platform, cancel)?,
+            PullPolicy::Never => self.cached(image, platform)?,
+        };
+        if let Some(known) = known {
+            return Ok(known);
         }
         if request.pull == PullPolicy::Never {
-            let (image, platform) = (request.image.clone(), request.platform.clone());
-            return Err(EngineError::NoImage { image, platform });
+            return Err(EngineError::NoImage { image: image.clone(), platform: platform.clone() });
         }
-        self.pull(&request.image, &request.platform, progress, cancel)
+        self.pull(image, platform, progress, cancel)
     }
 
     fn plan(

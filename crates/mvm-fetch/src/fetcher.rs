@@ -6,11 +6,13 @@ use crate::source::{ByteSource, Content};
 use crate::{CancelToken, FetchConfig, FetchError, Resolved, layer, layout};
 use mvm_ref::{Descriptor, ImageSource, Platform, VerifiedLayer};
 use std::io::BufRead;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Opens origins of images; cheap to share, one is enough for a process.
 pub struct Fetcher {
-    registry: Arc<Registry>,
+    config: FetchConfig,
+    /// Made at the first use of a registry: reading the system's certificates takes longer than a whole layout.
+    registry: Mutex<Option<Arc<Registry>>>,
     cancel: CancelToken,
 }
 
@@ -22,18 +24,29 @@ pub struct Origin {
 }
 
 impl Fetcher {
-    /// Makes a fetcher; nothing is connected to nor opened but the files of certificates.
-    pub fn new(config: FetchConfig) -> Result<Self, FetchError> {
+    /// Makes a fetcher; nothing is connected to nor opened.
+    pub fn new(config: FetchConfig) -> Self {
         let cancel = config.cancel.clone();
-        Ok(Self { registry: Arc::new(Registry::new(config)?), cancel })
+        Self { config, registry: Mutex::new(None), cancel }
     }
 
-    /// Opens the origin of an image; a registry is not spoken to before [`Origin::resolve`].
+    fn registry(&self) -> Result<Arc<Registry>, FetchError> {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(registry) = &*registry {
+            return Ok(Arc::clone(registry));
+        }
+        let made = Arc::new(Registry::new(self.config.clone())?);
+        *registry = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// Opens the origin of an image; of a registry nothing but the files of certificates is opened before
+    /// [`Origin::resolve`].
     pub fn open(&self, source: &ImageSource) -> Result<Origin, FetchError> {
         let cancel = self.cancel.clone();
         let content: Box<dyn Content> = match source {
             ImageSource::Registry(reference) => {
-                Box::new(RegistryImage::new(Arc::clone(&self.registry), reference.clone())?)
+                Box::new(RegistryImage::new(self.registry()?, reference.clone())?)
             }
             ImageSource::OciLayout { path, selector } => {
                 Box::new(layout::open_directory(path, selector.clone(), cancel)?)

@@ -34,7 +34,7 @@ fn run(directory: &Path, words: &str) -> Option<()> {
 
 /// Returns the manifest's type and, for each layer, how it is stored and its tar.
 fn pull(source: &str) -> Result<(MediaType, Layers), PullError> {
-    let fetcher = Fetcher::new(FetchConfig::default())?;
+    let fetcher = Fetcher::new(FetchConfig::default());
     let origin = fetcher.open(&source.parse().unwrap())?;
     let resolved = origin.resolve(&Platform::new("linux", "amd64", None))?;
     let layers = resolved.layers().iter().enumerate().map(|(index, (descriptor, expected))| {

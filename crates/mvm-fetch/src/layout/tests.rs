@@ -90,7 +90,7 @@ impl From<FetchError> for BodyError {
 
 fn read_source(source: &str) -> Result<(Digest, Vec<u8>), FetchError> {
     let source: ImageSource = source.parse().unwrap();
-    let origin = Fetcher::new(FetchConfig::default())?.open(&source)?;
+    let origin = Fetcher::new(FetchConfig::default()).open(&source)?;
     let resolved = origin.resolve(&Platform::new("linux", "amd64", None))?;
     let result = origin.read_layer(&resolved, 0, &|_| (), |reader| {
         let mut bytes = Vec::new();

@@ -97,7 +97,7 @@ fn platform() -> Platform {
 
 fn open(config: FetchConfig, server: &Server, name: &str) -> Origin {
     let source: ImageSource = format!("{}/team/app{name}", server.host()).parse().unwrap();
-    Fetcher::new(config).unwrap().open(&source).unwrap()
+    Fetcher::new(config).open(&source).unwrap()
 }
 
 #[derive(Debug, thiserror::Error)]

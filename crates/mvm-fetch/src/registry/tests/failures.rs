@@ -228,7 +228,7 @@ fn files_of_certificates_must_hold_some() {
     let path = directory.path().join("ca.pem");
     let make = || {
         let config = FetchConfig { extra_ca: vec![path.clone()], ..FetchConfig::default() };
-        Fetcher::new(config).map(|_| ()).unwrap_err()
+        Fetcher::new(config).open(&"localhost/image".parse().unwrap()).map(|_| ()).unwrap_err()
     };
     let error = make();
     assert!(matches!(error, FetchError::Registry(RegistryError::CaFile { .. })), "{error:?}");
