@@ -12,6 +12,7 @@ use crate::{BUILDAH, BUSYBOX, Case, GCC, GUEST, MMDEBSTRAP, Outcome, UMOCI, ensu
 pub const CASES: &[Case] = &[
     Case { name: "run::streams_are_apart_and_whole", needs: GUEST, run: streams },
     Case { name: "run::exit_codes", needs: GUEST, run: exit_codes },
+    Case { name: "run::a_changed_layout_is_noticed", needs: GUEST, run: changed_layout },
     Case { name: "run::options_reach_the_command", needs: GUEST, run: options },
     Case { name: "run::signals_are_forwarded", needs: GUEST, run: signals },
     Case {
@@ -61,6 +62,26 @@ fn streams() -> Outcome {
     // Without -i the command sees an empty input.
     let empty = sandbox.mvmctl(["run", "--rm", &image, "wc", "-c"]).input("unseen").run()?.ok()?;
     ensure_eq!(empty.out().trim(), "0");
+    Ok(())
+}
+
+/// A layout whose tag was moved is another image, under the same name.
+fn changed_layout() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let layout = sandbox.path().join("layout");
+    Program::new("cp").args(["-r"]).arg(fixtures::busybox()?).arg(&layout).run()?.ok()?;
+    let image = format!("{}:latest", layout.display());
+    for value in ["one", "two"] {
+        Program::new("umoci")
+            .args(["config", "--image", &image, "--config.env", &format!("WHICH={value}")])
+            .run()?
+            .ok()?;
+        let output = sandbox
+            .mvmctl(["run", "--rm", &format!("oci:{image}"), "sh", "-c", "echo $WHICH"])
+            .run()?
+            .ok()?;
+        ensure_eq!(output.out(), format!("{value}\n"));
+    }
     Ok(())
 }
 
