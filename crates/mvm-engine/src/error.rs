@@ -87,6 +87,9 @@ pub enum EngineError {
     /// There is no policy of that name.
     #[error(transparent)]
     Policy(#[from] mvm_plan::policy::UnknownPolicy),
+    /// There is a policy that this version can't enforce.
+    #[error("{0} exists, and this version can't enforce policies of files; it launches nothing")]
+    PolicyFile(&'static str),
     /// The hypervisor or what it needs failed.
     #[error(transparent)]
     Launch(#[from] LaunchError),

@@ -32,7 +32,7 @@ impl EngineError {
             Self::Kernels(KernelError::Digest { .. }) | Self::Damaged { .. } | Self::Changed { .. } => {
                 ErrorKind::Verification
             }
-            Self::Refused(_) => ErrorKind::Refused,
+            Self::Refused(_) | Self::PolicyFile(_) => ErrorKind::Refused,
             Self::Plan { .. } | Self::Policy(_) | Self::Ambiguous { .. } | Self::NoCommand(_) => {
                 ErrorKind::Usage
             }
