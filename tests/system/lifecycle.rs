@@ -75,7 +75,8 @@ fn unattended_terminal() -> Outcome {
 fn leaving_reader() -> Outcome {
     let sandbox = Sandbox::with_kernel()?;
     let image = format!("oci:{}:latest", fixtures::busybox()?.display());
-    let mut child = sandbox.mvmctl(["run", "--rm", &image, "yes"]).spawn(Stdio::piped(), Stdio::null())?;
+    let mut child =
+        sandbox.mvmctl(["run", "--rm", &image, "busybox", "yes"]).spawn(Stdio::piped(), Stdio::null())?;
     let mut start = [0; 4096];
     child.stdout.take().ok_or("no pipe")?.read_exact(&mut start)?;
     let code = || Ok(child.try_wait()?.is_some());

@@ -185,8 +185,10 @@ pub enum EngineError {
     Damaged {
         /// Its root hash.
         root_hash: Digest,
-        /// By what name to pull it again, if it was discarded.
-        name: Option<String>,
+        /// What was asked for.
+        name: String,
+        /// Whether the next pull or run makes it anew by itself.
+        discarded: bool,
         /// What is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -93,6 +93,15 @@ pub struct ProcessDetails {
     pub volumes: BTreeSet<String>,
 }
 
+/// What becomes of an image that doesn't equal its root hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDamage {
+    /// It stays as it is.
+    Report,
+    /// It is discarded, so that it is fetched anew.
+    Discard,
+}
+
 /// An image that equals its root hash.
 #[derive(Clone, Copy, Debug)]
 pub struct VerifiedImage {
@@ -138,7 +147,8 @@ impl Engine {
         let config = self.scope.document(&listing.config)?.ok_or_else(unknown)?;
         let config = ImageConfig::parse(&config).map_err(|source| EngineError::Damaged {
             root_hash: listing.root_hash,
-            name: None,
+            name: name.to_owned(),
+            discarded: false,
             source: source.into(),
         })?;
         let process = config.process();
@@ -173,30 +183,32 @@ impl Engine {
 
     /// Compares every block of an image, its hash tree and its padding with the root hash.
     ///
-    /// A damaged image is discarded with the layers that it was made from, so that the next pull or run fetches it
-    /// anew; a VM that runs from it keeps it, and its guest refuses what is damaged.
-    pub fn verify_image(&self, name: &str) -> Result<VerifiedImage, EngineError> {
+    /// With [`OnDamage::Discard`] a damaged image goes with the layers that it was made from, so that the next pull or
+    /// run fetches it anew; a VM that runs from it keeps it, and its guest refuses what is damaged.
+    pub fn verify_image(&self, name: &str, on_damage: OnDamage) -> Result<VerifiedImage, EngineError> {
         let listing = self.find_image(name)?;
         let root_hash = listing.root_hash;
-        let image = self.scope.image_by_root(&root_hash)?;
-        let image = image.ok_or_else(|| EngineError::UnknownImage(name.to_owned()))?;
+        let asked = name.parse::<ImageSource>().map(|source| source.to_string());
+        let asked = asked.ok().filter(|asked| listing.references.contains(asked));
+        // A digest can't be pulled again, a name can.
+        let name = asked.or_else(|| listing.references.into_iter().next()).unwrap_or_else(|| name.to_owned());
+        let damaged = |discarded, source| EngineError::Damaged { root_hash, name, discarded, source };
+        let Some(image) = self.scope.image_by_root(&root_hash)? else {
+            // The store makes nothing of it any more: the next pull or run makes it anew by itself.
+            return Err(damaged(true, "its file is missing or has another length".into()));
+        };
         let expected = verity::Expected { root_hash, data_blocks: image.record().data_blocks };
-        match verity::verify(image.file(), &expected) {
-            Ok(()) => Ok(VerifiedImage { blocks: expected.data_blocks }),
-            // What can't be read now may be sound all the same.
-            Err(source @ VerifyError::Read { .. }) => {
-                Err(EngineError::Damaged { root_hash, name: None, source: source.into() })
-            }
-            Err(source) => {
-                drop(image);
-                let discarded = self.scope.discard_image(&root_hash)?;
-                self.audit.append(&self.settings.scope, discarded.iter().filter_map(deletion).collect())?;
-                let asked = name.parse::<ImageSource>().map(|source| source.to_string());
-                let asked = asked.ok().filter(|asked| listing.references.contains(asked));
-                let name = asked.or_else(|| listing.references.into_iter().next());
-                Err(EngineError::Damaged { root_hash, name, source: source.into() })
-            }
+        let Err(source) = verity::verify(image.file(), &expected) else {
+            return Ok(VerifiedImage { blocks: expected.data_blocks });
+        };
+        // What can't be read now may be sound all the same.
+        let discard = on_damage == OnDamage::Discard && !matches!(source, VerifyError::Read { .. });
+        if discard {
+            drop(image);
+            let discarded = self.scope.discard_image(&root_hash)?;
+            self.audit.append(&self.settings.scope, discarded.iter().filter_map(deletion).collect())?;
         }
+        Err(damaged(discard, source.into()))
     }
 
     /// Removes a name, and its image if that was the last one. Returns a line for each thing removed.

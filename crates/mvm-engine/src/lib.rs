@@ -24,7 +24,7 @@ pub use clock::unix_seconds;
 pub use doctor::{Check, doctor};
 pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, chain};
-pub use images::{ImageDetails, ImageRow, VerifiedImage, kind_name};
+pub use images::{ImageDetails, ImageRow, OnDamage, VerifiedImage, kind_name};
 pub use kernels::KernelListing;
 pub use mvm_store::{Collected, CollectedKind, GcReport};
 pub use mvm_wire::WindowSize;

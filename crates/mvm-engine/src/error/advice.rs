@@ -71,10 +71,10 @@ impl EngineError {
                 return Some(format!("mvmctl pull {image}, or run without --pull never"));
             }
             Self::Kernels(KernelError::None { .. }) => "mvmctl kernel ls lists them",
-            Self::Damaged { name: Some(name), .. } => {
-                return Some(format!("it was discarded; mvmctl pull {name} fetches it anew"));
+            Self::Damaged { name, discarded: true, .. } => return Some(format!("mvmctl pull {name}")),
+            Self::Damaged { name, discarded: false, .. } => {
+                return Some(format!("mvmctl image verify --discard {name}, then mvmctl pull on its name"));
             }
-            Self::Damaged { name: None, .. } => "pull it again by its name",
             Self::Pull { source, .. } if matches!(**source, PullError::Damaged(_)) => {
                 "the stored layers were discarded; pull again to fetch them anew"
             }

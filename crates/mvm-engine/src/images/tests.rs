@@ -131,21 +131,24 @@ fn a_flipped_byte_is_found_wherever_it_is() {
     let fixture = fixture();
     let layout = fixture.layout("layout", "hello\n", &json!({}));
     let pulled = fixture.pull(&layout);
-    let verified = fixture.engine.verify_image(&layout.to_string()).unwrap();
+    let verified = fixture.engine.verify_image(&layout.to_string(), OnDamage::Discard).unwrap();
     assert_eq!(verified.blocks, pulled.data_blocks);
     for offset in
         [0, 1024, pulled.hash_start - 1, pulled.hash_start, pulled.hash_start + 4096, pulled.size - 1]
     {
         flip(&fixture, pulled.root_hash, offset);
-        let error = fixture.engine.verify_image(&layout.to_string()).unwrap_err();
-        assert!(
-            matches!(&error, EngineError::Damaged { root_hash, name: Some(name), .. }
-                if *root_hash == pulled.root_hash && *name == layout.to_string()),
-            "{error:?}"
-        );
-        assert_eq!(error.kind(), ErrorKind::Verification, "at {offset}");
+        for (on_damage, is_discarded) in [(OnDamage::Report, false), (OnDamage::Discard, true)] {
+            let error = fixture.engine.verify_image(&layout.to_string(), on_damage).unwrap_err();
+            assert!(
+                matches!(&error, EngineError::Damaged { root_hash, name, discarded, .. }
+                    if (*root_hash, name.as_str()) == (pulled.root_hash, layout.to_string().as_str())
+                        && *discarded == is_discarded),
+                "{error:?}"
+            );
+            assert_eq!(error.kind(), ErrorKind::Verification, "at {offset}");
+        }
         assert_eq!(fixture.pull(&layout).root_hash, pulled.root_hash);
-        fixture.engine.verify_image(&layout.to_string()).unwrap();
+        fixture.engine.verify_image(&layout.to_string(), OnDamage::Report).unwrap();
     }
 }
 
@@ -178,9 +181,9 @@ fn a_damaged_image_is_fetched_anew_under_all_its_names() {
         assert_eq!(cached(&asked), Some(pulled.root_hash));
         // The layer's data and the image are one file.
         flip(&fixture, pulled.root_hash, 4096 + 100);
-        let error = fixture.engine.verify_image(&asked).unwrap_err();
+        let error = fixture.engine.verify_image(&asked, OnDamage::Discard).unwrap_err();
         let canonical = asked.parse::<ImageSource>().unwrap().to_string();
-        let hint = format!("it was discarded; mvmctl pull {canonical} fetches it anew");
+        let hint = format!("mvmctl pull {canonical}");
         assert_eq!((error.kind(), error.hint()), (ErrorKind::Verification, Some(hint)));
         for name in ["debian:12".to_owned(), layout.to_string()] {
             assert_eq!(cached(&name), None, "{name}");
@@ -196,7 +199,10 @@ fn a_damaged_image_is_fetched_anew_under_all_its_names() {
             "{events:?}"
         );
         for name in ["debian:12".to_owned(), layout.to_string()] {
-            assert_eq!(fixture.engine.verify_image(&name).unwrap().blocks, pulled.data_blocks);
+            assert_eq!(
+                fixture.engine.verify_image(&name, OnDamage::Discard).unwrap().blocks,
+                pulled.data_blocks
+            );
         }
     }
     let deleted = |subject| Event::Delete { subject };
@@ -237,7 +243,7 @@ fn a_damaged_layer_does_not_become_an_image() {
             ),
             "{events:?}"
         );
-        fixture.engine.verify_image(&layout.to_string()).unwrap();
+        fixture.engine.verify_image(&layout.to_string(), OnDamage::Discard).unwrap();
         // A sound layer is used as it is.
         std::fs::remove_file(fixture.engine.inspect_image(&layout.to_string()).unwrap().root.path).unwrap();
         let before = fixture.events().len();
@@ -262,7 +268,10 @@ fn removing_a_name_keeps_an_image_that_has_another() {
     let error = fixture.engine.remove_image(&pulled.root_hash.hex()[..12]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert_eq!(fixture.engine.remove_image("debian:12").unwrap(), [format!("untagged {tag}")]);
-    assert_eq!(fixture.engine.verify_image(&layout.to_string()).unwrap().blocks, pulled.data_blocks);
+    assert_eq!(
+        fixture.engine.verify_image(&layout.to_string(), OnDamage::Discard).unwrap().blocks,
+        pulled.data_blocks
+    );
     let removed = fixture.engine.remove_image(&pulled.manifest.hex()[..12]).unwrap();
     assert_eq!(removed[0], format!("untagged {layout}"));
     assert!(removed.iter().any(|line| line.starts_with("deleted image ")), "{removed:?}");
@@ -298,7 +307,10 @@ fn a_removed_image_leaves_nothing_after_collection() {
     assert!(fixture.engine.collect_garbage(false).unwrap().removed.is_empty());
     // What is gone can be had again.
     let pulled = fixture.pull(&layout);
-    assert_eq!(fixture.engine.verify_image(&layout.to_string()).unwrap().blocks, pulled.data_blocks);
+    assert_eq!(
+        fixture.engine.verify_image(&layout.to_string(), OnDamage::Discard).unwrap().blocks,
+        pulled.data_blocks
+    );
 }
 
 #[test]

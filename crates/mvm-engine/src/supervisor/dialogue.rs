@@ -3,6 +3,9 @@
 use super::relay::Peer;
 use super::*;
 
+/// Most requests that wait for the guest to boot.
+const EARLY_LIMIT: usize = 64;
+
 impl Supervisor {
     /// Takes what the agent sent.
     pub(super) fn hear_guest(&mut self) -> Result<(), SupervisorError> {
@@ -158,6 +161,11 @@ impl Supervisor {
                 }
                 Event::Message(Message::Request { request: Request::Stop { .. }, .. }) => {
                     self.stop(Duration::ZERO)?
+                }
+                Event::Message(Message::Request { id, .. }) if self.early.len() >= EARLY_LIMIT => {
+                    let message = "too many requests wait for the guest to boot".to_owned();
+                    let failure = Failure { kind: FailureKind::Limit, message };
+                    self.clients.tell(client, &Message::Response { id, result: Err(failure) });
                 }
                 Event::Message(Message::Request { id, request }) => self.early.push((client, id, request)),
                 Event::Message(_) | Event::Opened { .. } | Event::Credit { .. } => {}

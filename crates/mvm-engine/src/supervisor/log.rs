@@ -12,17 +12,30 @@ pub struct BoundedLog {
     file: File,
     length: u64,
     limit: u64,
+    failure: Option<io::Error>,
 }
 
 impl BoundedLog {
     /// Begins an empty log.
     pub fn create(path: PathBuf, limit: u64) -> io::Result<Self> {
         let file = open(&path)?;
-        Ok(Self { path, file, length: 0, limit })
+        Ok(Self { path, file, length: 0, limit, failure: None })
     }
 
-    /// Appends bytes.
-    pub fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    /// Appends bytes, unless that failed before: a log that can't be written must not end the VM that it is about.
+    pub fn append(&mut self, bytes: &[u8]) {
+        if self.failure.is_none() {
+            self.failure = self.write(bytes).err();
+        }
+    }
+
+    /// Returns why the log is incomplete, if it is.
+    pub fn failure(&self) -> Option<String> {
+        let failure = self.failure.as_ref()?;
+        Some(format!("{} is incomplete: {failure}", self.path.display()))
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.length >= self.limit {
                 let mut old = self.path.clone().into_os_string();

@@ -355,7 +355,8 @@ fn end(
     state.finished_at = Some(clock::unix_seconds());
     state.phase = if outcome.is_ok() { Phase::Exited } else { Phase::Failed };
     let message = outcome.as_ref().err().map(|error| chain(error));
-    state.message = message.clone().or(state.message.take());
+    let incomplete = supervisor.output_log.failure().or(supervisor.console_log.failure());
+    state.message = message.clone().or(state.message.take()).or(incomplete);
     let event = Event::Stop {
         vm: record.name.clone(),
         plan: plan.digest(),

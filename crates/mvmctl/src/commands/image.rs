@@ -3,6 +3,7 @@
 use crate::context::Context;
 use crate::printer::{bytes, span};
 use clap::Subcommand;
+use mvm_engine::OnDamage;
 use std::process::ExitCode;
 
 /// List, inspect, verify and remove images
@@ -24,6 +25,9 @@ pub enum Command {
         /// All images
         #[arg(long, conflicts_with = "image", required_unless_present = "image")]
         all: bool,
+        /// Discard a damaged image and the layers it was made from, so that the next pull or run fetches it anew
+        #[arg(long)]
+        discard: bool,
         /// A name as it was pulled, or a manifest digest or root hash, or its beginning
         image: Vec<String>,
     },
@@ -44,10 +48,11 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
             context.printer.json(&engine.inspect_image(&image)?)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Verify { all, image } => {
+        Command::Verify { all, discard, image } => {
+            let on_damage = if discard { OnDamage::Discard } else { OnDamage::Report };
             let names = if all { engine.image_names()? } else { image };
             for name in names {
-                let verified = engine.verify_image(&name)?;
+                let verified = engine.verify_image(&name, on_damage)?;
                 context.printer.line(format!("{name}: ok, {} blocks", verified.blocks))?;
             }
             Ok(ExitCode::SUCCESS)

@@ -68,18 +68,24 @@ fn of_the_engine() -> Vec<Row> {
             Some("make a new plan by running the command again"),
         ),
         (
-            EngineError::Damaged { root_hash: digest(), name: None, source: "bad block".into() },
+            EngineError::Damaged {
+                root_hash: digest(),
+                name: "debian:12".to_owned(),
+                discarded: false,
+                source: "bad block".into(),
+            },
             Verification,
-            Some("pull it again by its name"),
+            Some("mvmctl image verify --discard debian:12, then mvmctl pull on its name"),
         ),
         (
             EngineError::Damaged {
                 root_hash: digest(),
-                name: Some("debian:12".to_owned()),
+                name: "debian:12".to_owned(),
+                discarded: true,
                 source: "bad block".into(),
             },
             Verification,
-            Some("it was discarded; mvmctl pull debian:12 fetches it anew"),
+            Some("mvmctl pull debian:12"),
         ),
         (
             EngineError::Pull {

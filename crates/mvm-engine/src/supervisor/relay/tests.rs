@@ -140,7 +140,7 @@ impl Net {
                     _ => {}
                 }
             }
-            self.relay.pump(&mut Peers(&mut self.guest, &mut self.client), &mut self.log).unwrap();
+            self.relay.pump(&mut Peers(&mut self.guest, &mut self.client), &mut self.log);
             let quiet = |pair: &Pair| pair.ours.output().is_empty() && pair.theirs.output().is_empty();
             if quiet(&self.guest) && self.client.as_ref().is_none_or(quiet) {
                 return;
