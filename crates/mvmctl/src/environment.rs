@@ -28,11 +28,6 @@ pub fn passed_to_guest(name: &str) -> Option<OsString> {
     env::var_os(name)
 }
 
-/// Returns the filter of diagnostic logging, in the syntax of `tracing` (`$MVM_LOG`).
-pub fn log_filter() -> Option<String> {
-    env::var("MVM_LOG").ok().filter(|filter| !filter.is_empty())
-}
-
 /// Returns whether colour is unwanted (`$NO_COLOR`, or a dumb terminal).
 pub fn no_color() -> bool {
     env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())

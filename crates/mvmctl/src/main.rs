@@ -17,10 +17,6 @@ use context::Context;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(filter) = environment::log_filter() {
-        let filter = tracing_subscriber::EnvFilter::new(filter);
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    }
     let Cli { global, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
