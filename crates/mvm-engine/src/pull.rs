@@ -1,27 +1,28 @@
 //! From a name to a verified root file system in the store.
 
+mod layers;
+
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::images::deletion;
 use crate::progress::{Cancel, Progress, Step};
+use layers::Layers;
 use mvm_fetch::{FetchConfig, FetchError, Fetcher, Origin, Resolved};
 use mvm_image::GENERATION;
-use mvm_image::erofs::{AssembleError, ImageSummary, assemble, begins_with};
-use mvm_image::files::{self, FileOutput, FileSegments};
-use mvm_image::segment::{ReadIndexError, SegmentError, SegmentSummary, SegmentWriter, read_index};
-use mvm_image::verity::{self, VerifyError};
+use mvm_image::erofs::{AssembleError, ImageSummary};
+use mvm_image::segment::{ReadIndexError, SegmentError, SegmentSummary, SegmentWriter};
+use mvm_image::verity::VerifyError;
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VerifiedLayer};
 use mvm_store::{
-    Claim, DATA_START, Image, ImageClaim, ImageRecord, ImageSlot, ManifestRecord, ResolutionRecord, Segment,
-    SegmentFiles, SegmentStats, StoreError,
+    Claim, Image, ImageClaim, ImageRecord, ManifestRecord, ResolutionRecord, Segment, SegmentFiles,
+    SegmentStats, StoreError,
 };
-use mvm_tree::{Limits, Merge, MergeError, ReadError};
+use mvm_tree::{Limits, MergeError, ReadError};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::BufReader;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
@@ -88,6 +89,18 @@ pub enum PullError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl PullError {
+    /// Returns what the audit log says of a layer that is not what its manifest and config say.
+    fn failed_check(&self) -> Option<Event> {
+        let Self::Layer { layer, source, .. } = self else { return None };
+        matches!(**source, UnpackError::Fetch(FetchError::Verify(_))).then_some(Event::Verify {
+            digest: *layer,
+            diff_id: None,
+            passed: false,
+        })
+    }
 }
 
 /// Says why a layer's tar stream was refused or could not be kept.
@@ -281,7 +294,10 @@ impl Engine {
                     }
                     layers.segments.push(layer.segment);
                 }
-                Some(Err(error)) => failure = failure.or(Some(error)),
+                Some(Err(error)) => {
+                    events.extend(error.failed_check());
+                    failure = failure.or(Some(error));
+                }
                 // Not begun, because another one failed.
                 None => {}
             }
@@ -378,46 +394,6 @@ impl Layer {
     }
 }
 
-/// All layers of an image, lowest first.
-struct Layers {
-    segments: Vec<Segment>,
-    /// Those that were in the store before, and may have been damaged since they were verified.
-    cached: BTreeSet<Digest>,
-}
-
-impl Layers {
-    /// Makes the root file system. What was not verified just now is compared with its hashes, lest a damaged layer
-    /// become an image that nobody can read.
-    fn build(&self, slot: &mut ImageSlot) -> Result<ImageSummary, PullError> {
-        let summary = build(&self.segments, slot)?;
-        if !self.cached.is_empty() {
-            let ImageSummary { root_hash, data_blocks, .. } = summary;
-            verity::verify(slot.file(), &verity::Expected { root_hash, data_blocks })?;
-        }
-        Ok(summary)
-    }
-
-    /// Returns the layers that may have caused an error by having been damaged.
-    fn suspects(&self, error: &PullError) -> BTreeSet<Digest> {
-        match error {
-            PullError::Damaged(VerifyError::Read { .. }) => BTreeSet::new(),
-            PullError::Damaged(_)
-            | PullError::Assemble(
-                AssembleError::Leaves { .. }
-                | AssembleError::Tail { .. }
-                | AssembleError::Extent { .. }
-                | AssembleError::TailPlace { .. },
-            ) => self.cached.clone(),
-            // An index that was written just now is as the layer has it.
-            PullError::Index { index, .. } => {
-                let diff_id = self.segments[index - 1].record().diff_id;
-                self.cached.get(&diff_id).copied().into_iter().collect()
-            }
-            PullError::Assemble(_) | PullError::Layer { .. } | PullError::Store(_) => BTreeSet::new(),
-        }
-    }
-}
-
 /// Runs `work` while what it writes to `file` is being written to the disk, so that less is left to wait for at the end.
 fn while_syncing<T>(file: &File, work: impl FnOnce() -> T) -> T {
     let (done, is_done) = channel::<()>();
@@ -443,32 +419,6 @@ fn unpack(mut input: &mut dyn std::io::BufRead, files: &SegmentFiles) -> Result<
     Ok(writer.finish()?)
 }
 
-/// Merges layers, lowest first, and writes the root file system.
-fn build(segments: &[Segment], slot: &mut ImageSlot) -> Result<ImageSummary, PullError> {
-    let layers = segments.iter().map(Segment::open).collect::<Result<Vec<_>, _>>()?;
-    let mut merge = Merge::new(&Limits::default());
-    for (index, files) in layers.iter().enumerate() {
-        merge.begin_layer();
-        let index_file = BufReader::with_capacity(256 << 10, &files.index);
-        read_index(index_file, |change| merge.apply(change))
-            .map_err(|source| PullError::Index { index: index + 1, source })?;
-    }
-    let tree = merge.finish();
-    let adopted = match segments.first() {
-        Some(lowest) if begins_with(&tree, 0, lowest.record().blocks)? => slot.adopt(lowest)?,
-        _ => false,
-    };
-    let sources =
-        layers.iter().map(|files| files::SegmentFiles { tails: &files.tails, leaves: &files.leaves });
-    let mut sources = FileSegments::new(sources.collect());
-    let data = layers.iter().map(|files| &files.data).collect();
-    let mut output = FileOutput::new(slot.file(), data, DATA_START);
-    if adopted {
-        output = output.adopt(0);
-    }
-    Ok(assemble(&tree, &mut sources, &mut output)?)
-}
-
 fn describe(
     requested: &str,
     manifest: Digest,
@@ -488,3 +438,6 @@ fn describe(
         config,
     }
 }
+
+#[cfg(test)]
+mod tests;

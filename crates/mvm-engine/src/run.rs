@@ -107,7 +107,7 @@ impl Engine {
     ) -> Result<Launched, EngineError> {
         Policy::builtin(&request.policy)?;
         let kernel = self.choose_kernel(request.kernel.as_deref())?;
-        let image = self.image_for(&request, progress, cancel)?;
+        let (image, found) = self.image_for(&request, progress, cancel)?;
         if cancel.requested() {
             return Err(EngineError::Interrupted);
         }
@@ -121,13 +121,9 @@ impl Engine {
         let signed = mvm_plan::sign(plan, &[&keys.local])
             .map_err(|source| EngineError::Plan { act: "sign", source: source.into() })?;
         let signers = vec![keys.local.public_key().id()];
-        self.audit.append(
-            &self.settings.scope,
-            vec![
-                Event::CacheHit { subject: Subject::Image { root_hash: image.root_hash } },
-                Event::Sign { plan: signed.digest(), signers },
-            ],
-        )?;
+        let hit = found.then_some(Event::CacheHit { subject: Subject::Image { root_hash: image.root_hash } });
+        let sign = Event::Sign { plan: signed.digest(), signers };
+        self.audit.append(&self.settings.scope, hit.into_iter().chain([sign]).collect())?;
         let command = signed.unverified_plan().process.argv.clone();
         let record = Record {
             name: name.clone(),
@@ -148,13 +144,13 @@ impl Engine {
         Ok(Launched { name, connection: launched? })
     }
 
-    /// Finds the image in the store or pulls it, as the request says.
+    /// Finds the image in the store or pulls it, as the request says, and tells which of the two.
     fn image_for(
         &self,
         request: &RunRequest,
         progress: &dyn Progress,
         cancel: &Cancel,
-    ) -> Result<Pulled, EngineError> {
+    ) -> Result<(Pulled, bool), EngineError> {
         let (image, platform) = (&request.image, &request.platform);
         let known = match request.pull {
             PullPolicy::Always => None,
@@ -162,12 +158,12 @@ impl Engine {
             PullPolicy::Never => self.cached(image, platform)?,
         };
         if let Some(known) = known {
-            return Ok(known);
+            return Ok((known, true));
         }
         if request.pull == PullPolicy::Never {
             return Err(EngineError::NoImage { image: image.clone(), platform: platform.clone() });
         }
-        self.pull(image, platform, progress, cancel)
+        Ok((self.pull(image, platform, progress, cancel)?, false))
     }
 
     fn plan(

@@ -1,0 +1,78 @@
+//! From layers in the store to a root file system.
+
+use super::PullError;
+use mvm_image::erofs::{AssembleError, ImageSummary, assemble, begins_with};
+use mvm_image::files::{self, FileOutput, FileSegments};
+use mvm_image::segment::read_index;
+use mvm_image::verity::{self, VerifyError};
+use mvm_ref::Digest;
+use mvm_store::{DATA_START, ImageSlot, Segment};
+use mvm_tree::{Limits, Merge};
+use std::collections::BTreeSet;
+use std::io::BufReader;
+
+/// All layers of an image, lowest first.
+pub(super) struct Layers {
+    pub(super) segments: Vec<Segment>,
+    /// Those that were in the store before, and may have been damaged since they were verified.
+    pub(super) cached: BTreeSet<Digest>,
+}
+
+impl Layers {
+    /// Makes the root file system. What was not verified just now is compared with its hashes, lest a damaged layer
+    /// become an image that nobody can read.
+    pub(super) fn build(&self, slot: &mut ImageSlot) -> Result<ImageSummary, PullError> {
+        let summary = build(&self.segments, slot)?;
+        if !self.cached.is_empty() {
+            let ImageSummary { root_hash, data_blocks, .. } = summary;
+            verity::verify(slot.file(), &verity::Expected { root_hash, data_blocks })?;
+        }
+        Ok(summary)
+    }
+
+    /// Returns the layers that may have caused an error by having been damaged.
+    pub(super) fn suspects(&self, error: &PullError) -> BTreeSet<Digest> {
+        match error {
+            PullError::Damaged(VerifyError::Read { .. }) => BTreeSet::new(),
+            PullError::Damaged(_)
+            | PullError::Assemble(
+                AssembleError::Leaves { .. }
+                | AssembleError::Tail { .. }
+                | AssembleError::Extent { .. }
+                | AssembleError::TailPlace { .. },
+            ) => self.cached.clone(),
+            // An index that was written just now is as the layer has it.
+            PullError::Index { index, .. } => {
+                let diff_id = self.segments[index - 1].record().diff_id;
+                self.cached.get(&diff_id).copied().into_iter().collect()
+            }
+            PullError::Assemble(_) | PullError::Layer { .. } | PullError::Store(_) => BTreeSet::new(),
+        }
+    }
+}
+
+/// Merges layers, lowest first, and writes the root file system.
+fn build(segments: &[Segment], slot: &mut ImageSlot) -> Result<ImageSummary, PullError> {
+    let layers = segments.iter().map(Segment::open).collect::<Result<Vec<_>, _>>()?;
+    let mut merge = Merge::new(&Limits::default());
+    for (index, files) in layers.iter().enumerate() {
+        merge.begin_layer();
+        let index_file = BufReader::with_capacity(256 << 10, &files.index);
+        read_index(index_file, |change| merge.apply(change))
+            .map_err(|source| PullError::Index { index: index + 1, source })?;
+    }
+    let tree = merge.finish();
+    let adopted = match segments.first() {
+        Some(lowest) if begins_with(&tree, 0, lowest.record().blocks)? => slot.adopt(lowest)?,
+        _ => false,
+    };
+    let sources =
+        layers.iter().map(|files| files::SegmentFiles { tails: &files.tails, leaves: &files.leaves });
+    let mut sources = FileSegments::new(sources.collect());
+    let data = layers.iter().map(|files| &files.data).collect();
+    let mut output = FileOutput::new(slot.file(), data, DATA_START);
+    if adopted {
+        output = output.adopt(0);
+    }
+    Ok(assemble(&tree, &mut sources, &mut output)?)
+}
