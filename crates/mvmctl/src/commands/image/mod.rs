@@ -1,0 +1,29 @@
+//! `mvmctl image …`: one module per verb.
+
+mod inspect;
+mod ls;
+mod rm;
+mod verify;
+
+use crate::context::Context;
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// List, inspect, verify and remove images
+#[derive(Subcommand)]
+pub enum Command {
+    Ls(ls::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
+    Rm(rm::Args),
+}
+
+/// Runs the verb.
+pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Ls(args) => ls::run(context, args),
+        Command::Inspect(args) => inspect::run(context, args),
+        Command::Verify(args) => verify::run(context, args),
+        Command::Rm(args) => rm::run(context, args),
+    }
+}
