@@ -5,7 +5,9 @@ use crate::{Change, Content};
 /// Takes what a layer holds, in archive order.
 ///
 /// For a regular file: `begin`, then `data` and `hole` until they add up to the size, then `end`, then the
-/// `change` that carries the [`Content`] that `end` returned. Nothing else comes in between.
+/// `change` that carries the [`Content`] that `end` returned. Nothing else but `framing` comes in between.
+///
+/// The bytes of `data` and `framing`, in the order of the calls, are the archive.
 pub trait LayerSink {
     /// What the sink fails with.
     type Error: std::error::Error + Send + Sync + 'static;
@@ -24,4 +26,10 @@ pub trait LayerSink {
 
     /// Takes the next change of the layer.
     fn change(&mut self, change: Change) -> Result<(), Self::Error>;
+
+    /// Takes the next bytes of the archive that are no file's data: headers, padding, what is skipped, what follows
+    /// the end; how they are split into calls means nothing. A sink that gives no archive back has no use for them.
+    fn framing(&mut self, _bytes: &[u8]) -> Result<(), Self::Error> {
+        Ok(())
+    }
 }

@@ -117,6 +117,8 @@ pub(crate) struct Memory {
     /// Offset and length of each hole, for each file.
     pub(crate) holes: Vec<Vec<(u64, u64)>>,
     pub(crate) changes: Vec<Change>,
+    /// Data and framing, put together again.
+    archive: Vec<u8>,
     size: u64,
 }
 
@@ -139,6 +141,7 @@ impl LayerSink for Memory {
     fn data(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
         assert!(!bytes.is_empty());
         self.files.last_mut().expect("a file began").extend_from_slice(bytes);
+        self.archive.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -158,6 +161,12 @@ impl LayerSink for Memory {
 
     fn change(&mut self, change: Change) -> Result<(), Infallible> {
         self.changes.push(change);
+        Ok(())
+    }
+
+    fn framing(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        assert!(!bytes.is_empty());
+        self.archive.extend_from_slice(bytes);
         Ok(())
     }
 }
@@ -198,6 +207,7 @@ pub(crate) fn read(archive: &[u8], limits: &Limits) -> (Memory, Result<LayerSumm
     let result = read_layer(&mut rest, limits, &mut memory);
     if result.is_ok() {
         assert_eq!(rest, b"", "the input is read to its end");
+        assert!(memory.archive == archive, "the sink gets every byte of the archive, once and in order");
     }
     // Large archives in single bytes take too long.
     let pieces = if archive.len() < 1 << 20 { &[1, 3, 511, 512, 513][..] } else { &[511, 65_537] };

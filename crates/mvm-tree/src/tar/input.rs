@@ -1,9 +1,10 @@
-//! The archive's bytes, counted.
+//! The archive's bytes: counted, and each handed to the sink, as file data or as framing.
 
 use std::io::{self, BufRead};
 
 use super::error::{Refusal, SparseFault};
 use super::header::BLOCK;
+use crate::LayerSink;
 
 /// Why reading stopped, before it is known where.
 #[derive(Debug)]
@@ -31,15 +32,16 @@ impl<E> From<io::Error> for Fault<E> {
     }
 }
 
-pub(super) struct Input<'r, R> {
-    inner: &'r mut R,
+pub(super) struct Input<'a, R, S> {
+    inner: &'a mut R,
+    sink: &'a mut S,
     offset: u64,
     limit: u64,
 }
 
-impl<'r, R: BufRead> Input<'r, R> {
-    pub(super) fn new(inner: &'r mut R, limit: u64) -> Self {
-        Self { inner, offset: 0, limit }
+impl<'a, R: BufRead, S: LayerSink> Input<'a, R, S> {
+    pub(super) fn new(inner: &'a mut R, limit: u64, sink: &'a mut S) -> Self {
+        Self { inner, sink, offset: 0, limit }
     }
 
     /// Returns the number of bytes read.
@@ -47,55 +49,41 @@ impl<'r, R: BufRead> Input<'r, R> {
         self.offset
     }
 
-    /// Hands the next `len` bytes to `take`, in the pieces in which the input has them.
-    pub(super) fn copy<E>(
-        &mut self,
-        len: u64,
-        mut take: impl FnMut(&[u8]) -> Result<(), Fault<E>>,
-    ) -> Result<(), Fault<E>> {
-        let mut left = len;
-        while left > 0 {
-            let bytes = fill(self.inner)?;
-            if bytes.is_empty() {
-                return Err(Refusal::Truncated { missing: left }.into());
-            }
-            let count = usize::try_from(left).map_or(bytes.len(), |left| bytes.len().min(left));
-            take(&bytes[..count])?;
-            self.inner.consume(count);
-            self.advance(count)?;
-            left -= count as u64;
-        }
-        Ok(())
+    /// Returns where what the archive says goes.
+    pub(super) fn sink(&mut self) -> &mut S {
+        self.sink
     }
 
-    pub(super) fn skip<E>(&mut self, len: u64) -> Result<(), Fault<E>> {
-        self.copy(len, |_| Ok(()))
+    /// Hands the next `len` bytes to the sink as data of a file.
+    pub(super) fn data(&mut self, len: u64) -> Result<(), Fault<S::Error>> {
+        self.pieces(len, |sink, piece| sink.data(piece).map_err(Fault::Store))
+    }
+
+    /// Passes over the next `len` bytes.
+    pub(super) fn skip(&mut self, len: u64) -> Result<(), Fault<S::Error>> {
+        self.framing(len, |_| ())
     }
 
     /// Returns the next `len` bytes. The memory grows with what is really there.
-    pub(super) fn bytes<E>(&mut self, len: u64) -> Result<Vec<u8>, Fault<E>> {
+    pub(super) fn bytes(&mut self, len: u64) -> Result<Vec<u8>, Fault<S::Error>> {
         let mut bytes = Vec::new();
-        self.copy(len, |piece| {
-            bytes.extend_from_slice(piece);
-            Ok(())
-        })?;
+        self.framing(len, |piece| bytes.extend_from_slice(piece))?;
         Ok(bytes)
     }
 
     /// Returns the next block, which must be there.
-    pub(super) fn block<E>(&mut self) -> Result<[u8; BLOCK], Fault<E>> {
+    pub(super) fn block(&mut self) -> Result<[u8; BLOCK], Fault<S::Error>> {
         let mut block = [0; BLOCK];
         let mut at = 0;
-        self.copy(BLOCK as u64, |piece| {
+        self.framing(BLOCK as u64, |piece| {
             block[at..at + piece.len()].copy_from_slice(piece);
             at += piece.len();
-            Ok(())
         })?;
         Ok(block)
     }
 
     /// Returns the next block, or nothing at the end of the input.
-    pub(super) fn next_block<E>(&mut self) -> Result<Option<[u8; BLOCK]>, Fault<E>> {
+    pub(super) fn next_block(&mut self) -> Result<Option<[u8; BLOCK]>, Fault<S::Error>> {
         if fill(self.inner)?.is_empty() {
             return Ok(None);
         }
@@ -103,15 +91,47 @@ impl<'r, R: BufRead> Input<'r, R> {
     }
 
     /// Reads to the end of the input.
-    pub(super) fn drain<E>(&mut self) -> Result<(), Fault<E>> {
+    pub(super) fn drain(&mut self) -> Result<(), Fault<S::Error>> {
         loop {
-            let count = fill(self.inner)?.len();
-            if count == 0 {
+            let bytes = fill(self.inner)?;
+            if bytes.is_empty() {
                 return Ok(());
             }
+            let count = bytes.len();
+            self.sink.framing(bytes).map_err(Fault::Store)?;
             self.inner.consume(count);
             self.advance(count)?;
         }
+    }
+
+    /// Hands the next `len` bytes, which are no file's data, to the sink and to `take`.
+    fn framing(&mut self, len: u64, mut take: impl FnMut(&[u8])) -> Result<(), Fault<S::Error>> {
+        self.pieces(len, |sink, piece| {
+            sink.framing(piece).map_err(Fault::Store)?;
+            take(piece);
+            Ok(())
+        })
+    }
+
+    /// Hands the next `len` bytes to `take`, in the pieces in which the input has them.
+    fn pieces(
+        &mut self,
+        len: u64,
+        mut take: impl FnMut(&mut S, &[u8]) -> Result<(), Fault<S::Error>>,
+    ) -> Result<(), Fault<S::Error>> {
+        let mut left = len;
+        while left > 0 {
+            let bytes = fill(self.inner)?;
+            if bytes.is_empty() {
+                return Err(Refusal::Truncated { missing: left }.into());
+            }
+            let count = usize::try_from(left).map_or(bytes.len(), |left| bytes.len().min(left));
+            take(self.sink, &bytes[..count])?;
+            self.inner.consume(count);
+            self.advance(count)?;
+            left -= count as u64;
+        }
+        Ok(())
     }
 
     fn advance(&mut self, count: usize) -> Result<(), Refusal> {

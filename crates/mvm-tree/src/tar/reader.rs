@@ -26,9 +26,8 @@ pub fn read_layer<R: BufRead, S: LayerSink>(
     sink: &mut S,
 ) -> Result<LayerSummary, ReadError<S::Error>> {
     let mut reader = Reader {
-        input: Input::new(input, limits.archive_bytes),
+        input: Input::new(input, limits.archive_bytes, sink),
         limits,
-        sink,
         summary: LayerSummary::default(),
         globals: Extended::default(),
         metadata: 0,
@@ -42,9 +41,8 @@ pub fn read_layer<R: BufRead, S: LayerSink>(
 }
 
 struct Reader<'a, R, S> {
-    input: Input<'a, R>,
+    input: Input<'a, R, S>,
     limits: &'a Limits,
-    sink: &'a mut S,
     summary: LayerSummary,
     /// What global headers say about all entries that follow.
     globals: Extended,
@@ -282,28 +280,27 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
         check("bytes of file data", self.summary.data_bytes, self.limits.unpacked_bytes)?;
         check("bytes of files, with holes", self.summary.apparent_bytes, self.limits.apparent_bytes)?;
 
-        self.sink.begin(sparse.size).map_err(Fault::Store)?;
+        self.input.sink().begin(sparse.size).map_err(Fault::Store)?;
         let mut at = 0;
         for (offset, len) in sparse.regions {
             self.hole(offset - at)?;
-            let sink = &mut *self.sink;
-            self.input.copy(len, |bytes| sink.data(bytes).map_err(Fault::Store))?;
+            self.input.data(len)?;
             at = offset + len;
         }
         self.hole(sparse.size - at)?;
         self.skip_padding(archived)?;
-        self.sink.end().map_err(Fault::Store)
+        self.input.sink().end().map_err(Fault::Store)
     }
 
     fn hole(&mut self, len: u64) -> Result<(), Fault<S::Error>> {
         if len > 0 {
-            self.sink.hole(len).map_err(Fault::Store)?;
+            self.input.sink().hole(len).map_err(Fault::Store)?;
         }
         Ok(())
     }
 
     fn change(&mut self, change: Change) -> Result<(), Fault<S::Error>> {
-        self.sink.change(change).map_err(Fault::Store)
+        self.input.sink().change(change).map_err(Fault::Store)
     }
 
     /// Passes over the data of an entry that makes no node.

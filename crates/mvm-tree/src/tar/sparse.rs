@@ -6,6 +6,7 @@ use super::error::{Refusal, SparseFault};
 use super::header::{BLOCK, Header, sparse_extension};
 use super::input::{Fault, Input};
 use super::number::decimal;
+use crate::LayerSink;
 
 /// Most regions that a map may have, which bounds its memory to 2 MiB.
 const MAX_REGIONS: usize = 1 << 17;
@@ -87,11 +88,11 @@ impl Records {
 
     /// Returns the file's shape; a map at the start of its data is read from `input`. `archived` is the size of the
     /// entry.
-    pub(super) fn file<R: BufRead, E>(
+    pub(super) fn file<R: BufRead, S: LayerSink>(
         self,
         archived: u64,
-        input: &mut Input<'_, R>,
-    ) -> Result<Sparse, Fault<E>> {
+        input: &mut Input<'_, R, S>,
+    ) -> Result<Sparse, Fault<S::Error>> {
         let (numbers, stored) = match (self.major, self.minor) {
             (Some(1), Some(0)) => read_map(archived, input)?,
             (None, None) | (Some(0), Some(0 | 1)) => (self.map, archived),
@@ -109,7 +110,10 @@ impl Records {
 
 /// Reads the map of version 1.0: decimal numbers, each with a line feed, the first one the number of regions,
 /// padded to a whole block. Returns it and the bytes of data that follow.
-fn read_map<R: BufRead, E>(archived: u64, input: &mut Input<'_, R>) -> Result<(Vec<u64>, u64), Fault<E>> {
+fn read_map<R: BufRead, S: LayerSink>(
+    archived: u64,
+    input: &mut Input<'_, R, S>,
+) -> Result<(Vec<u64>, u64), Fault<S::Error>> {
     let mut stored = archived;
     let mut numbers: Vec<u64> = Vec::new();
     let mut wanted = 1;
@@ -147,11 +151,11 @@ impl Sparse {
     }
 
     /// Reads the map of old GNU tar, which starts in the header and goes on in the blocks after it.
-    pub(super) fn old_gnu<R: BufRead, E>(
+    pub(super) fn old_gnu<R: BufRead, S: LayerSink>(
         header: &Header,
         stored: u64,
-        input: &mut Input<'_, R>,
-    ) -> Result<Self, Fault<E>> {
+        input: &mut Input<'_, R, S>,
+    ) -> Result<Self, Fault<S::Error>> {
         if !header.is_gnu() {
             return Err(SparseFault::Version.into());
         }
