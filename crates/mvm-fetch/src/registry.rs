@@ -3,6 +3,7 @@
 //! Source: OCI distribution-spec 1.1, sections "Pulling manifests" and "Pulling blobs".
 
 mod auth;
+mod call;
 mod challenge;
 mod client;
 mod error;

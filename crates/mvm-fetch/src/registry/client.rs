@@ -2,6 +2,7 @@
 
 use super::RegistryError;
 use super::auth::{self, AuthError, Credentials, Found};
+use super::call::{Access, Call};
 use super::challenge::Challenge;
 use super::http::{Answer, Http, host_of};
 use super::token::{self, TokenError, TokenRequest};
@@ -24,9 +25,12 @@ pub(crate) struct Registry {
     /// There until the client is dropped.
     runtime: Option<Runtime>,
     auth_file: Option<PathBuf>,
-    /// What a repository (registry and name) was shown last and accepted.
-    accepted: Mutex<HashMap<(String, String), HeaderValue>>,
+    /// What was shown last and accepted.
+    accepted: Mutex<HashMap<Key, HeaderValue>>,
 }
+
+/// Registry, repository and access.
+type Key = (String, String, Access);
 
 /// As whom a request is made.
 enum Identity {
@@ -75,27 +79,24 @@ impl Registry {
             .map_err(|_| RegistryError::Address { host: registry.to_owned() })
     }
 
-    /// Asks for `url`, and authenticates if the registry wants it.
-    pub(super) async fn get(
-        &self,
-        reference: &Reference,
-        url: &Url,
-        accept: &'static str,
-    ) -> Result<Answer, RegistryError> {
-        let answer = self.http.get(url, accept, self.accepted(reference).as_ref()).await?;
+    /// Makes a request to the repository of `reference`, and authenticates if the registry wants it.
+    pub(super) async fn send(&self, reference: &Reference, call: &Call) -> Result<Answer, RegistryError> {
+        let key = (reference.registry().to_owned(), reference.repository().to_owned(), call.access.clone());
+        let accepted = self.lock().get(&key).cloned();
+        let answer = self.http.send(call, accepted.as_ref()).await?;
         if answer.status() != 401 || answer.elsewhere {
             return Ok(answer);
         }
         let host = reference.registry();
         let challenge = Challenge::from_headers(answer.response.headers())
             .map_err(|challenge| RegistryError::Challenge { host: host.to_owned(), challenge })?;
-        let (authorization, identity) = self.authorize(reference, url, &challenge).await?;
-        let answer = self.http.get(url, accept, Some(&authorization)).await?;
+        let (authorization, identity) = self.authorize(reference, call, &challenge).await?;
+        let answer = self.http.send(call, Some(&authorization)).await?;
         match (answer.status(), identity) {
             (401, identity) => Err(refused(reference, identity)),
             (403, Identity::NobodyFor(helper)) => Err(refused(reference, Identity::NobodyFor(helper))),
             _ => {
-                self.lock().insert(key(reference), authorization);
+                self.lock().insert(key, authorization);
                 Ok(answer)
             }
         }
@@ -104,9 +105,10 @@ impl Registry {
     async fn authorize(
         &self,
         reference: &Reference,
-        url: &Url,
+        call: &Call,
         challenge: &Challenge,
     ) -> Result<(HeaderValue, Identity), RegistryError> {
+        let url = &call.url;
         let found = match &self.auth_file {
             Some(path) => auth::find(path, reference)?,
             None => Found::Nothing,
@@ -127,9 +129,11 @@ impl Registry {
                 let bad = || RegistryError::Challenge { host: host_of(url), challenge: realm.clone() };
                 let realm = Url::parse(realm).map_err(|_| bad())?;
                 self.http.check_hop(url, &realm)?;
-                let default_scope = format!("repository:{}:pull", reference.repository());
-                let scope = scope.as_deref().unwrap_or(&default_scope);
-                let request = TokenRequest { realm, service: service.as_deref(), scope };
+                let scopes = match (&call.access, scope) {
+                    (Access::Pull, Some(scope)) => vec![scope.clone()],
+                    (access, _) => access.scopes(reference.repository()),
+                };
+                let request = TokenRequest { realm, service: service.as_deref(), scopes: &scopes };
                 match token::fetch(&self.http, &request, credentials.as_ref()).await {
                     Ok(authorization) => authorization,
                     Err(TokenError::Refused) => return Err(refused(reference, identity)),
@@ -140,11 +144,7 @@ impl Registry {
         Ok((authorization, identity))
     }
 
-    fn accepted(&self, reference: &Reference) -> Option<HeaderValue> {
-        self.lock().get(&key(reference)).cloned()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), HeaderValue>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, HeaderValue>> {
         // A map is whole after every call, so that a panic elsewhere leaves it usable.
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,12 +159,8 @@ impl Drop for Registry {
     }
 }
 
-fn key(reference: &Reference) -> (String, String) {
-    (reference.registry().to_owned(), reference.repository().to_owned())
-}
-
 fn refused(reference: &Reference, identity: Identity) -> RegistryError {
-    let (host, repository) = key(reference);
+    let (host, repository) = (reference.registry().to_owned(), reference.repository().to_owned());
     match identity {
         Identity::Nobody => RegistryError::LoginNeeded { host, repository },
         Identity::NobodyFor(helper) => AuthError::Helper { registry: host, helper }.into(),

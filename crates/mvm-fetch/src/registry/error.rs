@@ -24,6 +24,9 @@ pub enum RegistryError {
     /// The proxy's address is not one.
     #[error("proxy address is not valid")]
     Proxy(#[source] reqwest::Error),
+    /// The bytes of an upload can't be read.
+    #[error("cannot read what is to be uploaded")]
+    Upload(#[source] io::Error),
     /// A file of certificates can't be read.
     #[error("cannot read the certificates in {path:?}")]
     CaFile {
@@ -244,11 +247,8 @@ pub enum RegistryError {
 
 impl RegistryError {
     /// Sorts an error of the HTTP client; addresses, which can hold secrets in their query, are left out.
-    pub(super) fn from_http(host: &str, waited: Duration, error: reqwest::Error) -> Self {
+    pub(super) fn from_http(host: &str, error: reqwest::Error) -> Self {
         let host = host.to_owned();
-        if error.is_timeout() && !error.is_connect() {
-            return Self::Timeout { host, waited };
-        }
         let is_connect = error.is_connect();
         let source = root_cause(error.without_url());
         if is_connect { Self::Connect { host, source } } else { Self::Transfer { host, source } }

@@ -1,13 +1,14 @@
 //! HTTP with the limits that this crate puts on it: where it may lead, who sees a secret, how long a body is.
 
 use super::RegistryError;
+use super::call::{Call, Sending};
 use crate::{CancelToken, FetchConfig};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
-use reqwest::{Client, NoProxy, Proxy, Response, Url, redirect, tls};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::{Client, Method, NoProxy, Proxy, Response, Url, redirect, tls};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MAX_REDIRECTS: usize = 10;
 /// How often a waiting request looks whether it is still wanted.
@@ -41,8 +42,7 @@ impl Http {
             .referer(false)
             .no_proxy()
             .user_agent(&config.user_agent)
-            .connect_timeout(config.connect_timeout)
-            .read_timeout(config.read_timeout);
+            .connect_timeout(config.connect_timeout);
         for path in &config.extra_ca {
             let pem =
                 std::fs::read(path).map_err(|source| RegistryError::CaFile { path: path.clone(), source })?;
@@ -78,22 +78,27 @@ impl Http {
         Url::parse(&format!("https://{host}/v2/")).map_err(|_| bad())
     }
 
-    /// Asks for `url` and follows redirections; `authorization` is shown to the first host only.
-    pub(super) async fn get(
+    /// Makes a request; one that only reads follows redirections, and shows `authorization` to the first host only.
+    pub(super) async fn send(
         &self,
-        url: &Url,
-        accept: &'static str,
+        call: &Call,
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, RegistryError> {
-        let origin = url.origin();
-        let mut url = url.clone();
+        let origin = call.url.origin();
+        let mut url = call.url.clone();
+        let reads = matches!(call.method, Method::GET | Method::HEAD);
         for _ in 0..=MAX_REDIRECTS {
             let host = host_of(&url);
-            let mut request = self.client.get(url.clone()).header(ACCEPT, accept);
+            let sending = Sending::default();
+            let mut request = self.client.request(call.method.clone(), url.clone());
+            request = request.headers(call.headers.clone());
+            if !reads {
+                request = request.body(call.body.open(&sending)?);
+            }
             if let Some(value) = authorization.filter(|_| url.origin() == origin) {
                 request = request.header(AUTHORIZATION, value.clone());
             }
-            let response = self.send(&host, request).await?;
+            let response = self.guard(&host, &sending, request.send()).await?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(Answer { response, host, elsewhere: url.origin() != origin });
             }
@@ -101,6 +106,9 @@ impl Http {
             let next = location.and_then(|text| url.join(text).ok());
             let next =
                 next.ok_or_else(|| refuse(&url, location.unwrap_or_default(), "it is not an address"))?;
+            if !reads {
+                return Err(refuse(&url, next.as_str(), "only what is read may be redirected"));
+            }
             self.check_hop(&url, &next)?;
             url = next;
         }
@@ -110,7 +118,8 @@ impl Http {
     /// Sends a form to `url`; redirections are not followed.
     pub(super) async fn post_form(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, RegistryError> {
         let host = host_of(url);
-        let response = self.send(&host, self.client.post(url.clone()).form(form)).await?;
+        let request = self.client.post(url.clone()).form(form).send();
+        let response = self.guard(&host, &Sending::default(), request).await?;
         Ok(Answer { response, host, elsewhere: false })
     }
 
@@ -155,23 +164,29 @@ impl Http {
     /// Returns the next piece of a body; nothing at its end.
     pub(super) async fn chunk(&self, answer: &mut Answer) -> Result<Option<bytes::Bytes>, RegistryError> {
         let Answer { response, host, .. } = answer;
-        self.guard(host, response.chunk()).await
+        self.guard(host, &Sending::default(), response.chunk()).await
     }
 
-    async fn send(&self, host: &str, request: reqwest::RequestBuilder) -> Result<Response, RegistryError> {
-        self.guard(host, request.send()).await
-    }
-
-    /// Waits for `work` as long as nobody asks to stop.
+    /// Waits for `work` as long as nobody asks to stop and something moves: an upload counts while it is taken.
     async fn guard<T>(
         &self,
         host: &str,
+        sending: &Sending,
         work: impl Future<Output = Result<T, reqwest::Error>>,
     ) -> Result<T, RegistryError> {
         let mut work = pin!(work);
+        let (mut since, mut sent) = (Instant::now(), 0);
         while !self.cancel.is_cancelled() {
-            if let Ok(result) = tokio::time::timeout(CANCEL_INTERVAL, work.as_mut()).await {
-                return result.map_err(|error| RegistryError::from_http(host, self.read_timeout, error));
+            let left = self.read_timeout.saturating_sub(since.elapsed());
+            if let Ok(result) = tokio::time::timeout(CANCEL_INTERVAL.min(left), work.as_mut()).await {
+                return result.map_err(|error| {
+                    sending.failure().unwrap_or_else(|| RegistryError::from_http(host, error))
+                });
+            }
+            if sending.sent() != sent {
+                (since, sent) = (Instant::now(), sending.sent());
+            } else if since.elapsed() >= self.read_timeout {
+                return Err(RegistryError::Timeout { host: host.to_owned(), waited: self.read_timeout });
             }
         }
         Err(RegistryError::Cancelled)

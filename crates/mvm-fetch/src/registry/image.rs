@@ -1,5 +1,6 @@
 //! One image in a registry: its manifests and blobs.
 
+use super::call::Call;
 use super::http::Answer;
 use super::{Registry, RegistryError};
 use crate::FetchError;
@@ -37,7 +38,7 @@ impl RegistryImage {
 
     async fn manifest(&self, name: &str, expected: Option<Digest>) -> Result<Root, RegistryError> {
         let url = self.join(&format!("manifests/{name}"))?;
-        let answer = self.registry.get(&self.reference, &url, ACCEPT_MANIFEST).await?;
+        let answer = self.registry.send(&self.reference, &Call::get(url, ACCEPT_MANIFEST)).await?;
         let answer = self.check(answer, None).await?;
         let media_type = answer.content_type().map(str::to_owned);
         let header = answer.response.headers().get(DIGEST_HEADER).and_then(|value| value.to_str().ok());
@@ -58,7 +59,7 @@ impl RegistryImage {
     async fn blob(&self, descriptor: &Descriptor) -> Result<Answer, RegistryError> {
         let Descriptor { digest, size, .. } = *descriptor;
         let url = self.join(&format!("blobs/{digest}"))?;
-        let answer = self.registry.get(&self.reference, &url, ACCEPT_BLOB).await?;
+        let answer = self.registry.send(&self.reference, &Call::get(url, ACCEPT_BLOB)).await?;
         let answer = self.check(answer, Some(digest)).await?;
         match answer.response.content_length() {
             Some(got) if got != size => {

@@ -1,6 +1,7 @@
 mod failures;
 mod logins;
 mod server;
+mod uploads;
 
 use crate::inflate::tests::gzip;
 use crate::{FetchConfig, FetchError, Fetcher, Origin, Resolved};

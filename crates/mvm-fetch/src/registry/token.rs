@@ -4,6 +4,7 @@
 
 use super::RegistryError;
 use super::auth::{Credentials, Secret};
+use super::call::Call;
 use super::http::{Answer, Http};
 use base64::Engine as _;
 use reqwest::Url;
@@ -27,7 +28,7 @@ struct TokenAnswer {
 pub(super) struct TokenRequest<'a> {
     pub realm: Url,
     pub service: Option<&'a str>,
-    pub scope: &'a str,
+    pub scopes: &'a [String],
 }
 
 /// Why there is no token.
@@ -61,7 +62,7 @@ pub(super) async fn fetch(
         200 => {}
         400 | 401 | 403 => return Err(TokenError::Refused),
         status => {
-            let (repository, message) = (request.scope.to_owned(), String::new());
+            let (repository, message) = (request.scopes.join(" "), String::new());
             return Err(RegistryError::Status { host, repository, status, message }.into());
         }
     }
@@ -107,9 +108,11 @@ async fn by_get(
         if let Some(service) = request.service {
             query.append_pair("service", service);
         }
-        query.append_pair("scope", request.scope);
+        for scope in request.scopes {
+            query.append_pair("scope", scope);
+        }
     }
-    http.get(&url, "application/json", authorization).await
+    http.send(&Call::get(url, "application/json"), authorization).await
 }
 
 async fn by_refresh(
@@ -117,10 +120,11 @@ async fn by_refresh(
     request: &TokenRequest<'_>,
     token: &Secret,
 ) -> Result<Answer, RegistryError> {
+    let scope = request.scopes.join(" ");
     let form = [
         ("grant_type", "refresh_token"),
         ("service", request.service.unwrap_or_default()),
-        ("scope", request.scope),
+        ("scope", scope.as_str()),
         ("client_id", CLIENT_ID),
         ("refresh_token", token.expose()),
     ];
