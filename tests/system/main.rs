@@ -12,6 +12,7 @@ mod audit;
 mod bad_input;
 mod boots;
 mod concurrency;
+mod corpus;
 mod harness;
 mod hostile;
 mod images;
@@ -49,7 +50,7 @@ const GUEST: &[Need] = &[Need::Mvmctl, Need::Guest, UMOCI, BUSYBOX];
 const PULL: &[Need] = &[Need::Mvmctl, Need::Registry, UMOCI, SKOPEO, BUSYBOX];
 
 fn main() -> ExitCode {
-    if let Some(code) = unprivileged::without_kvm_helper() {
+    if let Some(code) = unprivileged::without_kvm_helper().or_else(mvm_tests::corpus::measure::helper) {
         return code;
     }
     let mut arguments = Arguments::from_args();
@@ -76,13 +77,17 @@ fn main() -> ExitCode {
         }
         Trial::test(case.name, case.run).with_ignored_flag(missing.is_some())
     });
-    let trials: Vec<Trial> = trials.collect();
+    let mut trials: Vec<Trial> = trials.collect();
+    let (cases, reasons) = corpus::trials();
+    trials.extend(cases);
+    skipped.extend(reasons);
     let list = arguments.list;
     if !list {
         skipped.iter().for_each(|line| println!("{line}"));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !list {
+        mvm_tests::corpus::report(0).iter().for_each(|line| println!("{line}"));
         let (passed, failed, ignored) =
             (conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored);
         println!("{passed} passed, {failed} failed, {ignored} skipped");

@@ -1,0 +1,128 @@
+//! Why an image is refused, as exit code and words tell it.
+
+/// A reason to refuse an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The archive ends inside an entry.
+    Truncated,
+    /// One zero block inside the archive.
+    LoneZeroBlock,
+    /// A header's checksum is wrong.
+    Checksum,
+    /// A header field is no number.
+    Number,
+    /// A number is out of range.
+    Range,
+    /// An entry type that no layer has.
+    TypeFlag,
+    /// A very long extended header.
+    HeaderLong,
+    /// Two extended headers of one type.
+    HeaderRepeated,
+    /// An extended header without entry.
+    HeaderDangling,
+    /// PAX and GNU headers name different paths.
+    NamesDiffer,
+    /// A PAX record without its form.
+    PaxRecord,
+    /// A PAX value that is none.
+    PaxValue,
+    /// A global header that sets what belongs to one entry.
+    PaxGlobal,
+    /// A `..` in a path.
+    Parent,
+    /// A NUL in a path.
+    Nul,
+    /// A link without target.
+    LinkTarget,
+    /// A root that is no directory.
+    Root,
+    /// A whiteout of nothing.
+    Whiteout,
+    /// Something beneath a whiteout.
+    BeneathWhiteout,
+    /// A device that overlayfs takes for a whiteout.
+    OverlayWhiteout,
+    /// A device that is not allowed.
+    Device,
+    /// An attribute that overlayfs obeys.
+    OverlayXattr,
+    /// An attribute with a name that is too long, or none.
+    XattrName,
+    /// A sparse map that makes no sense.
+    Sparse,
+    /// More of something than a limit allows.
+    OverLimit,
+    /// A path beneath something that is no directory.
+    NotDirectory,
+    /// A hard link to nothing.
+    TargetMissing,
+    /// A hard link to a directory.
+    TargetDirectory,
+    /// A path that leads through too many symbolic links.
+    TooManySymlinks,
+    /// A path that becomes too long once links are followed.
+    PathTooLong,
+    /// A compressed stream that is none.
+    Magic,
+    /// A compressed stream that is damaged.
+    Corrupt,
+    /// A compressed stream that is cut off.
+    StreamTruncated,
+    /// Other data after a compressed stream.
+    TrailingData,
+    /// A window larger than anybody gives.
+    Window,
+    /// A stream that expands out of proportion.
+    Bomb,
+    /// A layer that is not what its diff ID says.
+    DiffId,
+    /// More layers than allowed.
+    Layers,
+}
+
+impl Kind {
+    /// Returns the exit code and a text that only this reason has.
+    pub fn signs(self) -> (i32, &'static str) {
+        match self {
+            Kind::Truncated => (4, "the archive ends inside this entry"),
+            Kind::LoneZeroBlock => (4, "a single zero block inside the archive"),
+            Kind::Checksum => (4, "header checksum"),
+            Kind::Number => (4, "is not a number"),
+            Kind::Range => (4, "allowed are 0 to"),
+            Kind::TypeFlag => (4, "is not supported"),
+            Kind::HeaderLong => (4, "extended header of type"),
+            Kind::HeaderRepeated => (4, "a second extended header of type"),
+            Kind::HeaderDangling => (4, "ends after an extended header"),
+            Kind::NamesDiffer => (4, "two different names"),
+            Kind::PaxRecord => (4, "malformed PAX record"),
+            Kind::PaxValue => (4, "has no valid value"),
+            Kind::PaxGlobal => (4, "in a global header"),
+            Kind::Parent => (4, "with a `..` component"),
+            Kind::Nul => (4, "with a NUL byte"),
+            Kind::LinkTarget => (4, "a link without a target"),
+            Kind::Root => (4, "the root is not a directory"),
+            Kind::Whiteout => (4, "a whiteout of \""),
+            Kind::BeneathWhiteout => (4, "a path beneath a whiteout"),
+            Kind::OverlayWhiteout => (4, "a character device 0:0"),
+            Kind::Device => (4, "is not among the devices allowed"),
+            Kind::OverlayXattr => (4, "which overlayfs would obey"),
+            Kind::XattrName => (4, "extended attribute with a name of"),
+            Kind::Sparse => (4, "map of a sparse file"),
+            Kind::OverLimit => (4, "are allowed"),
+            Kind::NotDirectory => (4, "is not a directory"),
+            Kind::TargetMissing => (4, "no such file"),
+            Kind::TargetDirectory => (4, "the target is a directory"),
+            Kind::TooManySymlinks => (4, "symbolic links on the way"),
+            Kind::PathTooLong => (4, "its place in the tree has a path longer"),
+            Kind::Magic => (4, "layer is not a"),
+            Kind::Corrupt => (4, "stream is corrupt"),
+            Kind::StreamTruncated => (4, "stream is truncated"),
+            Kind::TrailingData => (4, "followed by other data"),
+            Kind::Window => (4, "needs a window over"),
+            Kind::Bomb => (4, "layer expands to more than"),
+            Kind::DiffId => (4, "diff ID"),
+            Kind::Layers => (4, "layers"),
+        }
+    }
+}

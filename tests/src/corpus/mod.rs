@@ -1,0 +1,33 @@
+//! Images made to harm and images that are merely odd, each with what must come of it.
+//!
+//! A case writes an OCI layout byte by byte. The program under test pulls it into a fresh store; it must refuse it for
+//! the reason that the case names, or make exactly the tree that the case has, within bounds of time and memory, and
+//! change nothing outside of its store. Where umoci and bsdtar are installed they are asked for their opinion too.
+
+mod case;
+mod compress;
+mod expected;
+pub mod image;
+mod kind;
+mod listing;
+pub mod measure;
+mod peers;
+mod run;
+pub mod tar;
+
+mod structure;
+
+pub use case::{Case, Draft, Outcome, Peer, hostile, oddity};
+pub use compress::{gzip, zstd};
+pub use expected::Tree;
+pub use image::Image;
+pub use kind::Kind;
+pub use run::{CANARY, CaseError, report, run};
+
+/// Returns all cases.
+pub fn cases() -> Vec<Case> {
+    let themes = [("structure", structure::cases())];
+    let with_theme =
+        |(theme, cases): (&'static str, Vec<Case>)| cases.into_iter().map(move |case| Case { theme, ..case });
+    themes.into_iter().flat_map(with_theme).collect()
+}
