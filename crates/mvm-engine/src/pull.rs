@@ -327,7 +327,7 @@ impl Engine {
         };
         progress.step(Step::LayerStarted { layer, size: descriptor.size });
         let report = |received| progress.step(Step::LayerBytes { layer, received });
-        let unpack = |input: &mut dyn std::io::BufRead| unpack(input, slot.files());
+        let unpack = |input: &mut dyn std::io::BufRead| unpack(input, slot.files(), slot.framing());
         let fetch = || origin.read_layer(resolved, index, &report, unpack);
         // The lowest layer's data becomes the image itself where it can, and images are synced.
         let fetched = if index == 0 { while_syncing(&slot.files().data, fetch) } else { fetch() };
@@ -413,8 +413,13 @@ fn while_syncing<T>(file: &File, work: impl FnOnce() -> T) -> T {
 }
 
 /// Turns a layer's tar stream into the files of a segment.
-fn unpack(mut input: &mut dyn std::io::BufRead, files: &SegmentFiles) -> Result<SegmentSummary, UnpackError> {
+fn unpack(
+    mut input: &mut dyn std::io::BufRead,
+    files: &SegmentFiles,
+    framing: &File,
+) -> Result<SegmentSummary, UnpackError> {
     let mut writer = SegmentWriter::new(&files.data, &files.tails, &files.leaves, &files.index)?;
+    writer = writer.with_framing(framing);
     mvm_tree::read_layer(&mut input, &Limits::default(), &mut writer)?;
     Ok(writer.finish()?)
 }

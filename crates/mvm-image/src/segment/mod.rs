@@ -1,10 +1,11 @@
 //! Segments: what one layer leaves behind after its single pass.
 //!
-//! A segment is four byte strings:
+//! A segment is five byte strings:
 //! - *data*: file content in whole blocks of 4096 bytes;
 //! - *leaves*: the dm-verity digest of each data block, 32 bytes each, in the same order;
 //! - *tails*: the last bytes of files, which the image stores beside the inode;
-//! - *index*: the [changes](mvm_tree::Change) of the layer in archive order.
+//! - *index*: the [changes](mvm_tree::Change) of the layer in archive order;
+//! - *framing*: what else the layer's archive says, so that it can be [given back](rebuild).
 //!
 //! # From file bytes to blocks, tails and holes
 //!
@@ -25,10 +26,12 @@
 
 mod blocks;
 mod format;
+mod framing;
 mod reader;
 mod writer;
 
 pub use format::{HOLE_UNIT, INLINE_TAIL_MAX, RECORD_MAX, SegmentSummary};
+pub use framing::{Places, RebuildError, rebuild};
 pub use reader::{ReadIndexError, read_index};
 pub use writer::{Part, SegmentError, SegmentWriter};
 

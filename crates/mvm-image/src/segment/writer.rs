@@ -2,6 +2,7 @@
 
 use super::blocks::{BlockWriter, Failed};
 use super::format::{HOLE_UNIT, INLINE_TAIL_MAX, MAGIC, RECORD_MAX, SegmentSummary};
+use super::framing::FramingWriter;
 use crate::{BLOCK, GENERATION};
 use mvm_tree::{Change, Content, Extent, LayerSink, Tail};
 use std::fmt;
@@ -21,6 +22,8 @@ pub enum Part {
     Leaves,
     /// The changes.
     Index,
+    /// What gives the archive back.
+    Framing,
 }
 
 impl fmt::Display for Part {
@@ -30,6 +33,7 @@ impl fmt::Display for Part {
             Self::Tails => "tails",
             Self::Leaves => "leaves",
             Self::Index => "index",
+            Self::Framing => "framing",
         })
     }
 }
@@ -96,6 +100,7 @@ pub struct SegmentWriter<W: Write> {
     tail_bytes: u64,
     index: BufWriter<W>,
     entries: u64,
+    framing: Option<FramingWriter<W>>,
     record: Vec<u8>,
     file: Option<OpenFile>,
     /// Bytes of the open file after its last whole block.
@@ -132,10 +137,17 @@ impl<W: Write> SegmentWriter<W> {
             tail_bytes: 0,
             index,
             entries: 0,
+            framing: None,
             record: Vec::new(),
             file: None,
             partial: Vec::with_capacity(BLOCK),
         })
+    }
+
+    /// Writes a framing too, so that the archive can be given back.
+    pub fn with_framing(mut self, framing: W) -> Self {
+        self.framing = Some(FramingWriter::new(framing));
+        self
     }
 
     /// Writes all that is buffered and the counts, flushes the outputs, and returns the counts.
@@ -147,6 +159,9 @@ impl<W: Write> SegmentWriter<W> {
         self.index.write_all(&summary.encode()).map_err(write_error(Part::Index))?;
         self.index.flush().map_err(write_error(Part::Index))?;
         self.tails.flush().map_err(write_error(Part::Tails))?;
+        if let Some(framing) = self.framing {
+            framing.finish().map_err(write_error(Part::Framing))?;
+        }
         Ok(summary)
     }
 
@@ -313,6 +328,9 @@ impl<W: Write> LayerSink for SegmentWriter<W> {
     fn begin(&mut self, size: u64) -> Result<(), SegmentError> {
         self.expect_no_file()?;
         self.partial.clear();
+        if let Some(framing) = &mut self.framing {
+            framing.begin();
+        }
         self.file = Some(OpenFile {
             size,
             seen: 0,
@@ -328,6 +346,9 @@ impl<W: Write> LayerSink for SegmentWriter<W> {
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), SegmentError> {
         let mut file = self.advance(bytes.len() as u64)?;
+        if let Some(framing) = &mut self.framing {
+            framing.data(bytes.len() as u64);
+        }
         let mut rest = bytes;
         if !self.partial.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(BLOCK - self.partial.len()));
@@ -344,6 +365,9 @@ impl<W: Write> LayerSink for SegmentWriter<W> {
 
     fn hole(&mut self, len: u64) -> Result<(), SegmentError> {
         let mut file = self.advance(len)?;
+        if let Some(framing) = &mut self.framing {
+            framing.hole(len);
+        }
         let mut left = len;
         if !self.partial.is_empty() {
             let now = left.min((BLOCK - self.partial.len()) as u64);
@@ -382,6 +406,13 @@ impl<W: Write> LayerSink for SegmentWriter<W> {
         self.record = record;
         self.entries += 1;
         Ok(())
+    }
+
+    fn framing(&mut self, bytes: &[u8]) -> Result<(), SegmentError> {
+        match &mut self.framing {
+            Some(framing) => framing.framing(bytes).map_err(write_error(Part::Framing)),
+            None => Ok(()),
+        }
     }
 }
 

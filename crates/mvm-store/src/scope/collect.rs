@@ -23,7 +23,7 @@ use std::sync::PoisonError;
 pub enum CollectedKind {
     /// An image file.
     Image,
-    /// The four files of a segment.
+    /// The files of a segment.
     Segment,
     /// A manifest, index or config.
     Document,

@@ -23,6 +23,9 @@ const USE_RESOLUTION: i64 = 3600;
 /// The files of a segment, in the order of [`SegmentFiles`].
 const PARTS: [&str; 4] = ["data", "tails", "leaves", "index"];
 
+/// The file that gives the layer's archive back; segments of older versions have none.
+const FRAMING: &str = "framing";
+
 /// Where the blocks begin in a segment's `data`: after one block that the file has for itself.
 ///
 /// An image of 4096-byte blocks has its superblock there, so a segment's data can become one; see
@@ -63,7 +66,7 @@ pub struct SegmentRecord {
     pub index_bytes: u64,
 }
 
-/// The four files of a segment.
+/// The four files of a segment that images are made from.
 #[derive(Debug)]
 pub struct SegmentFiles {
     /// File data in blocks of 4096 bytes.
@@ -100,6 +103,7 @@ pub struct SegmentSlot {
     generation: u32,
     dir: Dir,
     files: SegmentFiles,
+    framing: File,
     staged: Staged,
     // Last, so that it outlives the removal of the staged files.
     _lock: KeyLock,
@@ -139,13 +143,14 @@ impl Scope {
             leaves: dir.create_file("leaves")?,
             index: dir.create_file("index")?,
         };
+        let framing = dir.create_file(FRAMING)?;
         (&files.data)
             .seek(SeekFrom::Start(DATA_START))
             .and_then(|_| files.data.set_len(DATA_START))
             .map_err(|error| FileError::new("make room in", dir.join("data"), error))?;
         let inner = Arc::clone(inner);
         let (diff_id, _lock) = (*diff_id, lock);
-        Ok(Claim::Build(SegmentSlot { inner, diff_id, generation, dir, files, staged, _lock }))
+        Ok(Claim::Build(SegmentSlot { inner, diff_id, generation, dir, files, framing, staged, _lock }))
     }
 
     /// Waits until every segment is on the disk, so that the next boot can trust them too. Returns how many
@@ -181,7 +186,7 @@ impl Segment {
         &self.record
     }
 
-    /// Returns the absolute path of the directory with the four files.
+    /// Returns the absolute path of the directory with the files.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -195,6 +200,13 @@ impl Segment {
             leaves: self.part(leaves)?,
             index: self.part(index)?,
         })
+    }
+
+    /// Opens what gives the layer's archive back. Nothing if an older version made the segment, which kept no such thing.
+    ///
+    /// Its length is not known to the index: that it is whole shows when the archive has its digest.
+    pub fn framing(&self) -> Result<Option<File>, StoreError> {
+        Ok(self.dir.open_file(FRAMING)?)
     }
 
     fn part(&self, name: &str) -> Result<File, FileError> {
@@ -216,6 +228,9 @@ impl Segment {
             let fail = |error| FileError::new("sync", self.dir.join(name), error);
             self.part(name)?.sync_all().map_err(fail)?;
         }
+        if let Some(framing) = self.dir.open_file(FRAMING)? {
+            framing.sync_all().map_err(|error| FileError::new("sync", self.dir.join(FRAMING), error))?;
+        }
         self.dir.sync()
     }
 
@@ -236,7 +251,12 @@ impl SegmentSlot {
         &self.files
     }
 
-    /// Returns the absolute path of the directory with the four files, for messages.
+    /// Returns the empty file for what gives the layer's archive back, open for reading and writing.
+    pub fn framing(&self) -> &File {
+        &self.framing
+    }
+
+    /// Returns the absolute path of the directory with the files, for messages.
     pub fn path(&self) -> PathBuf {
         self.dir.path().to_owned()
     }

@@ -42,6 +42,25 @@ fn a_segment_is_made_once_and_read_back() {
 }
 
 #[test]
+fn a_segment_has_a_framing_unless_an_older_version_made_it() {
+    let fixture = fixture();
+    let slot = slot(&fixture.scope, "a");
+    slot.framing().write_all(b"framing").unwrap();
+    let made = fill(slot, "a").unwrap();
+    let (found, _) = segment(&fixture.again(), "a");
+    for segment in [&made, &found] {
+        let mut bytes = Vec::new();
+        segment.framing().unwrap().unwrap().read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, b"framing");
+    }
+    std::fs::remove_file(made.path().join("framing")).unwrap();
+    let (found, new) = segment(&fixture.again(), "a");
+    assert!(!new);
+    assert!(found.framing().unwrap().is_none());
+    assert_eq!(fixture.scope.seal_segments().unwrap(), 1);
+}
+
+#[test]
 fn generations_are_apart() {
     let fixture = fixture();
     drop(segment(&fixture.scope, "a"));
