@@ -4,7 +4,7 @@
 #   make test-unit     tests of the crates
 #   make test-system   whole-system tests: a real registry, images of other tools, real guests
 #   make check         format, lints, xtask tidy, licences and advisories
-#   make bench         ratios against the best peers, and 200 boots in a row
+#   make bench         ratios against the best peers, growth with size, and 200 boots in a row (BENCH_ONLY: parts)
 #   make kernel        build the tuned guest kernel and make it the default
 #   make build         mvmctl, in target/release
 #   make clean         what was built; .cache stays (rm -r .cache takes that too)

@@ -3,9 +3,12 @@
 //! The key is a digest of everything that decides the content. A lock per name keeps two test runs from building
 //! the same one; what is half built has another name.
 
+pub mod content;
 pub mod hello;
 pub mod layers;
+pub mod oci;
 pub mod rng;
+pub mod scale;
 
 use std::fs::{self, File};
 use std::io;
@@ -78,6 +81,52 @@ pub fn sixty_layers() -> Result<PathBuf, FixtureError> {
         let files = layers::write(work, &program).map_err(file_error("layers"))?;
         umoci_image(&work.join("image"), &files, &["--config.entrypoint=/bin/hello"])
     })
+}
+
+/// Returns a layout of 128 layers, each with files, a whiteout and a replacement.
+pub fn many_layers() -> Result<PathBuf, FixtureError> {
+    cached("many-layers", &[scale::EDITION, "128"], &|work| {
+        scale::layers(&work.join("image"), 128).map_err(file_error("many-layers"))
+    })
+}
+
+/// Returns a layout of one layer with 100,000 small files and links.
+pub fn many_files() -> Result<PathBuf, FixtureError> {
+    cached("many-files", &[scale::EDITION, "100000"], &|work| {
+        scale::files(&work.join("image"), 100_000).map_err(file_error("many-files"))
+    })
+}
+
+/// Returns the busybox layout with a layer on top that umoci made from changes to the unpacked tree: files added,
+/// changed, removed, replaced by a link, and a directory removed.
+pub fn umoci_repacked() -> Result<PathBuf, FixtureError> {
+    let base = busybox()?;
+    cached("umoci-repacked", &[&base.to_string_lossy()], &|work| {
+        let name = "umoci-repacked";
+        let (image, bundle) = (work.join("image"), work.join("bundle"));
+        Program::new("cp").arg("-a").arg(&base).arg(&image).run()?.ok()?;
+        let tagged = format!("{}:latest", image.display());
+        Program::new("umoci").args(["unpack", "--image", &tagged]).arg(&bundle).run()?.ok()?;
+        change_tree(&bundle.join("rootfs")).map_err(file_error(name))?;
+        Program::new("umoci").args(["repack", "--image", &tagged]).arg(&bundle).run()?.ok()?;
+        Program::new("umoci").args(["gc", "--layout"]).arg(&image).run()?.ok()?;
+        Ok(())
+    })
+}
+
+/// Changes an unpacked busybox root in each way that a layer can express.
+fn change_tree(root: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    fs::create_dir_all(root.join("srv/data/deep"))?;
+    fs::write(root.join("srv/data/deep/file"), "added\n")?;
+    fs::hard_link(root.join("srv/data/deep/file"), root.join("srv/data/linked"))?;
+    chown(root.join("srv/data"), Some(1000), Some(70_000))?;
+    fs::write(root.join("etc/group"), "root:x:0:\n")?;
+    fs::set_permissions(root.join("etc/passwd"), fs::Permissions::from_mode(0o600))?;
+    fs::remove_file(root.join("etc/removed"))?;
+    fs::remove_file(root.join("etc/not-a-program"))?;
+    symlink("passwd", root.join("etc/not-a-program"))?;
+    fs::remove_dir_all(root.join("home"))
 }
 
 /// Returns a layout of two layers, the upper of which removes a file with a name of 255 bytes.

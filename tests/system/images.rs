@@ -1,6 +1,6 @@
 //! Images of other tools, as a kernel shows them: equal to umoci's unpack, entry for entry.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mvm_tests::fixtures::{self, FixtureError};
 use mvm_tests::need::Need;
@@ -50,6 +50,26 @@ pub const CASES: &[Case] = &[
         run: || equals_umoci(fixtures::sixty_layers, &["--format", "v2s2"]),
     },
     Case {
+        name: "images::zstd_equals_umoci",
+        needs: &[MOUNT[0], MOUNT[1], MOUNT[2], Need::Registry, UMOCI, SKOPEO, MMDEBSTRAP],
+        run: zstd_equals_umoci,
+    },
+    Case {
+        name: "images::umoci_repack_equals_umoci",
+        needs: &[MOUNT[0], MOUNT[1], MOUNT[2], Need::Registry, UMOCI, SKOPEO, BUSYBOX],
+        run: || equals_umoci(fixtures::umoci_repacked, &[]),
+    },
+    Case {
+        name: "images::hundred_twenty_eight_layers_equal_umoci",
+        needs: &[MOUNT[0], MOUNT[1], MOUNT[2], Need::Registry, UMOCI, SKOPEO],
+        run: || equals_umoci(fixtures::many_layers, &[]),
+    },
+    Case {
+        name: "images::hundred_thousand_files_equal_umoci",
+        needs: &[MOUNT[0], MOUNT[1], MOUNT[2], Need::Registry, UMOCI, SKOPEO],
+        run: || equals_umoci(fixtures::many_files, &[]),
+    },
+    Case {
         name: "images::fsck_and_veritysetup_agree",
         needs: &[
             Need::Mvmctl,
@@ -64,19 +84,28 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Pulls a fixture from a registry, mounts the image and compares it with what umoci unpacks.
-fn equals_umoci(fixture: fn() -> Result<std::path::PathBuf, FixtureError>, push: &[&str]) -> Outcome {
+fn equals_umoci(fixture: fn() -> Result<PathBuf, FixtureError>, push: &[&str]) -> Outcome {
     let layout = fixture()?;
+    same_tree(&layout, push, &layout)
+}
+
+/// The same with layers converted to Zstandard, which this umoci may not read: it unpacks the original.
+fn zstd_equals_umoci() -> Outcome {
+    let layout = fixtures::debian_python()?;
+    same_tree(&fixtures::zstd(&layout)?, &[], &layout)
+}
+
+/// Pulls `layout` from a registry, mounts the image and compares it with what umoci makes of `original`.
+fn same_tree(layout: &Path, push: &[&str], original: &Path) -> Outcome {
     let registry = Registry::start()?;
-    let image = registry.push(&layout, "test/image:latest", push)?;
+    let image = registry.push(layout, "test/image:latest", push)?;
     let sandbox = Sandbox::new()?;
     sandbox.mvmctl(["pull", &image]).run()?.ok()?;
-    let bundle = unpack(&layout, sandbox.path())?;
+    let bundle = unpack(original, sandbox.path())?;
     let mount = Mount::new(&sandbox.image_file()?, "erofs")?;
-    let (made, expected) = (tree::read(mount.path())?, tree::read(&bundle)?);
+    let (mut made, mut expected) = (tree::read(mount.path())?, tree::read(&bundle)?);
     ensure!(expected.len() > 1, "umoci unpacked nothing");
-    let mut made = made;
-    let mut expected = expected;
-    if !has_root_entry(&layout)? {
+    if !has_root_entry(original)? {
         // No layer says anything of the root directory: both tools make one up.
         made.remove(Path::new(""));
         expected.remove(Path::new(""));
@@ -88,7 +117,7 @@ fn equals_umoci(fixture: fn() -> Result<std::path::PathBuf, FixtureError>, push:
 }
 
 /// Unpacks a layout with umoci and returns the root of the tree.
-pub fn unpack(layout: &Path, work: &Path) -> Result<std::path::PathBuf, libtest_mimic::Failed> {
+pub fn unpack(layout: &Path, work: &Path) -> Result<PathBuf, libtest_mimic::Failed> {
     let bundle = work.join("bundle");
     Program::new("umoci")
         .args(["unpack", "--image"])
