@@ -192,6 +192,14 @@ pub enum EngineError {
         /// What is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// An image has no such path.
+    #[error("image {image} has no {path}")]
+    NoSuchPath {
+        /// The image, as it was asked for.
+        image: String,
+        /// The path.
+        path: mvm_tree::Escaped,
+    },
     /// Something in the store is not what the plan names.
     #[error("{what} has changed: the plan says {expected}, the store has {got}")]
     Changed {

@@ -245,7 +245,7 @@ impl Engine {
     }
 
     /// Finds an image by a name as it was pulled, or by the beginning of one of its digests.
-    fn find_image(&self, name: &str) -> Result<ImageListing, EngineError> {
+    pub(crate) fn find_image(&self, name: &str) -> Result<ImageListing, EngineError> {
         let images = self.scope.list_images()?;
         if let Ok(source) = name.parse::<ImageSource>() {
             let canonical = source.to_string();

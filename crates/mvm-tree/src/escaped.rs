@@ -30,17 +30,7 @@ impl Escaped {
 
 impl fmt::Display for Escaped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                match c {
-                    '\\' => f.write_str("\\\\")?,
-                    c if is_plain(c) => write!(f, "{c}")?,
-                    c => c.encode_utf8(&mut [0; 4]).bytes().try_for_each(|b| write!(f, "\\x{b:02x}"))?,
-                }
-            }
-            chunk.invalid().iter().try_for_each(|b| write!(f, "\\x{b:02x}"))?;
-        }
-        Ok(())
+        write(&self.0, f)
     }
 }
 
@@ -48,6 +38,28 @@ impl fmt::Debug for Escaped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{self}\"")
     }
+}
+
+/// Returns all of `bytes` in the form of [`Escaped`], from which they can be had back: `\\` is a backslash, `\xNN` the
+/// byte with that value in hexadecimal, and everything else stands for itself.
+pub fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    write(bytes, &mut text).expect("a String takes all that is written to it");
+    text
+}
+
+fn write(bytes: &[u8], to: &mut impl fmt::Write) -> fmt::Result {
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => to.write_str("\\\\")?,
+                c if is_plain(c) => to.write_char(c)?,
+                c => c.encode_utf8(&mut [0; 4]).bytes().try_for_each(|b| write!(to, "\\x{b:02x}"))?,
+            }
+        }
+        chunk.invalid().iter().try_for_each(|b| write!(to, "\\x{b:02x}"))?;
+    }
+    Ok(())
 }
 
 /// Says whether a character neither controls a terminal nor reorders or hides the text around it.
@@ -58,7 +70,7 @@ fn is_plain(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Escaped;
+    use super::{Escaped, escape};
 
     #[test]
     fn shows_bytes_without_harm() {
@@ -80,5 +92,21 @@ mod tests {
     fn shortens_long_bytes() {
         let shown = Escaped::new(&[b'a'; 5000]).to_string();
         assert_eq!(shown, format!("{}…{}", "a".repeat(128), "a".repeat(128)));
+    }
+
+    #[test]
+    fn escapes_so_that_nothing_is_lost() {
+        let cases: [(&[u8], &str); 6] = [
+            (b"", ""),
+            (b"\\x41", "\\\\x41"),
+            (b"\\", "\\\\"),
+            (b"a\nb\0\x7f", "a\\x0ab\\x00\\x7f"),
+            ("é\u{200b}".as_bytes(), "é\\xe2\\x80\\x8b"),
+            (b"\xc3", "\\xc3"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(escape(bytes), text);
+        }
+        assert_eq!(escape(&[b'a'; 5000]), "a".repeat(5000));
     }
 }

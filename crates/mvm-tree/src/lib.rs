@@ -15,7 +15,7 @@ mod testing;
 
 pub use dump::dump;
 pub use entry::{Attributes, Change, Content, Device, Extent, Kind, Tail, Timestamp, Xattr};
-pub use escaped::Escaped;
+pub use escaped::{Escaped, escape};
 pub use limits::Limits;
 pub use merge::{Merge, MergeError};
 pub use sink::LayerSink;

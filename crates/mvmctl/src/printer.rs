@@ -1,7 +1,7 @@
 //! The one way out: data to stdout, words to stderr.
 
 use serde::Serialize;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 
 /// Writes data and words, each where it belongs.
 #[derive(Clone, Copy)]
@@ -30,6 +30,11 @@ impl Printer {
     /// Writes one line of data to stdout.
     pub fn line(&self, text: impl std::fmt::Display) -> io::Result<()> {
         self.data(format!("{text}\n"))
+    }
+
+    /// Returns a way for many lines of data.
+    pub fn stream(&self) -> Lines {
+        Lines(BufWriter::with_capacity(64 << 10, io::stdout().lock()))
     }
 
     /// Writes a value to stdout as indented JSON.
@@ -68,6 +73,22 @@ impl Printer {
     /// Writes words for a person to stderr. A closed stderr is nobody listening, which is no error.
     pub fn always(&self, text: impl std::fmt::Display) {
         drop(writeln!(io::stderr(), "{text}"));
+    }
+}
+
+/// Writes many lines of data to stdout, a buffer at a time.
+pub struct Lines(BufWriter<io::StdoutLock<'static>>);
+
+impl Lines {
+    /// Writes one line.
+    pub fn line(&mut self, text: &str) -> io::Result<()> {
+        self.0.write_all(text.as_bytes())?;
+        self.0.write_all(b"\n")
+    }
+
+    /// Writes what is still in the buffer.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

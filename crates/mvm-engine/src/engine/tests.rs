@@ -44,6 +44,22 @@ impl Fixture {
     }
 
     pub fn layout_for(&self, name: &str, text: &str, config: &Value, architecture: &str) -> ImageSource {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, "hello", text.as_bytes()).unwrap();
+        self.layout_of(name, &[archive.into_inner().unwrap()], config, architecture)
+    }
+
+    /// Writes an OCI layout of one image with these layers, lowest first, which are archives.
+    pub fn layout_of(
+        &self,
+        name: &str,
+        layers: &[Vec<u8>],
+        config: &Value,
+        architecture: &str,
+    ) -> ImageSource {
         let layout = self.path(name);
         fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
         let blob = |media: &str, bytes: &[u8]| {
@@ -51,23 +67,17 @@ impl Fixture {
             fs::write(layout.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
             json!({"mediaType": format!("application/vnd.oci.image.{media}"), "digest": digest, "size": bytes.len()})
         };
-        let mut archive = tar::Builder::new(Vec::new());
-        let mut header = tar::Header::new_ustar();
-        header.set_size(text.len() as u64);
-        header.set_mode(0o644);
-        archive.append_data(&mut header, "hello", text.as_bytes()).unwrap();
-        let layer = archive.into_inner().unwrap();
         let image = json!({
             "architecture": architecture,
             "os": "linux",
             "config": config,
-            "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer)]},
+            "rootfs": {"type": "layers", "diff_ids": layers.iter().map(|layer| Digest::of(layer)).collect::<Vec<_>>()},
         });
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": blob("config.v1+json", image.to_string().as_bytes()),
-            "layers": [blob("layer.v1.tar", &layer)],
+            "layers": layers.iter().map(|layer| blob("layer.v1.tar", layer)).collect::<Vec<_>>(),
         });
         let manifest = blob("manifest.v1+json", manifest.to_string().as_bytes());
         fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();

@@ -15,9 +15,10 @@ impl EngineError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(error) => of_store(error),
-            Self::Kernels(KernelError::None { .. }) | Self::UnknownImage(_) | Self::NoImage { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::Kernels(KernelError::None { .. })
+            | Self::UnknownImage(_)
+            | Self::NoImage { .. }
+            | Self::NoSuchPath { .. } => ErrorKind::NotFound,
             Self::Fetch(error) => of_fetch(error),
             Self::Pull { source, .. } => of_pull(source),
             Self::Vm(error) => match error {

@@ -18,7 +18,7 @@ const VERBS: [(&str, &str); 12] = [
 ];
 
 const SUB_VERBS: [(&str, &[&str]); 4] = [
-    ("image", &["ls", "inspect", "verify", "rm"]),
+    ("image", &["ls", "inspect", "tree", "verify", "rm"]),
     ("vm", &["ls", "stop", "rm"]),
     ("kernel", &["import", "build", "ls", "default", "rm"]),
     ("audit", &["tail", "verify"]),

@@ -3,6 +3,7 @@
 mod inspect;
 mod ls;
 mod rm;
+mod tree;
 mod verify;
 
 use crate::context::Context;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 pub enum Command {
     Ls(ls::Args),
     Inspect(inspect::Args),
+    Tree(tree::Args),
     Verify(verify::Args),
     Rm(rm::Args),
 }
@@ -23,6 +25,7 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Ls(args) => ls::run(context, args),
         Command::Inspect(args) => inspect::run(context, args),
+        Command::Tree(args) => tree::run(context, args),
         Command::Verify(args) => verify::run(context, args),
         Command::Rm(args) => rm::run(context, args),
     }
