@@ -13,6 +13,7 @@ mod bad_input;
 mod boots;
 mod concurrency;
 mod corpus;
+mod faults;
 mod harness;
 mod hostile;
 mod images;
@@ -81,13 +82,15 @@ fn main() -> ExitCode {
     let (cases, reasons) = corpus::trials();
     trials.extend(cases);
     skipped.extend(reasons);
+    trials.extend(faults::trials());
+    skipped.extend(faults::known());
     let list = arguments.list;
     if !list {
         skipped.iter().for_each(|line| println!("{line}"));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !list {
-        mvm_tests::corpus::report(0).iter().for_each(|line| println!("{line}"));
+        mvm_tests::corpus::report(faults::passed()).iter().for_each(|line| println!("{line}"));
         let (passed, failed, ignored) =
             (conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored);
         println!("{passed} passed, {failed} failed, {ignored} skipped");

@@ -130,6 +130,9 @@ fn of_fetch(error: &FetchError) -> ErrorKind {
     match error {
         FetchError::Cancelled => ErrorKind::Interrupted,
         FetchError::Registry(RegistryError::NotFound { .. }) | FetchError::Platform(_) => ErrorKind::NotFound,
+        FetchError::Registry(
+            RegistryError::Digest { .. } | RegistryError::DigestHeader { .. } | RegistryError::Length { .. },
+        ) => ErrorKind::Verification,
         FetchError::Registry(_) => ErrorKind::Network,
         FetchError::Layout(error) => match error {
             LayoutError::NotFound { .. } | LayoutError::Empty { .. } | LayoutError::NotALayout { .. } => {
