@@ -31,7 +31,7 @@ const RESERVED: [(&str, &[&str]); 8] = [
     ("tokio", &["mvm-fetch", "mvm-engine"]),
     ("hyper", &["mvm-fetch"]),
     ("reqwest", &["mvm-fetch"]),
-    ("rustls", &["mvm-fetch"]),
+    ("rustls", &["mvm-fetch", "mvm-tests"]),
     ("rusqlite", &["mvm-store"]),
     ("anyhow", &["mvmctl"]),
     ("clap", &["mvmctl"]),
@@ -155,7 +155,7 @@ mod tests {
             found(json),
             [
                 "crates/mvm-ref/Cargo.toml:1: mvm-ref must not depend on mvm-wire [edges]",
-                "crates/mvm-ref/Cargo.toml:1: rustls is for mvm-fetch only [edges]",
+                "crates/mvm-ref/Cargo.toml:1: rustls is for mvm-fetch and mvm-tests only [edges]",
                 "crates/mvm-util/Cargo.toml:1: mvm-util is not in the table of xtask/src/edges.rs [edges]",
                 "crates/mvm-ref/Cargo.toml:1: no shipped program reaches mvm-ref [unreached]",
                 "crates/mvm-util/Cargo.toml:1: no shipped program reaches mvm-util [unreached]",
