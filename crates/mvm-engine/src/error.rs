@@ -9,10 +9,10 @@ use crate::keys::KeysError;
 use crate::pull::PullError;
 use crate::supervisor::SupervisorError;
 use crate::vm::VmError;
-use mvm_fetch::FetchError;
+use mvm_fetch::{AuthError, FetchError};
 use mvm_launch::LaunchError;
 use mvm_plan::Refusal;
-use mvm_ref::{Digest, ImageSource, Platform, VmName};
+use mvm_ref::{Digest, ImageSource, Platform, RegistryName, VmName};
 use mvm_store::{KernelError, StoreError};
 use std::io;
 use std::path::PathBuf;
@@ -56,6 +56,23 @@ pub enum EngineError {
     /// An image could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// A registry did not take credentials.
+    #[error("log in to {registry}")]
+    Login {
+        /// The registry.
+        registry: RegistryName,
+        /// Why not.
+        source: FetchError,
+    },
+    /// Credentials could not be read or kept.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// There are no credentials of a registry.
+    #[error("there are no credentials of {0}")]
+    NotLoggedIn(RegistryName),
+    /// There is no place to keep credentials.
+    #[error("no file to keep credentials in: neither --authfile nor $HOME is set")]
+    NoLoginFile,
     /// An image could not be pulled.
     #[error("pull {image}")]
     Pull {

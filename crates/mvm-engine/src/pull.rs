@@ -8,7 +8,7 @@ use crate::error::EngineError;
 use crate::images::deletion;
 use crate::progress::{Cancel, Progress, Step};
 use layers::Layers;
-use mvm_fetch::{FetchConfig, FetchError, Fetcher, Origin, Resolved};
+use mvm_fetch::{FetchError, Fetcher, Origin, Resolved};
 use mvm_image::GENERATION;
 use mvm_image::erofs::{AssembleError, ImageSummary};
 use mvm_image::segment::{ReadIndexError, SegmentError, SegmentSummary, SegmentWriter};
@@ -195,11 +195,7 @@ impl Engine {
     }
 
     fn fetcher(&self, cancel: &Cancel) -> Fetcher {
-        Fetcher::new(FetchConfig {
-            auth_file: self.settings.docker_config.clone(),
-            cancel: cancel.flag().clone().into(),
-            ..FetchConfig::default()
-        })
+        Fetcher::new(self.settings.fetch_config(cancel))
     }
 
     /// Returns the image of a manifest, from the store or made now.

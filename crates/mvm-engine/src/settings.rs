@@ -1,8 +1,13 @@
 //! What the engine is told by the program that it is part of.
 
+use crate::login::Helpers;
+use crate::progress::Cancel;
+use mvm_fetch::FetchConfig;
 use mvm_ref::ScopeName;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Where things are and what they are made from; the engine reads no environment.
 #[derive(Clone, Debug)]
@@ -17,8 +22,45 @@ pub struct Settings {
     pub program: PathBuf,
     /// Directories in which programs are looked up, as in `$PATH`.
     pub program_path: OsString,
-    /// Docker's file of registry credentials.
-    pub docker_config: Option<PathBuf>,
+    /// Files of registry credentials, in the order in which they are searched.
+    pub auth_files: Vec<PathBuf>,
+    /// The file that a login is kept in.
+    pub login_file: Option<PathBuf>,
+    /// What the credential helpers see that these files name.
+    pub helper_environment: HelperEnvironment,
     /// The KVM device.
     pub kvm: PathBuf,
+}
+
+/// The environment of credential helpers, which find by it what they keep. Its values may be secret.
+#[derive(Clone, Default)]
+pub struct HelperEnvironment(Vec<(OsString, OsString)>);
+
+impl HelperEnvironment {
+    /// Takes names and values.
+    pub fn new(variables: Vec<(OsString, OsString)>) -> Self {
+        Self(variables)
+    }
+
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+    }
+}
+
+impl fmt::Debug for HelperEnvironment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({} variables)", self.0.len())
+    }
+}
+
+impl Settings {
+    /// Returns how registries are spoken to.
+    pub(crate) fn fetch_config(&self, cancel: &Cancel) -> FetchConfig {
+        FetchConfig {
+            auth_files: self.auth_files.clone(),
+            helper: Some(Arc::new(Helpers::new(self))),
+            cancel: cancel.flag().clone().into(),
+            ..FetchConfig::default()
+        }
+    }
 }

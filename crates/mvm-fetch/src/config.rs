@@ -1,15 +1,18 @@
 //! How to fetch: whom to trust, how long to wait.
 
-use crate::CancelToken;
+use crate::{CancelToken, CredentialHelper};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a [`crate::Fetcher`] is made of. Nothing else, such as the environment, is looked at, but for the
 /// system's certificates.
 #[derive(Clone, Debug)]
 pub struct FetchConfig {
-    /// A file of Docker's `config.json` format; where it doesn't exist there are no credentials.
-    pub auth_file: Option<PathBuf>,
+    /// Files of credentials, in the order in which they are searched; one that doesn't exist has none.
+    pub auth_files: Vec<PathBuf>,
+    /// Who asks the credential helpers that these files name.
+    pub helper: Option<Arc<dyn CredentialHelper>>,
     /// Registries, each `host` or `host:port`, that are spoken to without TLS. Loopback ones always are.
     pub plain_http: Vec<String>,
     /// Files of PEM certificates to trust beside those of the system.
@@ -31,7 +34,8 @@ pub struct FetchConfig {
 impl Default for FetchConfig {
     fn default() -> Self {
         Self {
-            auth_file: None,
+            auth_files: Vec::new(),
+            helper: None,
             plain_http: Vec::new(),
             extra_ca: Vec::new(),
             proxy: None,

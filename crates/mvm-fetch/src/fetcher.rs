@@ -3,8 +3,8 @@
 use crate::registry::{Registry, RegistryImage};
 use crate::resolve;
 use crate::source::{ByteSource, Content};
-use crate::{CancelToken, FetchConfig, FetchError, Resolved, layer, layout};
-use mvm_ref::{Descriptor, ImageSource, Platform, VerifiedLayer};
+use crate::{CancelToken, FetchConfig, FetchError, Login, LoginCheck, Resolved, layer, layout};
+use mvm_ref::{Descriptor, ImageSource, Platform, RegistryName, VerifiedLayer};
 use std::io::BufRead;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,6 +38,11 @@ impl Fetcher {
         let made = Arc::new(Registry::new(self.config.clone())?);
         *registry = Some(Arc::clone(&made));
         Ok(made)
+    }
+
+    /// Shows credentials to a registry and says what it thinks of them.
+    pub fn check_login(&self, registry: &RegistryName, login: &Login) -> Result<LoginCheck, FetchError> {
+        Ok(self.registry()?.check_login(registry, login)?)
     }
 
     /// Opens the origin of an image; of a registry nothing but the files of certificates is opened before

@@ -31,5 +31,8 @@ pub use error::FetchError;
 pub use fetcher::{Fetcher, Origin};
 pub use inflate::InflateError;
 pub use layout::{LayoutError, TarError};
-pub use registry::{AuthError, RegistryError};
+pub use registry::{
+    AuthError, Auths, CredentialHelper, HelperError, HelperName, HelperNameError, Login, LoginCheck,
+    RegistryError, Secret,
+};
 pub use resolve::Resolved;

@@ -9,12 +9,14 @@ mod client;
 mod error;
 mod http;
 mod image;
+mod login;
 mod token;
 
-pub use auth::AuthError;
+pub use auth::{AuthError, Auths, CredentialHelper, HelperError, HelperName, HelperNameError, Login, Secret};
 pub(crate) use client::Registry;
 pub use error::RegistryError;
 pub(crate) use image::RegistryImage;
+pub use login::LoginCheck;
 
 #[cfg(test)]
 mod tests;

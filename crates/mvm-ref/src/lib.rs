@@ -10,6 +10,7 @@ mod media_type;
 mod name;
 mod platform;
 mod reference;
+mod registry;
 mod source;
 pub mod verify;
 
@@ -22,5 +23,6 @@ pub use media_type::{LayerCompression, MediaType};
 pub use name::{NameError, ScopeName, VmName};
 pub use platform::{Platform, PlatformError};
 pub use reference::{DEFAULT_REGISTRY, Reference, ReferenceError};
+pub use registry::{RegistryName, RegistryNameError};
 pub use source::{ImageSource, Selector, SourceError};
 pub use verify::VerifiedLayer;

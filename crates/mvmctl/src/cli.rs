@@ -34,6 +34,9 @@ pub struct Global {
     /// Partition of the store to work in
     #[arg(long, global = true, value_name = "NAME", default_value_t)]
     pub scope: ScopeName,
+    /// File of registry credentials, instead of podman's and Docker's [default: $REGISTRY_AUTH_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub authfile: Option<PathBuf>,
     /// Print nothing but data and errors
     #[arg(long, short, global = true)]
     pub quiet: bool,
@@ -44,6 +47,8 @@ pub enum Command {
     Run(Box<commands::run::Args>),
     Exec(commands::exec::Args),
     Pull(commands::pull::Args),
+    Login(commands::login::Args),
+    Logout(commands::logout::Args),
     #[command(subcommand)]
     Image(commands::image::Command),
     #[command(subcommand)]

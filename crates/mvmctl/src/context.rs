@@ -6,7 +6,7 @@ use crate::progress::Display;
 use crate::signals::Signals;
 use crate::{environment, guest};
 use anyhow::Context as _;
-use mvm_engine::{Check, Engine, Settings};
+use mvm_engine::{Check, Engine, HelperEnvironment, Settings};
 use std::cell::OnceCell;
 use std::path::PathBuf;
 
@@ -24,13 +24,17 @@ impl Context {
         let root = global.root.or_else(environment::store_root);
         let root = root.context("no place for the store: neither --root nor $HOME is set")?;
         let root = std::path::absolute(&root).with_context(|| format!("resolve {}", root.display()))?;
+        let authfile = global.authfile.map(std::path::absolute).transpose().context("resolve --authfile")?;
+        let auth_files = environment::auth_files(authfile);
         let settings = Settings {
             root,
             scope: global.scope,
             guest: guest::BINARY,
             program: std::env::current_exe().context("find this program's own file")?,
             program_path: environment::program_path(),
-            docker_config: environment::docker_config(),
+            auth_files: auth_files.search,
+            login_file: auth_files.login,
+            helper_environment: HelperEnvironment::new(environment::of_helpers()),
             kvm: PathBuf::from("/dev/kvm"),
         };
         let signals = Signals::install().context("install signal handlers")?;
@@ -44,6 +48,11 @@ impl Context {
         }
         let engine = Engine::open(self.settings.clone())?;
         Ok(self.engine.get_or_init(|| engine))
+    }
+
+    /// Returns what the global options say; works without a store.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Checks this machine; works without a store.

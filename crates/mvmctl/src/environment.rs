@@ -11,11 +11,38 @@ pub fn store_root() -> Option<PathBuf> {
         .or_else(|| path("HOME").map(|home| home.join(".local/share/mvm")))
 }
 
-/// Returns Docker's file of registry credentials: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`.
-pub fn docker_config() -> Option<PathBuf> {
-    path("DOCKER_CONFIG")
-        .or_else(|| path("HOME").map(|home| home.join(".docker")))
-        .map(|directory| directory.join("config.json"))
+/// Files of registry credentials.
+pub struct AuthFiles {
+    /// Those that are searched, in order.
+    pub search: Vec<PathBuf>,
+    /// The one that a login is kept in.
+    pub login: Option<PathBuf>,
+}
+
+/// Returns the files of registry credentials: `named` or `$REGISTRY_AUTH_FILE` alone, else those of podman, then Docker's.
+///
+/// A login is kept in Docker's file then, because podman's first one doesn't outlast a reboot.
+pub fn auth_files(named: Option<PathBuf>) -> AuthFiles {
+    if let Some(named) = named.or_else(|| path("REGISTRY_AUTH_FILE")) {
+        return AuthFiles { search: vec![named.clone()], login: Some(named) };
+    }
+    let home = path("HOME");
+    let user = rustix::process::geteuid().as_raw();
+    let runtime = path("XDG_RUNTIME_DIR").map(|directory| directory.join("containers/auth.json"));
+    let runtime = runtime.unwrap_or_else(|| format!("/run/containers/{user}/auth.json").into());
+    let config = path("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
+    let docker = path("DOCKER_CONFIG").or_else(|| home.map(|home| home.join(".docker")));
+    let docker = docker.map(|directory| directory.join("config.json"));
+    let config = config.map(|directory| directory.join("containers/auth.json"));
+    AuthFiles {
+        search: [Some(runtime), config, docker.clone()].into_iter().flatten().collect(),
+        login: docker,
+    }
+}
+
+/// Returns what credential helpers see: all of it, for each of them finds its keys in a way of its own.
+pub fn of_helpers() -> Vec<(OsString, OsString)> {
+    env::vars_os().collect()
 }
 
 /// Returns the directories in which programs are looked up.

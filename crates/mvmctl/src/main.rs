@@ -52,6 +52,8 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => commands::run::run(context, *args),
         Command::Exec(args) => commands::exec::run(context, args),
         Command::Pull(args) => commands::pull::run(context, args),
+        Command::Login(args) => commands::login::run(context, args),
+        Command::Logout(args) => commands::logout::run(context, args),
         Command::Image(command) => commands::image::run(context, command),
         Command::Vm(command) => commands::vm::run(context, command),
         Command::Kernel(command) => commands::kernel::run(context, command),

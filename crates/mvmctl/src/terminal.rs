@@ -2,10 +2,12 @@
 
 use crate::signals::Signals;
 use anyhow::Context as _;
-use mvm_engine::{Attachment, ControlConnection, Target, WindowSize};
-use rustix::termios::{self, OptionalActions, Termios};
-use std::io::{self, IsTerminal as _};
-use std::os::fd::AsFd as _;
+use mvm_engine::{Attachment, Cancel, ControlConnection, EngineError, Secret, Target, WindowSize};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 /// Which of the caller's streams the command gets.
 #[derive(Clone, Copy)]
@@ -33,7 +35,7 @@ pub fn attach(
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let mut signals = signals.attach().context("take over signals")?;
     // Without -i the keyboard stays the caller's, and so does its mode.
-    let raw = (streams.terminal && streams.stdin).then(|| RawMode::enter(stdin.as_fd())).transpose();
+    let raw = (streams.terminal && streams.stdin).then(|| Mode::raw(stdin.as_fd())).transpose();
     let raw = raw.context("put the terminal into raw mode")?;
     let size = || window_size(&stdout, &stdin);
     let status = mvm_engine::attach(
@@ -59,23 +61,97 @@ fn window_size(stdout: &io::Stdout, stdin: &io::Stdin) -> WindowSize {
     }
 }
 
-/// The terminal in raw mode; the old mode comes back on drop.
-struct RawMode<'a> {
-    terminal: std::os::fd::BorrowedFd<'a>,
+/// Whether what is typed shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Echo {
+    Visible,
+    Hidden,
+}
+
+/// Longest answer to a question, in bytes; a terminal's line ends there.
+const MAX_ANSWER: usize = 4096;
+
+/// Asks a question on the terminal and returns the line that is typed.
+pub fn ask(question: &str, echo: Echo, cancel: &Cancel) -> anyhow::Result<Secret> {
+    let stdin = io::stdin();
+    anyhow::ensure!(
+        stdin.is_terminal(),
+        "stdin is not a terminal to ask on; give --username and --password-stdin"
+    );
+    let hidden = (echo == Echo::Hidden).then(|| Mode::hidden(stdin.as_fd())).transpose();
+    let hidden = hidden.context("stop the terminal from showing what is typed")?;
+    write!(io::stderr(), "{question}").context("ask on the terminal")?;
+    let line = read_line(stdin.as_fd(), cancel);
+    if hidden.is_some() {
+        // The line break that was typed did not show either.
+        writeln!(io::stderr()).context("write to the terminal")?;
+    }
+    drop(hidden);
+    line
+}
+
+fn read_line(terminal: BorrowedFd<'_>, cancel: &Cancel) -> anyhow::Result<Secret> {
+    let mut line = Vec::with_capacity(MAX_ANSWER);
+    while !line.ends_with(b"\n") && line.len() < MAX_ANSWER {
+        if cancel.requested() {
+            return Err(EngineError::Interrupted.into());
+        }
+        match poll(&mut [PollFd::new(&terminal, PollFlags::IN)], None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno).context("wait for an answer"),
+        }
+        let mut byte = [0];
+        match rustix::io::read(terminal, &mut byte) {
+            Ok(0) => break,
+            Ok(_) => line.push(byte[0]),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).context("read the answer"),
+        }
+    }
+    match String::from_utf8(line) {
+        Ok(line) => Ok(without_line_break(line)),
+        Err(_) => anyhow::bail!("the answer is not UTF-8"),
+    }
+}
+
+/// Takes one line break off the end of a secret.
+pub fn without_line_break(mut text: String) -> Secret {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Secret::from(text)
+}
+
+/// The terminal in another mode; the old one comes back on drop.
+struct Mode<'a> {
+    terminal: BorrowedFd<'a>,
     before: Termios,
 }
 
-impl<'a> RawMode<'a> {
-    fn enter(terminal: std::os::fd::BorrowedFd<'a>) -> io::Result<Self> {
+impl<'a> Mode<'a> {
+    fn raw(terminal: BorrowedFd<'a>) -> io::Result<Self> {
+        Self::change(terminal, Termios::make_raw)
+    }
+
+    /// Lines, without showing what is typed.
+    fn hidden(terminal: BorrowedFd<'a>) -> io::Result<Self> {
+        Self::change(terminal, |mode| mode.local_modes.remove(LocalModes::ECHO))
+    }
+
+    fn change(terminal: BorrowedFd<'a>, change: impl FnOnce(&mut Termios)) -> io::Result<Self> {
         let before = termios::tcgetattr(terminal)?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        termios::tcsetattr(terminal, OptionalActions::Now, &raw)?;
+        let mut mode = before.clone();
+        change(&mut mode);
+        termios::tcsetattr(terminal, OptionalActions::Now, &mode)?;
         Ok(Self { terminal, before })
     }
 }
 
-impl Drop for RawMode<'_> {
+impl Drop for Mode<'_> {
     fn drop(&mut self) {
         if termios::tcsetattr(self.terminal, OptionalActions::Now, &self.before).is_err() {
             // The terminal is gone, and with it whoever could be told.

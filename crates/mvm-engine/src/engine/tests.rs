@@ -27,7 +27,9 @@ pub(crate) fn fixture() -> Fixture {
         guest: b"the guest's program",
         program: PathBuf::from("/bin/false"),
         program_path: directory.path().join("bin").into_os_string(),
-        docker_config: None,
+        auth_files: Vec::new(),
+        login_file: None,
+        helper_environment: Default::default(),
         kvm: directory.path().join("kvm"),
     };
     Fixture { engine: Engine::open(settings).unwrap(), directory }

@@ -4,7 +4,7 @@ use super::{EngineError, ErrorKind};
 use crate::attach::AttachError;
 use crate::pull::{PullError, UnpackError};
 use crate::vm::VmError;
-use mvm_fetch::{FetchError, LayoutError, RegistryError};
+use mvm_fetch::{AuthError, FetchError, HelperError, LayoutError, RegistryError};
 use mvm_launch::LaunchError;
 use mvm_store::{KernelError, StoreError};
 use mvm_wire::FailureKind;
@@ -19,7 +19,12 @@ impl EngineError {
             | Self::UnknownImage(_)
             | Self::NoImage { .. }
             | Self::NoSuchPath { .. } => ErrorKind::NotFound,
-            Self::Fetch(error) => of_fetch(error),
+            Self::Fetch(error) | Self::Login { source: error, .. } => of_fetch(error),
+            Self::Auth(AuthError::NotLoggedIn { .. }) | Self::NotLoggedIn(_) => ErrorKind::NotFound,
+            Self::Auth(AuthError::User) => ErrorKind::Usage,
+            Self::Auth(AuthError::Helper(HelperError::NotInstalled { .. })) | Self::NoLoginFile => {
+                ErrorKind::Missing
+            }
             Self::Pull { source, .. } => of_pull(source),
             Self::Vm(error) => match error {
                 VmError::NotFound(_) => ErrorKind::NotFound,

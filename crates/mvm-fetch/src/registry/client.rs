@@ -1,7 +1,7 @@
 //! Requests to registries, with the authentication that they ask for.
 
 use super::RegistryError;
-use super::auth::{self, AuthError, Credentials, Found};
+use super::auth::{AuthError, Auths, Credentials, Found};
 use super::call::{Access, Call};
 use super::challenge::Challenge;
 use super::http::{Answer, Http, host_of};
@@ -12,7 +12,6 @@ use reqwest::Url;
 use reqwest::header::HeaderValue;
 use std::collections::HashMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use tokio::runtime::{Builder, Runtime};
 
@@ -24,7 +23,7 @@ pub(crate) struct Registry {
     http: Http,
     /// There until the client is dropped.
     runtime: Option<Runtime>,
-    auth_file: Option<PathBuf>,
+    auths: Auths,
     /// What was shown last and accepted.
     accepted: Mutex<HashMap<Key, HeaderValue>>,
 }
@@ -35,8 +34,8 @@ type Key = (String, String, Access);
 /// As whom a request is made.
 enum Identity {
     Nobody,
-    /// As nobody, since a program that mvm doesn't call has the credentials.
-    NobodyFor(String),
+    /// As nobody, since the program that has the credentials can't be asked.
+    NobodyFor(AuthError),
     Known,
 }
 
@@ -50,8 +49,8 @@ impl Registry {
             .build()
             .map_err(RegistryError::Runtime)?;
         let http = Http::new(&config)?;
-        let auth_file = config.auth_file;
-        Ok(Self { http, runtime: Some(runtime), auth_file, accepted: Mutex::default() })
+        let auths = Auths::new(config.auth_files, config.helper);
+        Ok(Self { http, runtime: Some(runtime), auths, accepted: Mutex::default() })
     }
 
     pub(super) fn http(&self) -> &Http {
@@ -70,11 +69,15 @@ impl Registry {
         }
     }
 
+    /// Returns the address of a registry's interface, with a `/` at the end.
+    pub(super) fn base_url(&self, registry: &str) -> Result<Url, RegistryError> {
+        self.http.base(if registry == DEFAULT_REGISTRY { DEFAULT_REGISTRY_HOST } else { registry })
+    }
+
     /// Returns the address of the interface of a reference's repository, with a `/` at the end.
     pub(super) fn repository_url(&self, reference: &Reference) -> Result<Url, RegistryError> {
         let registry = reference.registry();
-        let host = if registry == DEFAULT_REGISTRY { DEFAULT_REGISTRY_HOST } else { registry };
-        let base = self.http.base(host)?;
+        let base = self.base_url(registry)?;
         base.join(&format!("{}/", reference.repository()))
             .map_err(|_| RegistryError::Address { host: registry.to_owned() })
     }
@@ -94,7 +97,7 @@ impl Registry {
         let answer = self.http.send(call, Some(&authorization)).await?;
         match (answer.status(), identity) {
             (401, identity) => Err(refused(reference, identity)),
-            (403, Identity::NobodyFor(helper)) => Err(refused(reference, Identity::NobodyFor(helper))),
+            (403, Identity::NobodyFor(error)) => Err(error.into()),
             _ => {
                 self.lock().insert(key, authorization);
                 Ok(answer)
@@ -109,13 +112,9 @@ impl Registry {
         challenge: &Challenge,
     ) -> Result<(HeaderValue, Identity), RegistryError> {
         let url = &call.url;
-        let found = match &self.auth_file {
-            Some(path) => auth::find(path, reference)?,
-            None => Found::Nothing,
-        };
-        let (credentials, identity) = match found {
+        let (credentials, identity) = match self.auths.find(reference)? {
             Found::Nothing => (None, Identity::Nobody),
-            Found::Helper(helper) => (None, Identity::NobodyFor(helper)),
+            Found::Unreachable(error) => (None, Identity::NobodyFor(error)),
             Found::Credentials(credentials) => (Some(credentials), Identity::Known),
         };
         let unusable = || RegistryError::Token { host: host_of(url) };
@@ -163,7 +162,7 @@ fn refused(reference: &Reference, identity: Identity) -> RegistryError {
     let (host, repository) = (reference.registry().to_owned(), reference.repository().to_owned());
     match identity {
         Identity::Nobody => RegistryError::LoginNeeded { host, repository },
-        Identity::NobodyFor(helper) => AuthError::Helper { registry: host, helper }.into(),
+        Identity::NobodyFor(error) => error.into(),
         Identity::Known => RegistryError::LoginRefused { host, repository, message: String::new() },
     }
 }

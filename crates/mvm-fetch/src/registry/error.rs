@@ -111,7 +111,7 @@ pub enum RegistryError {
     },
     /// The registry wants credentials, and there are none.
     #[error(
-        "registry {host} gives no anonymous access to {repository}: it doesn't exist or needs `docker login {host}`"
+        "registry {host} gives no anonymous access to {repository}: it doesn't exist or needs `mvmctl login {host}`"
     )]
     LoginNeeded {
         /// The registry.
@@ -121,7 +121,7 @@ pub enum RegistryError {
     },
     /// The registry refuses the credentials.
     #[error(
-        "registry {host} refuses the stored credentials for {repository}; run `docker login {host}` again{}",
+        "registry {host} refuses the stored credentials for {repository}; run `mvmctl login {host}` again{}",
         said(.message)
     )]
     LoginRefused {
@@ -129,6 +129,14 @@ pub enum RegistryError {
         host: String,
         /// The repository.
         repository: String,
+        /// What it says.
+        message: String,
+    },
+    /// The registry, or its token server, takes the credentials for wrong.
+    #[error("registry {host} does not accept this user name and password{}", said(.message))]
+    WrongLogin {
+        /// The registry.
+        host: String,
         /// What it says.
         message: String,
     },

@@ -174,7 +174,7 @@ impl ByteSource for BlobStream {
 }
 
 /// Reads `{"errors":[{"code":…,"message":…}]}`.
-fn parse_message(bytes: &[u8]) -> String {
+pub(super) fn parse_message(bytes: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Body {
         errors: Vec<Entry>,

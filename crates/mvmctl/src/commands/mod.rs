@@ -7,6 +7,8 @@ pub mod exec;
 pub mod gc;
 pub mod image;
 pub mod kernel;
+pub mod login;
+pub mod logout;
 pub mod man;
 pub mod pull;
 pub mod run;

@@ -2,10 +2,12 @@
 
 use super::{Outcome, Sandbox, names};
 
-const VERBS: [(&str, &str); 12] = [
+const VERBS: [(&str, &str); 14] = [
     ("run", "Run a command in a new VM made from an image"),
     ("exec", "Run a further command in a running VM"),
     ("pull", "Fetch an image, verify it and make its root file system"),
+    ("login", "Keep the user name and password for a registry, once it has accepted them"),
+    ("logout", "Forget the credentials of a registry"),
     ("image", "List, inspect, verify and remove images"),
     ("vm", "List, stop and remove VMs"),
     ("kernel", "Import, build, list and remove guest kernels"),

@@ -34,7 +34,7 @@ fn pull_with(auths: &str, server: &Server) -> Result<(), FetchError> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.json");
     std::fs::write(&path, auths.replace("HOST", &server.host())).unwrap();
-    let config = FetchConfig { auth_file: Some(path), ..FetchConfig::default() };
+    let config = FetchConfig { auth_files: vec![path], ..FetchConfig::default() };
     pull(config, server, ":many").map(|_| ())
 }
 
@@ -91,19 +91,19 @@ fn refusals_say_whether_there_were_credentials() {
     let server = nobody();
     let anonymous = pull(FetchConfig::default(), &server, ":many").map(|_| ());
     let expected =
-        "registry HOST gives no anonymous access to team/app: it doesn't exist or needs `docker login HOST`";
+        "registry HOST gives no anonymous access to team/app: it doesn't exist or needs `mvmctl login HOST`";
     assert_eq!(message(anonymous, &server), expected);
     for server in [nobody(), basic_registry()] {
         let wrong = r#"{"auths":{"HOST":{"username":"user","password":"wrong"}}}"#;
         let expected =
-            "registry HOST refuses the stored credentials for team/app; run `docker login HOST` again";
+            "registry HOST refuses the stored credentials for team/app; run `mvmctl login HOST` again";
         assert_eq!(message(pull_with(wrong, &server), &server), expected);
     }
     for file in [r#"{"credHelpers":{"HOST":"desktop"}}"#, r#"{"credsStore":"desktop"}"#] {
         for server in [nobody(), basic_registry()] {
             let error = pull_with(file, &server).unwrap_err();
-            let helper =
-                RegistryError::Auth(AuthError::Helper { registry: server.host(), helper: "desktop".into() });
+            let helper = "docker-credential-desktop".to_owned();
+            let helper = RegistryError::Auth(AuthError::NoHelpers { registry: server.host(), helper });
             assert_eq!(error.to_string(), helper.to_string());
         }
         // Where nobody needs to log in, no helper is needed.
