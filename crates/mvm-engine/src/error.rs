@@ -156,6 +156,16 @@ pub enum EngineError {
         /// The platform.
         platform: Platform,
     },
+    /// An image is not in the store, and the network may not be used.
+    #[error("image {image} for {platform} is not in the store, and --offline rules out asking {registry}")]
+    Offline {
+        /// The image.
+        image: ImageSource,
+        /// The platform.
+        platform: Platform,
+        /// The registry that has it.
+        registry: String,
+    },
     /// Nothing in the store has that name.
     #[error("no image {0:?} is in the store")]
     UnknownImage(String),

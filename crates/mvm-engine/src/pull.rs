@@ -8,7 +8,7 @@ use crate::error::EngineError;
 use crate::images::deletion;
 use crate::progress::{Cancel, Progress, Step};
 use layers::Layers;
-use mvm_fetch::{FetchError, Fetcher, Origin, Resolved};
+use mvm_fetch::{FetchConfig, FetchError, Fetcher, Notice, Origin, Resolved};
 use mvm_image::GENERATION;
 use mvm_image::erofs::{AssembleError, ImageSummary};
 use mvm_image::segment::{ReadIndexError, SegmentError, SegmentSummary, SegmentWriter};
@@ -24,7 +24,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -141,7 +141,7 @@ impl Engine {
         if image.reference().is_some() {
             return Ok(Some(cached));
         }
-        let resolved = self.fetcher(cancel).open(image)?.resolve(platform)?;
+        let resolved = self.fetcher(cancel, None).open(image)?.resolve(platform)?;
         Ok((resolved.manifest_digest() == cached.manifest).then_some(cached))
     }
 
@@ -156,8 +156,33 @@ impl Engine {
     }
 
     /// Resolves a name, fetches what is missing, verifies it and makes the root file system.
+    ///
+    /// Offline, a registry's image is the one that the store has for the name.
     pub fn pull(
         &self,
+        image: &ImageSource,
+        platform: &Platform,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Pulled, EngineError> {
+        if let Some(reference) = image.reference().filter(|_| self.settings.network.offline) {
+            let cached = self.cached(image, platform)?.ok_or_else(|| EngineError::Offline {
+                image: image.clone(),
+                platform: platform.clone(),
+                registry: reference.registry().to_owned(),
+            })?;
+            let hit = Event::CacheHit { subject: Subject::Image { root_hash: cached.root_hash } };
+            self.audit.append(&self.settings.scope, vec![hit])?;
+            return Ok(cached);
+        }
+        self.while_fetching(progress, cancel, |fetcher| {
+            self.pull_with(fetcher, image, platform, progress, cancel)
+        })
+    }
+
+    fn pull_with(
+        &self,
+        fetcher: &Fetcher,
         image: &ImageSource,
         platform: &Platform,
         progress: &dyn Progress,
@@ -168,7 +193,6 @@ impl Engine {
             true => EngineError::Interrupted,
             false => EngineError::from(error),
         };
-        let fetcher = self.fetcher(cancel);
         let origin = fetcher.open(image)?;
         let resolved = origin.resolve(platform).map_err(interrupted)?;
         let manifest = resolved.manifest_digest();
@@ -194,8 +218,26 @@ impl Engine {
         Ok(describe(&requested, manifest, resolved.config_digest(), config, made.record()))
     }
 
-    fn fetcher(&self, cancel: &Cancel) -> Fetcher {
-        Fetcher::new(self.settings.fetch_config(cancel))
+    /// Gives `work` a fetcher, and passes on to `progress` what the fetcher has to tell meanwhile.
+    pub(crate) fn while_fetching<T>(
+        &self,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+        work: impl FnOnce(&Fetcher) -> T,
+    ) -> T {
+        let (notices, heard) = channel::<Notice>();
+        std::thread::scope(|scope| {
+            // Ends with the fetcher, which has the only sender.
+            scope.spawn(move || {
+                heard.iter().for_each(|notice| progress.step(Step::Notice(notice.to_string())))
+            });
+            let fetcher = self.fetcher(cancel, Some(notices));
+            work(&fetcher)
+        })
+    }
+
+    fn fetcher(&self, cancel: &Cancel, notices: Option<Sender<Notice>>) -> Fetcher {
+        Fetcher::new(FetchConfig { notices, ..self.settings.fetch_config(cancel) })
     }
 
     /// Returns the image of a manifest, from the store or made now.

@@ -28,6 +28,8 @@ pub struct Settings {
     pub login_file: Option<PathBuf>,
     /// What the credential helpers see that these files name.
     pub helper_environment: HelperEnvironment,
+    /// How registries are reached, but for the credentials and what stops it.
+    pub network: FetchConfig,
     /// The KVM device.
     pub kvm: PathBuf,
 }
@@ -60,7 +62,7 @@ impl Settings {
             auth_files: self.auth_files.clone(),
             helper: Some(Arc::new(Helpers::new(self))),
             cancel: cancel.flag().clone().into(),
-            ..FetchConfig::default()
+            ..self.network.clone()
         }
     }
 }

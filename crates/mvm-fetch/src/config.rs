@@ -1,8 +1,9 @@
 //! How to fetch: whom to trust, how long to wait.
 
-use crate::{CancelToken, CredentialHelper};
+use crate::{CancelToken, CredentialHelper, HostPattern, Notice, Proxies};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 /// What a [`crate::Fetcher`] is made of. Nothing else, such as the environment, is looked at, but for the
@@ -13,22 +14,30 @@ pub struct FetchConfig {
     pub auth_files: Vec<PathBuf>,
     /// Who asks the credential helpers that these files name.
     pub helper: Option<Arc<dyn CredentialHelper>>,
-    /// Registries, each `host` or `host:port`, that are spoken to without TLS. Loopback ones always are.
-    pub plain_http: Vec<String>,
+    /// Registries that are spoken to without TLS where they have none. Loopback ones always are.
+    pub insecure: Vec<HostPattern>,
     /// Files of PEM certificates to trust beside those of the system.
     pub extra_ca: Vec<PathBuf>,
-    /// Address of an HTTP proxy for all but loopback hosts.
-    pub proxy: Option<String>,
-    /// Hosts, domains and networks that are reached without the proxy.
-    pub no_proxy: Vec<String>,
+    /// Directories that have, for a registry, a directory of its name with certificates.
+    pub certs_dirs: Vec<PathBuf>,
+    /// The proxies to go through to all but loopback hosts.
+    pub proxies: Proxies,
+    /// Whether no registry may be asked anything.
+    pub offline: bool,
     /// The value of the header User-Agent.
     pub user_agent: String,
     /// Time to wait for a connection.
     pub connect_timeout: Duration,
-    /// Time to wait for the next bytes of an answer.
+    /// Time to wait for the next bytes of an answer, or until the next bytes of an upload are taken.
     pub read_timeout: Duration,
+    /// How often what failed for a passing reason is tried again.
+    pub retries: u32,
+    /// Time to wait before the first of these, and half the time before the second.
+    pub backoff: Duration,
     /// Stops what the fetcher does.
     pub cancel: CancelToken,
+    /// Hears what a person should know while it goes on.
+    pub notices: Option<Sender<Notice>>,
 }
 
 impl Default for FetchConfig {
@@ -36,14 +45,18 @@ impl Default for FetchConfig {
         Self {
             auth_files: Vec::new(),
             helper: None,
-            plain_http: Vec::new(),
+            insecure: Vec::new(),
             extra_ca: Vec::new(),
-            proxy: None,
-            no_proxy: Vec::new(),
+            certs_dirs: Vec::new(),
+            proxies: Proxies::default(),
+            offline: false,
             user_agent: concat!("mvm/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(60),
+            retries: 4,
+            backoff: Duration::from_millis(500),
             cancel: CancelToken::default(),
+            notices: None,
         }
     }
 }

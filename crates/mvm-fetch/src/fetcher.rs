@@ -3,7 +3,9 @@
 use crate::registry::{Registry, RegistryImage};
 use crate::resolve;
 use crate::source::{ByteSource, Content};
-use crate::{CancelToken, FetchConfig, FetchError, Login, LoginCheck, Resolved, layer, layout};
+use crate::{
+    CancelToken, FetchConfig, FetchError, Login, LoginCheck, RegistryError, Resolved, layer, layout,
+};
 use mvm_ref::{Descriptor, ImageSource, Platform, RegistryName, VerifiedLayer};
 use std::io::BufRead;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +32,11 @@ impl Fetcher {
         Self { config, registry: Mutex::new(None), cancel }
     }
 
-    fn registry(&self) -> Result<Arc<Registry>, FetchError> {
+    /// Returns the client of registries, if `host` may be asked at all.
+    fn registry(&self, host: &str) -> Result<Arc<Registry>, FetchError> {
+        if self.config.offline {
+            return Err(RegistryError::Offline { host: host.to_owned() }.into());
+        }
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(registry) = &*registry {
             return Ok(Arc::clone(registry));
@@ -42,7 +48,7 @@ impl Fetcher {
 
     /// Shows credentials to a registry and says what it thinks of them.
     pub fn check_login(&self, registry: &RegistryName, login: &Login) -> Result<LoginCheck, FetchError> {
-        Ok(self.registry()?.check_login(registry, login)?)
+        Ok(self.registry(registry.as_str())?.check_login(registry, login)?)
     }
 
     /// Opens the origin of an image; of a registry nothing but the files of certificates is opened before
@@ -51,7 +57,8 @@ impl Fetcher {
         let cancel = self.cancel.clone();
         let content: Box<dyn Content> = match source {
             ImageSource::Registry(reference) => {
-                Box::new(RegistryImage::new(self.registry()?, reference.clone())?)
+                let registry = self.registry(reference.registry())?;
+                Box::new(RegistryImage::new(registry, reference.clone())?)
             }
             ImageSource::OciLayout { path, selector } => {
                 Box::new(layout::open_directory(path, selector.clone(), cancel)?)

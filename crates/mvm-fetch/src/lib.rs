@@ -16,9 +16,12 @@ mod cancel;
 mod config;
 mod error;
 mod fetcher;
+mod host;
 mod inflate;
 mod layer;
 mod layout;
+mod notice;
+mod proxy;
 mod registry;
 mod resolve;
 mod source;
@@ -29,8 +32,11 @@ pub use cancel::CancelToken;
 pub use config::FetchConfig;
 pub use error::FetchError;
 pub use fetcher::{Fetcher, Origin};
+pub use host::{HostPattern, HostPatternError};
 pub use inflate::InflateError;
 pub use layout::{LayoutError, TarError};
+pub use notice::Notice;
+pub use proxy::{Proxies, ProxyAddress, ProxyError};
 pub use registry::{
     AuthError, Auths, CredentialHelper, HelperError, HelperName, HelperNameError, Login, LoginCheck,
     RegistryError, Secret,

@@ -3,13 +3,17 @@
 //! Source: OCI distribution-spec 1.1, sections "Pulling manifests" and "Pulling blobs".
 
 mod auth;
+mod blob;
 mod call;
 mod challenge;
 mod client;
+mod connect;
 mod error;
 mod http;
 mod image;
 mod login;
+mod retry;
+mod rules;
 mod token;
 
 pub use auth::{AuthError, Auths, CredentialHelper, HelperError, HelperName, HelperNameError, Login, Secret};

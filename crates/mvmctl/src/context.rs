@@ -1,12 +1,13 @@
 //! What every verb works with: the resolved global options, opened lazily.
 
 use crate::cli::Global;
+use crate::commands::network::Network;
 use crate::printer::Printer;
 use crate::progress::Display;
 use crate::signals::Signals;
 use crate::{environment, guest};
 use anyhow::Context as _;
-use mvm_engine::{Check, Engine, HelperEnvironment, Settings};
+use mvm_engine::{Check, Engine, FetchConfig, HelperEnvironment, Settings};
 use std::cell::OnceCell;
 use std::path::PathBuf;
 
@@ -35,6 +36,7 @@ impl Context {
             auth_files: auth_files.search,
             login_file: auth_files.login,
             helper_environment: HelperEnvironment::new(environment::of_helpers()),
+            network: FetchConfig::default(),
             kvm: PathBuf::from("/dev/kvm"),
         };
         let signals = Signals::install().context("install signal handlers")?;
@@ -53,6 +55,20 @@ impl Context {
     /// Returns what the global options say; works without a store.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Returns the same, with registries reached as the options say.
+    pub fn settings_over(&self, network: Network) -> anyhow::Result<Settings> {
+        Ok(Settings { network: network.resolve()?, ..self.settings.clone() })
+    }
+
+    /// Returns the engine, which reaches registries as the options say; the first use decides.
+    pub fn engine_over(&self, network: Network) -> anyhow::Result<&Engine> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let engine = Engine::open(self.settings_over(network)?)?;
+        Ok(self.engine.get_or_init(|| engine))
     }
 
     /// Checks this machine; works without a store.

@@ -1,5 +1,7 @@
 //! Every environment variable that mvmctl reads. None of them weakens a check.
 
+use anyhow::Context as _;
+use mvm_engine::{Proxies, ProxyAddress};
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -45,6 +47,27 @@ pub fn of_helpers() -> Vec<(OsString, OsString)> {
     env::vars_os().collect()
 }
 
+/// Returns the directories that may have certificates for a registry.
+pub fn certs_dirs() -> Vec<PathBuf> {
+    let own = configuration().map(|directory| directory.join("containers/certs.d"));
+    own.into_iter().chain(["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from)).collect()
+}
+
+/// Returns the proxies of `$HTTPS_PROXY`, `$HTTP_PROXY`, `$ALL_PROXY` and `$NO_PROXY`; small letters go first, as curl has it.
+pub fn proxies() -> anyhow::Result<Proxies> {
+    let proxy = |names: [&str; 4]| match names.into_iter().find_map(|name| Some((name, text(name)?))) {
+        None => Ok(None),
+        Some((name, value)) => {
+            value.parse::<ProxyAddress>().map(Some).with_context(|| format!("the variable {name}"))
+        }
+    };
+    Ok(Proxies {
+        https: proxy(["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])?,
+        http: proxy(["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])?,
+        direct: ["no_proxy", "NO_PROXY"].into_iter().find_map(text).unwrap_or_default(),
+    })
+}
+
 /// Returns the directories in which programs are looked up.
 pub fn program_path() -> OsString {
     env::var_os("PATH").unwrap_or_default()
@@ -59,6 +82,15 @@ pub fn passed_to_guest(name: &str) -> Option<OsString> {
 pub fn no_color() -> bool {
     env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Returns `$XDG_CONFIG_HOME`, else `~/.config`.
+fn configuration() -> Option<PathBuf> {
+    path("XDG_CONFIG_HOME").or_else(|| path("HOME").map(|home| home.join(".config")))
+}
+
+fn text(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn path(name: &str) -> Option<PathBuf> {

@@ -30,6 +30,7 @@ pub(crate) fn fixture() -> Fixture {
         auth_files: Vec::new(),
         login_file: None,
         helper_environment: Default::default(),
+        network: mvm_fetch::FetchConfig::default(),
         kvm: directory.path().join("kvm"),
     };
     Fixture { engine: Engine::open(settings).unwrap(), directory }

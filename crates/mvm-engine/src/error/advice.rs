@@ -18,7 +18,8 @@ impl EngineError {
             Self::Kernels(KernelError::None { .. })
             | Self::UnknownImage(_)
             | Self::NoImage { .. }
-            | Self::NoSuchPath { .. } => ErrorKind::NotFound,
+            | Self::NoSuchPath { .. }
+            | Self::Offline { .. } => ErrorKind::NotFound,
             Self::Fetch(error) | Self::Login { source: error, .. } => of_fetch(error),
             Self::Auth(AuthError::NotLoggedIn { .. }) | Self::NotLoggedIn(_) => ErrorKind::NotFound,
             Self::Auth(AuthError::User) => ErrorKind::Usage,
@@ -76,6 +77,7 @@ impl EngineError {
             Self::NoImage { image, .. } => {
                 return Some(format!("mvmctl pull {image}, or run without --pull never"));
             }
+            Self::Offline { image, .. } => return Some(format!("mvmctl pull {image}, without --offline")),
             Self::Kernels(KernelError::None { .. }) => "mvmctl kernel ls lists them",
             Self::Damaged { name, discarded: true, .. } => return Some(format!("mvmctl pull {name}")),
             Self::Damaged { name, discarded: false, .. } => {
@@ -102,10 +104,30 @@ impl EngineError {
             Self::ForeignPlatform { .. } => {
                 "choose another platform with --platform; other architectures are not supported"
             }
+            Self::Fetch(FetchError::Registry(error)) => return for_registry(error),
+            Self::Pull { source, .. } => match &**source {
+                PullError::Layer { source, .. } => match &**source {
+                    UnpackError::Fetch(FetchError::Registry(error)) => return for_registry(error),
+                    _ => return None,
+                },
+                _ => return None,
+            },
             _ => return None,
         };
         Some(text.to_owned())
     }
+}
+
+/// Returns what to do about a problem on the way to a registry.
+fn for_registry(error: &RegistryError) -> Option<String> {
+    Some(match error {
+        RegistryError::Certificate { host, .. } => {
+            format!("--ca-cert FILE trusts the authority that signed it, for {host} and all others")
+        }
+        RegistryError::NotTls { host, .. } => format!("--insecure-registry {host} allows plain HTTP"),
+        RegistryError::Timeout { .. } => "--timeout SECONDS waits longer".to_owned(),
+        _ => return None,
+    })
 }
 
 /// Lists every rule that failed with what satisfies it.

@@ -1,9 +1,9 @@
-//! A request as this crate makes them: what for, and with which body.
+//! A request as this crate makes them: what for, with which body, and whether it may be made again.
 
 #![allow(dead_code, reason = "pulls have no bodies")]
 
 use super::RegistryError;
-use reqwest::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use std::io::{self, Read};
 use std::pin::Pin;
@@ -62,17 +62,29 @@ pub(crate) struct Call {
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
     pub(super) access: Access,
+    /// Whether to make it twice does no harm.
+    pub(super) repeatable: bool,
 }
 
 impl Call {
     /// Makes a request that only reads.
     pub(crate) fn get(url: Url, accept: &'static str) -> Self {
-        Self::new(Method::GET, url, Access::Pull).header(ACCEPT, HeaderValue::from_static(accept))
+        let call = Self::new(Method::GET, url, Access::Pull);
+        let call = call.header(ACCEPT, HeaderValue::from_static(accept));
+        // Digests, lengths and ranges are those of the bytes as they are stored.
+        call.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
     }
 
     /// Makes a request of any kind, as yet without headers and body.
     pub(crate) fn new(method: Method, url: Url, access: Access) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: Body::Empty, access }
+        let repeatable = matches!(method, Method::GET | Method::HEAD);
+        Self { method, url, headers: HeaderMap::new(), body: Body::Empty, access, repeatable }
+    }
+
+    /// Allows the request to be made again when it fails for a passing reason; one that only reads always is.
+    pub(crate) fn repeatable(mut self) -> Self {
+        self.repeatable = true;
+        self
     }
 
     /// Adds a header.

@@ -4,9 +4,11 @@ use super::RegistryError;
 use super::auth::{AuthError, Auths, Credentials, Found};
 use super::call::{Access, Call};
 use super::challenge::Challenge;
-use super::http::{Answer, Http, host_of};
+use super::http::{Answer, Http};
+use super::retry::{self, Attempts};
 use super::token::{self, TokenError, TokenRequest};
 use crate::FetchConfig;
+use crate::host::host_of;
 use mvm_ref::{DEFAULT_REGISTRY, Reference};
 use reqwest::Url;
 use reqwest::header::HeaderValue;
@@ -83,7 +85,36 @@ impl Registry {
     }
 
     /// Makes a request to the repository of `reference`, and authenticates if the registry wants it.
+    ///
+    /// What may pass is tried again: then the answer may still be one of [`retry::passes`], when that was all.
+    #[allow(dead_code, reason = "pulls count their attempts themselves")]
     pub(super) async fn send(&self, reference: &Reference, call: &Call) -> Result<Answer, RegistryError> {
+        self.send_within(&mut self.http.attempts(), reference, call).await
+    }
+
+    /// As [`Self::send`], with the attempts that are left.
+    pub(super) async fn send_within(
+        &self,
+        attempts: &mut Attempts,
+        reference: &Reference,
+        call: &Call,
+    ) -> Result<Answer, RegistryError> {
+        loop {
+            match self.send_once(reference, call).await {
+                Ok(answer) if call.repeatable && retry::passes(answer.status()) => {
+                    let asked = retry::retry_after(answer.response.headers());
+                    let Some(wait) = attempts.take(asked) else { return Ok(answer) };
+                    let why = format!("{} answers with status {}", answer.host, answer.status());
+                    drop(answer);
+                    self.http.pause(attempts, why, wait).await?;
+                }
+                Err(error) if call.repeatable => self.http.again(attempts, error).await?,
+                result => return result,
+            }
+        }
+    }
+
+    async fn send_once(&self, reference: &Reference, call: &Call) -> Result<Answer, RegistryError> {
         let key = (reference.registry().to_owned(), reference.repository().to_owned(), call.access.clone());
         let accepted = self.lock().get(&key).cloned();
         let answer = self.http.send(call, accepted.as_ref()).await?;

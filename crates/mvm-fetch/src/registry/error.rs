@@ -1,6 +1,7 @@
 //! What can go wrong between this machine and a registry.
 
 use super::AuthError;
+use super::connect::LookupError;
 use mvm_ref::Digest;
 use std::io;
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ pub enum RegistryError {
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
     /// The proxy's address is not one.
-    #[error("proxy address is not valid")]
+    #[error("cannot use the proxy")]
     Proxy(#[source] reqwest::Error),
     /// The bytes of an upload can't be read.
     #[error("cannot read what is to be uploaded")]
@@ -62,6 +63,44 @@ pub enum RegistryError {
         host: String,
         /// Why.
         source: Cause,
+    },
+    /// The host's name leads nowhere.
+    #[error("cannot find {host}; check its name and the network")]
+    Unresolved {
+        /// Host and port.
+        host: String,
+        /// Why.
+        source: Cause,
+    },
+    /// The host's certificate is not trusted, or isn't one for it.
+    #[error("the certificate of {host} is not accepted")]
+    Certificate {
+        /// Host and port.
+        host: String,
+        /// Why.
+        source: Cause,
+    },
+    /// The host answers in the clear.
+    #[error("{host} does not speak TLS")]
+    NotTls {
+        /// Host and port.
+        host: String,
+        /// What came instead.
+        source: Cause,
+    },
+    /// The host answers with something else than HTTP.
+    #[error("{host} does not speak HTTP")]
+    NotHttp {
+        /// Host and port.
+        host: String,
+        /// What came instead.
+        source: Cause,
+    },
+    /// The network may not be used.
+    #[error("asking registry {host} is ruled out by --offline")]
+    Offline {
+        /// The registry.
+        host: String,
     },
     /// Nothing came for a long time.
     #[error("no answer from {host} for {} s", .waited.as_secs())]
@@ -231,6 +270,26 @@ pub enum RegistryError {
         /// The header's.
         got: u64,
     },
+    /// Another part of a blob came than was asked for.
+    #[error("{host} was asked for blob {digest} from byte {offset}, but gave {got:?}")]
+    Range {
+        /// Host and port.
+        host: String,
+        /// The blob's digest.
+        digest: Digest,
+        /// The first byte that was asked for.
+        offset: u64,
+        /// The header that says what came.
+        got: String,
+    },
+    /// A body is packed in a way that was ruled out.
+    #[error("{host} encodes its answer as {encoding:?} though it was asked not to")]
+    Encoding {
+        /// Host and port.
+        host: String,
+        /// The header that says how.
+        encoding: String,
+    },
     /// A document doesn't have the digest that the registry says it has.
     #[error("registry {host} says that the document is {header}, but it is {got}")]
     DigestHeader {
@@ -258,8 +317,16 @@ impl RegistryError {
     pub(super) fn from_http(host: &str, error: reqwest::Error) -> Self {
         let host = host.to_owned();
         let is_connect = error.is_connect();
-        let source = root_cause(error.without_url());
-        if is_connect { Self::Connect { host, source } } else { Self::Transfer { host, source } }
+        let error = error.without_url();
+        let (kind, source) = lowest(&error);
+        match kind {
+            Lowest::Lookup => Self::Unresolved { host, source },
+            Lowest::Certificate => Self::Certificate { host, source },
+            Lowest::NotTls => Self::NotTls { host, source },
+            Lowest::NotHttp => Self::NotHttp { host, source },
+            Lowest::Other if is_connect => Self::Connect { host, source },
+            Lowest::Other => Self::Transfer { host, source },
+        }
     }
 }
 
@@ -268,16 +335,40 @@ impl RegistryError {
 #[error("{0}")]
 struct RootCause(String);
 
+enum Lowest {
+    Lookup,
+    Certificate,
+    NotTls,
+    NotHttp,
+    Other,
+}
+
 /// Returns the operating system's error where there is one below, else what the lowest error says.
-fn root_cause(error: reqwest::Error) -> Cause {
-    let mut lowest: &(dyn std::error::Error + 'static) = &error;
+fn lowest(error: &reqwest::Error) -> (Lowest, Cause) {
+    let mut kind = Lowest::Other;
+    let mut lowest: &(dyn std::error::Error + 'static) = error;
     loop {
-        if let Some(number) = lowest.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            return Box::new(io::Error::from_raw_os_error(number));
+        let mut below = lowest.source();
+        if let Some(error) = lowest.downcast_ref::<io::Error>() {
+            if let Some(number) = error.raw_os_error() {
+                return (kind, Box::new(io::Error::from_raw_os_error(number)));
+            }
+            // What such an error holds is not its source, but stands in its place.
+            below = error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)).or(below);
+        } else if let Some(error) = lowest.downcast_ref::<rustls::Error>() {
+            kind = match error {
+                rustls::Error::InvalidMessage(_) => Lowest::NotTls,
+                rustls::Error::InvalidCertificate(_) => Lowest::Certificate,
+                _ => kind,
+            };
+        } else if lowest.is::<LookupError>() {
+            kind = Lowest::Lookup;
+        } else if lowest.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            kind = Lowest::NotHttp;
         }
-        match lowest.source() {
-            Some(source) => lowest = source,
-            None => return Box::new(RootCause(lowest.to_string())),
+        match below {
+            Some(below) => lowest = below,
+            None => return (kind, Box::new(RootCause(lowest.to_string()))),
         }
     }
 }

@@ -2,25 +2,30 @@
 
 use super::RegistryError;
 use super::call::{Call, Sending};
-use crate::{CancelToken, FetchConfig};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
-use reqwest::{Client, Method, NoProxy, Proxy, Response, Url, redirect, tls};
+use super::connect::Clients;
+use super::retry::Attempts;
+use super::rules::{FirstTry, Rules, Scheme, refuse};
+use crate::host::host_of;
+use crate::{CancelToken, FetchConfig, Notice};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::{Method, Response, Url};
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 const MAX_REDIRECTS: usize = 10;
 /// How often a waiting request looks whether it is still wanted.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
-const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
 /// An HTTP client.
 pub(super) struct Http {
-    client: Client,
-    plain: Vec<String>,
+    clients: Clients,
+    rules: Rules,
     cancel: CancelToken,
     read_timeout: Duration,
+    attempts: Attempts,
+    notices: Option<Sender<Notice>>,
 }
 
 /// An answer, of whatever status but a redirection.
@@ -34,63 +39,116 @@ pub(super) struct Answer {
 
 impl Http {
     pub(super) fn new(config: &FetchConfig) -> Result<Self, RegistryError> {
-        let mut builder = Client::builder()
-            .use_rustls_tls()
-            .min_tls_version(tls::Version::TLS_1_2)
-            .http1_only()
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .user_agent(&config.user_agent)
-            .connect_timeout(config.connect_timeout);
-        for path in &config.extra_ca {
-            let pem =
-                std::fs::read(path).map_err(|source| RegistryError::CaFile { path: path.clone(), source })?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|source| RegistryError::CaFormat { path: path.clone(), source })?;
-            if certificates.is_empty() {
-                return Err(RegistryError::CaEmpty { path: path.clone() });
-            }
-            builder = certificates.into_iter().fold(builder, reqwest::ClientBuilder::add_root_certificate);
-        }
-        if let Some(proxy) = &config.proxy {
-            let direct = [LOOPBACK.to_owned()].into_iter().chain(config.no_proxy.iter().cloned());
-            let direct = NoProxy::from_string(&direct.collect::<Vec<_>>().join(","));
-            // The address may hold a password, and is left out of the error.
-            let proxy = Proxy::all(proxy).map_err(|error| RegistryError::Proxy(error.without_url()))?;
-            builder = builder.proxy(proxy.no_proxy(direct));
-        }
         Ok(Self {
-            client: builder.build().map_err(RegistryError::Client)?,
-            plain: config.plain_http.clone(),
+            clients: Clients::new(config)?,
+            rules: Rules::new(config.insecure.clone()),
             cancel: config.cancel.clone(),
             read_timeout: config.read_timeout,
+            attempts: Attempts::new(config),
+            notices: config.notices.clone(),
         })
     }
 
-    /// Returns the address of a registry: with TLS, but for loopback hosts and those of the configuration.
+    /// Returns the address of a registry, with the scheme that it is asked with first.
     pub(super) fn base(&self, host: &str) -> Result<Url, RegistryError> {
         let bad = || RegistryError::Address { host: host.to_owned() };
-        let url = Url::parse(&format!("http://{host}/v2/")).map_err(|_| bad())?;
-        if self.may_be_plain(&url) {
-            return Ok(url);
+        let url = Url::parse(&format!("https://{host}/v2/")).map_err(|_| bad())?;
+        let (_, has_certificates) = self.clients.for_host(&url)?;
+        Ok(with_scheme(&url, self.rules.scheme(&url, has_certificates)))
+    }
+
+    /// Says whether an answer from `from` may lead to `to`.
+    pub(super) fn check_hop(&self, from: &Url, to: &Url) -> Result<(), RegistryError> {
+        self.rules.check_hop(from, to)
+    }
+
+    /// Returns all attempts that one thing may take.
+    pub(super) fn attempts(&self) -> Attempts {
+        self.attempts.clone()
+    }
+
+    /// Waits until it is time for another attempt; gives the error back if there is none.
+    pub(super) async fn again(
+        &self,
+        attempts: &mut Attempts,
+        error: RegistryError,
+    ) -> Result<(), RegistryError> {
+        let Some(wait) = attempts.take_after(&error) else { return Err(error) };
+        self.pause(attempts, chain(&error), wait).await
+    }
+
+    /// Tells a person why there will be another attempt, and waits until then.
+    pub(super) async fn pause(
+        &self,
+        attempts: &Attempts,
+        why: String,
+        wait: Duration,
+    ) -> Result<(), RegistryError> {
+        self.notice(Notice::Retry { why, wait, left: attempts.left() + 1 });
+        let since = Instant::now();
+        while !self.cancel.is_cancelled() {
+            let left = wait.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                return Ok(());
+            }
+            tokio::time::sleep(left.min(CANCEL_INTERVAL)).await;
         }
-        Url::parse(&format!("https://{host}/v2/")).map_err(|_| bad())
+        Err(RegistryError::Cancelled)
+    }
+
+    /// Tells a person what happens.
+    pub(super) fn notice(&self, notice: Notice) {
+        if let Some(notices) = &self.notices {
+            // Nobody may listen any more.
+            notices.send(notice).unwrap_or_default();
+        }
     }
 
     /// Makes a request; one that only reads follows redirections, and shows `authorization` to the first host only.
+    ///
+    /// Where the host turns out to speak with TLS, or without, and may, the request is made in that way.
     pub(super) async fn send(
         &self,
         call: &Call,
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, RegistryError> {
-        let origin = call.url.origin();
-        let mut url = call.url.clone();
+        let (_, has_certificates) = self.clients.for_host(&call.url)?;
+        let scheme = self.rules.scheme(&call.url, has_certificates);
+        let url = with_scheme(&call.url, scheme);
+        let first = self.follow(call, url.clone(), authorization).await;
+        let outcome = FirstTry::of(first.as_ref().map(Answer::status));
+        let Some(other) = self.rules.other(&url, has_certificates, outcome) else {
+            if first.is_ok() {
+                self.rules.answered(&url);
+            }
+            return first;
+        };
+        let other_url = with_scheme(&url, other);
+        match self.follow(call, other_url.clone(), authorization).await {
+            Ok(answer) => {
+                self.rules.answered(&other_url);
+                Ok(answer)
+            }
+            // A server whose certificate is bad does speak TLS.
+            Err(error @ (RegistryError::Certificate { .. } | RegistryError::Cancelled)) => Err(error),
+            Err(error) if other == Scheme::Http => Err(error),
+            Err(_) => first,
+        }
+    }
+
+    async fn follow(
+        &self,
+        call: &Call,
+        mut url: Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Answer, RegistryError> {
+        let origin = url.origin();
         let reads = matches!(call.method, Method::GET | Method::HEAD);
         for _ in 0..=MAX_REDIRECTS {
             let host = host_of(&url);
             let sending = Sending::default();
-            let mut request = self.client.request(call.method.clone(), url.clone());
+            let (client, _) = self.clients.for_host(&url)?;
+            let mut request = client.request(call.method.clone(), url.clone());
             request = request.headers(call.headers.clone());
             if !reads {
                 request = request.body(call.body.open(&sending)?);
@@ -118,26 +176,10 @@ impl Http {
     /// Sends a form to `url`; redirections are not followed.
     pub(super) async fn post_form(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, RegistryError> {
         let host = host_of(url);
-        let request = self.client.post(url.clone()).form(form).send();
+        let (client, _) = self.clients.for_host(url)?;
+        let request = client.post(url.clone()).form(form).send();
         let response = self.guard(&host, &Sending::default(), request).await?;
         Ok(Answer { response, host, elsewhere: false })
-    }
-
-    /// Says whether an answer from `from` may lead to `to`.
-    pub(super) fn check_hop(&self, from: &Url, to: &Url) -> Result<(), RegistryError> {
-        let reason = match to.scheme() {
-            "https" => None,
-            "http" if from.scheme() == "https" => Some("it would go on without encryption"),
-            "http" if !self.may_be_plain(to) => Some("the host may not be spoken to without encryption"),
-            "http" => None,
-            _ => Some("it is no web address"),
-        };
-        let reason = reason
-            .or((to.host_str().is_none()).then_some("it names no host"))
-            .or((!to.username().is_empty() || to.password().is_some()).then_some("it holds credentials"))
-            .or(is_link_local(to).then_some("the address is one of the local link"))
-            .or((is_loopback(to) && !is_loopback(from)).then_some("the address is this machine's own"));
-        reason.map_or(Ok(()), |reason| Err(refuse(from, to.as_str(), reason)))
     }
 
     /// Reads a body of at most `limit` bytes.
@@ -191,12 +233,6 @@ impl Http {
         }
         Err(RegistryError::Cancelled)
     }
-
-    fn may_be_plain(&self, url: &Url) -> bool {
-        let with_port = host_of(url);
-        let host = url.host_str().unwrap_or_default();
-        is_loopback(url) || self.plain.iter().any(|plain| *plain == with_port || plain == host)
-    }
 }
 
 impl Answer {
@@ -208,6 +244,14 @@ impl Answer {
         self.response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok())
     }
 
+    /// Returns what the body is packed in, which nobody asked for.
+    pub(super) fn encoding(&self) -> Option<String> {
+        let header = self.response.headers().get(CONTENT_ENCODING)?;
+        let text = String::from_utf8_lossy(header.as_bytes());
+        let text: String = text.trim().chars().filter(|c| !c.is_control()).take(100).collect();
+        (!text.is_empty() && !text.eq_ignore_ascii_case("identity")).then_some(text)
+    }
+
     /// Says whether a person's browser was meant.
     pub(super) fn is_web_page(&self) -> bool {
         let essence = self.content_type().and_then(|text| text.split(';').next()).unwrap_or_default().trim();
@@ -215,34 +259,16 @@ impl Answer {
     }
 }
 
-/// Returns host and port, without a port that goes without saying.
-pub(super) fn host_of(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"))
+/// Returns the address with another scheme; a port that goes without saying is then that scheme's.
+fn with_scheme(url: &Url, scheme: Scheme) -> Url {
+    let mut url = url.clone();
+    // Between these two schemes an address can always be changed.
+    url.set_scheme(scheme.as_str()).unwrap_or_default();
+    url
 }
 
-fn refuse(from: &Url, to: &str, reason: &'static str) -> RegistryError {
-    // What follows the path is often a signature that opens the storage behind the registry.
-    let shown = to.split(['?', '#']).next().unwrap_or_default();
-    let shown = Url::parse(shown)
-        .map_or(shown.to_owned(), |url| format!("{}://{}{}", url.scheme(), host_of(&url), url.path()));
-    let to = shown.chars().filter(|c| !c.is_control()).take(200).collect();
-    RegistryError::Redirect { from: host_of(from), to, reason }
-}
-
-fn address(url: &Url) -> Option<IpAddr> {
-    let host = url.host_str()?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
-}
-
-fn is_loopback(url: &Url) -> bool {
-    url.host_str() == Some("localhost") || address(url).is_some_and(|address| address.is_loopback())
-}
-
-fn is_link_local(url: &Url) -> bool {
-    address(url).is_some_and(|address| match address {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified(),
-    })
+/// Joins an error and what caused it.
+fn chain(error: &RegistryError) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    format!("{error}{}", cause.unwrap_or_default())
 }

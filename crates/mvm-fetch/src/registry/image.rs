@@ -1,13 +1,15 @@
 //! One image in a registry: its manifests and blobs.
 
+use super::blob::BlobStream;
 use super::call::Call;
 use super::http::Answer;
+use super::retry::{Attempts, retry_after};
 use super::{Registry, RegistryError};
 use crate::FetchError;
 use crate::source::{ByteSource, Content, Root};
 use mvm_ref::{Descriptor, Digest, MAX_DOCUMENT_SIZE, Reference};
 use reqwest::Url;
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{CONTENT_RANGE, HeaderValue, IF_RANGE, RANGE};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ const MAX_ERROR_BODY: u64 = 16 << 10;
 const MAX_MESSAGE: usize = 200;
 
 /// An image in a registry.
+#[derive(Clone)]
 pub(crate) struct RegistryImage {
     registry: Arc<Registry>,
     reference: Reference,
@@ -37,9 +40,24 @@ impl RegistryImage {
     }
 
     async fn manifest(&self, name: &str, expected: Option<Digest>) -> Result<Root, RegistryError> {
-        let url = self.join(&format!("manifests/{name}"))?;
-        let answer = self.registry.send(&self.reference, &Call::get(url, ACCEPT_MANIFEST)).await?;
-        let answer = self.check(answer, None).await?;
+        let call = Call::get(self.join(&format!("manifests/{name}"))?, ACCEPT_MANIFEST);
+        let mut attempts = self.registry.http().attempts();
+        loop {
+            match self.try_manifest(&mut attempts, &call, expected).await {
+                Err(error) => self.registry.http().again(&mut attempts, error).await?,
+                root => return root,
+            }
+        }
+    }
+
+    async fn try_manifest(
+        &self,
+        attempts: &mut Attempts,
+        call: &Call,
+        expected: Option<Digest>,
+    ) -> Result<Root, RegistryError> {
+        let answer = self.registry.send_within(attempts, &self.reference, call).await?;
+        let answer = self.check(answer, None, &[200]).await?;
         let media_type = answer.content_type().map(str::to_owned);
         let header = answer.response.headers().get(DIGEST_HEADER).and_then(|value| value.to_str().ok());
         // Another algorithm than the one that is compared says nothing.
@@ -56,16 +74,54 @@ impl RegistryImage {
         Ok(Root { bytes, media_type })
     }
 
-    async fn blob(&self, descriptor: &Descriptor) -> Result<Answer, RegistryError> {
-        let Descriptor { digest, size, .. } = *descriptor;
-        let url = self.join(&format!("blobs/{digest}"))?;
-        let answer = self.registry.send(&self.reference, &Call::get(url, ACCEPT_BLOB)).await?;
-        let answer = self.check(answer, Some(digest)).await?;
-        match answer.response.content_length() {
-            Some(got) if got != size => {
-                Err(RegistryError::Length { host: answer.host, digest, expected: size, got })
+    async fn small_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, RegistryError> {
+        let mut attempts = self.registry.http().attempts();
+        let limit = limit.min(descriptor.size);
+        loop {
+            let blob = async {
+                let part = self.open_part(&mut attempts, descriptor, 0, None).await?;
+                self.registry.http().body(part.answer, "blob", limit).await
+            };
+            match blob.await {
+                Err(error) => self.registry.http().again(&mut attempts, error).await?,
+                bytes => return bytes,
             }
-            _ => Ok(answer),
+        }
+    }
+
+    /// Asks for a blob from `offset`; `tag` is what an earlier answer called these bytes.
+    pub(super) async fn open_part(
+        &self,
+        attempts: &mut Attempts,
+        descriptor: &Descriptor,
+        offset: u64,
+        tag: Option<&HeaderValue>,
+    ) -> Result<Part, RegistryError> {
+        let Descriptor { digest, size, .. } = *descriptor;
+        let mut call = Call::get(self.join(&format!("blobs/{digest}"))?, ACCEPT_BLOB);
+        if offset > 0 {
+            // Digits and a dash are what a header may have.
+            let range = HeaderValue::try_from(format!("bytes={offset}-"));
+            call = call.header(RANGE, range.unwrap_or_else(|_| HeaderValue::from_static("bytes=0-")));
+            call = tag.into_iter().fold(call, |call, tag| call.header(IF_RANGE, tag.clone()));
+        }
+        let answer = self.registry.send_within(attempts, &self.reference, &call).await?;
+        let fine: &[u16] = if offset > 0 { &[200, 206] } else { &[200] };
+        let answer = self.check(answer, Some(digest), fine).await?;
+        let start = if answer.status() == 206 { offset } else { 0 };
+        if start > 0 {
+            let header = answer.response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+            let header = header.unwrap_or_default();
+            if !is_range(header, offset, size) {
+                let got = header.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect();
+                return Err(RegistryError::Range { host: answer.host, digest, offset, got });
+            }
+        }
+        match answer.response.content_length() {
+            Some(got) if got > size - start || (start == 0 && got != size) => {
+                Err(RegistryError::Length { host: answer.host, digest, expected: size - start, got })
+            }
+            _ => Ok(Part { answer, skip: offset - start }),
         }
     }
 
@@ -73,20 +129,27 @@ impl RegistryImage {
         self.url.join(path).map_err(|_| RegistryError::Address { host: self.reference.registry().to_owned() })
     }
 
-    /// Lets an answer of status 200 through; `blob` is what was asked for, else it was the manifest.
-    async fn check(&self, answer: Answer, blob: Option<Digest>) -> Result<Answer, RegistryError> {
+    /// Lets an answer of a `fine` status through; `blob` is what was asked for, else it was the manifest.
+    async fn check(
+        &self,
+        answer: Answer,
+        blob: Option<Digest>,
+        fine: &[u16],
+    ) -> Result<Answer, RegistryError> {
         let status = answer.status();
         if answer.is_web_page() && matches!(status, 200..=299 | 404) {
             let content_type = answer.content_type().unwrap_or_default().to_owned();
             return Err(RegistryError::NotARegistry { host: answer.host, content_type });
         }
-        if status == 200 {
-            return Ok(answer);
+        if fine.contains(&status) {
+            return match answer.encoding() {
+                None => Ok(answer),
+                Some(encoding) => Err(RegistryError::Encoding { host: answer.host, encoding }),
+            };
         }
         let (host, repository) =
             (self.reference.registry().to_owned(), self.reference.repository().to_owned());
-        let retry_after =
-            answer.response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
+        let retry_after = retry_after(answer.response.headers()).map(|wait| wait.as_secs());
         let (answered_by, elsewhere) = (answer.host.clone(), answer.elsewhere);
         let message = self.message(answer).await?;
         Err(match (status, blob) {
@@ -137,40 +200,30 @@ impl Content for RegistryImage {
     }
 
     fn small_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, FetchError> {
-        let work = async {
-            let answer = self.blob(descriptor).await?;
-            self.registry.http().body(answer, "blob", limit.min(descriptor.size)).await
-        };
-        Ok(self.registry.wait(work)?)
+        Ok(self.registry.wait(Self::small_blob(self, descriptor, limit))?)
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn ByteSource>, FetchError> {
-        let answer = self.registry.wait(self.blob(descriptor))?;
-        Ok(Box::new(BlobStream { registry: Arc::clone(&self.registry), answer, piece: bytes::Bytes::new() }))
+        Ok(Box::new(BlobStream::open(Arc::clone(&self.registry), self.clone(), descriptor.clone())?))
     }
 }
 
-/// The body of a blob's answer.
-struct BlobStream {
-    registry: Arc<Registry>,
-    answer: Answer,
-    piece: bytes::Bytes,
+/// The answer to a request for a part of a blob.
+pub(super) struct Part {
+    pub answer: Answer,
+    /// Bytes before the part that come as well, because the server doesn't know parts.
+    pub skip: u64,
 }
 
-impl ByteSource for BlobStream {
-    fn next(&mut self) -> Result<&[u8], FetchError> {
-        let (registry, answer) = (&self.registry, &mut self.answer);
-        let next = registry.wait(async {
-            loop {
-                match registry.http().chunk(answer).await? {
-                    Some(piece) if piece.is_empty() => {}
-                    end_or_piece => return Ok(end_or_piece.unwrap_or_default()),
-                }
-            }
-        });
-        self.piece = next?;
-        Ok(&self.piece)
-    }
+/// Says whether a header `Content-Range` is about the bytes of a blob of `size` from `offset`.
+fn is_range(header: &str, offset: u64, size: u64) -> bool {
+    let parse = || {
+        let (range, total) = header.trim().strip_prefix("bytes ")?.split_once('/')?;
+        let (start, end) = range.split_once('-')?;
+        let (start, end): (u64, u64) = (start.parse().ok()?, end.parse().ok()?);
+        Some((start, end, total == "*" || total.parse() == Ok(size)))
+    };
+    parse().is_some_and(|(start, end, same)| same && start == offset && (start..size).contains(&end))
 }
 
 /// Reads `{"errors":[{"code":…,"message":…}]}`.

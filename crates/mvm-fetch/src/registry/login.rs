@@ -6,10 +6,11 @@
 use super::auth::Credentials;
 use super::call::Call;
 use super::challenge::Challenge;
-use super::http::{Answer, host_of};
+use super::http::Answer;
 use super::image::parse_message;
 use super::token::{self, TokenError, TokenRequest};
 use super::{Login, Registry, RegistryError};
+use crate::host::host_of;
 use mvm_ref::RegistryName;
 use reqwest::Url;
 use reqwest::header::HeaderValue;

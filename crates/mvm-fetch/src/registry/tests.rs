@@ -1,6 +1,8 @@
 mod failures;
 mod logins;
+mod retries;
 mod server;
+mod tls;
 mod uploads;
 
 use crate::inflate::tests::gzip;
@@ -8,6 +10,7 @@ use crate::{FetchConfig, FetchError, Fetcher, Origin, Resolved};
 use mvm_ref::{Digest, ImageSource, Platform, VerifiedLayer};
 use server::{Body, Reply, Request, Server};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -96,6 +99,11 @@ fn platform() -> Platform {
     Platform::new("linux", "amd64", None)
 }
 
+/// Waits next to nothing before it tries again.
+fn quick() -> FetchConfig {
+    FetchConfig { backoff: Duration::from_millis(1), ..FetchConfig::default() }
+}
+
 fn open(config: FetchConfig, server: &Server, name: &str) -> Origin {
     let source: ImageSource = format!("{}/team/app{name}", server.host()).parse().unwrap();
     Fetcher::new(config).open(&source).unwrap()
@@ -140,7 +148,7 @@ fn an_image_is_pulled_by_tag_and_by_digest() {
         (format!(":gone@{index}"), Some(index)),
     ];
     for (name, index_digest) in cases {
-        let origin = open(FetchConfig::default(), &server, &name);
+        let origin = open(quick(), &server, &name);
         let resolved = origin.resolve(&platform()).unwrap();
         assert_eq!(resolved.index_digest(), index_digest, "{name}");
         assert_eq!(resolved.manifest_digest(), manifest);
@@ -152,7 +160,7 @@ fn an_image_is_pulled_by_tag_and_by_digest() {
         assert!(tar == image.tar);
         assert_eq!((layer.digest(), layer.diff_id()), (Digest::of(&image.layer), Digest::of(&image.tar)));
     }
-    let origin = open(FetchConfig::default(), &server, ":one");
+    let origin = open(quick(), &server, ":one");
     let resolved = origin.resolve(&platform()).unwrap();
     let beyond = origin.read_layer::<(), FetchError>(&resolved, 1, &|_| (), |_| Ok(()));
     assert!(matches!(beyond, Err(FetchError::NoSuchLayer { index: 1, layers: 1 })));
@@ -162,7 +170,7 @@ fn an_image_is_pulled_by_tag_and_by_digest() {
 fn layers_of_one_image_are_read_at_the_same_time() {
     let image = Image::new();
     let server = image.serve(|_| None);
-    let origin = open(FetchConfig::default(), &server, ":one");
+    let origin = open(quick(), &server, ":one");
     let resolved = origin.resolve(&platform()).unwrap();
     std::thread::scope(|scope| {
         let jobs: Vec<_> = (0..4).map(|_| scope.spawn(|| read(&origin, &resolved))).collect();

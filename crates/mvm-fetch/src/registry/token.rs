@@ -6,6 +6,7 @@ use super::RegistryError;
 use super::auth::{Credentials, Secret};
 use super::call::Call;
 use super::http::{Answer, Http};
+use super::retry::{passes, retry_after};
 use base64::Engine as _;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
@@ -61,6 +62,14 @@ pub(super) async fn fetch(
     match answer.status() {
         200 => {}
         400 | 401 | 403 => return Err(TokenError::Refused),
+        429 => {
+            let retry_after = retry_after(answer.response.headers()).map(|wait| wait.as_secs());
+            return Err(RegistryError::RateLimited { host, retry_after }.into());
+        }
+        status if passes(status) => {
+            let (repository, message) = (request.scopes.join(" "), String::new());
+            return Err(RegistryError::Server { host, repository, status, message }.into());
+        }
         status => {
             let (repository, message) = (request.scopes.join(" "), String::new());
             return Err(RegistryError::Status { host, repository, status, message }.into());

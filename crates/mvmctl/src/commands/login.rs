@@ -1,5 +1,6 @@
 //! `mvmctl login`.
 
+use crate::commands::network::Network;
 use crate::context::Context;
 use crate::terminal;
 use anyhow::Context as _;
@@ -27,6 +28,8 @@ pub struct Args {
     /// Print the user as whom the registry is spoken to, and change nothing
     #[arg(long, conflicts_with_all = ["username", "password_stdin"])]
     get_login: bool,
+    #[command(flatten)]
+    network: Network,
     /// Registry, HOST[:PORT]
     #[arg(default_value_t)]
     registry: RegistryName,
@@ -34,9 +37,9 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    let (settings, cancel) = (context.settings(), context.signals.cancel());
+    let (settings, cancel) = (context.settings_over(args.network)?, context.signals.cancel());
     if args.get_login {
-        context.printer.line(mvm_engine::logged_in(settings, &args.registry)?)?;
+        context.printer.line(mvm_engine::logged_in(&settings, &args.registry)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let user = match args.username {
@@ -53,7 +56,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     };
     anyhow::ensure!(!secret.expose().is_empty(), "a password is needed");
     let login = Login { user, secret };
-    let done = mvm_engine::login(settings, &args.registry, &login, cancel)?;
+    let done = mvm_engine::login(&settings, &args.registry, &login, cancel)?;
     if done.check == LoginCheck::NotAsked {
         context.printer.words(format!("{} asks for no credentials; they are kept unchecked", args.registry));
     }

@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod login;
 pub mod logout;
 pub mod man;
+pub mod network;
 pub mod pull;
 pub mod run;
 pub mod supervise;

@@ -1,5 +1,6 @@
 //! `mvmctl pull`.
 
+use crate::commands::network::Network;
 use crate::context::Context;
 use mvm_ref::{ImageSource, Platform};
 use std::process::ExitCode;
@@ -13,6 +14,8 @@ pub struct Args {
     /// Print what was pulled as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    network: Network,
     /// Image: a name, oci:DIR[:TAG] or oci-archive:FILE
     image: ImageSource,
 }
@@ -21,7 +24,8 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let platform = args.platform.unwrap_or_else(Platform::host);
     let progress = context.progress();
-    let pulled = context.engine()?.pull(&args.image, &platform, &progress, context.signals.cancel());
+    let engine = context.engine_over(args.network)?;
+    let pulled = engine.pull(&args.image, &platform, &progress, context.signals.cancel());
     progress.finish();
     let pulled = pulled?;
     if args.json {

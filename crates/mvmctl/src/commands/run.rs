@@ -1,5 +1,6 @@
 //! `mvmctl run`.
 
+use crate::commands::network::Network;
 use crate::context::Context;
 use crate::terminal;
 use anyhow::Context as _;
@@ -63,6 +64,8 @@ pub struct Args {
     /// Policy that the plan must satisfy: development or production
     #[arg(long, default_value = "development", value_name = "NAME")]
     policy: String,
+    #[command(flatten)]
+    network: Network,
     /// Image: a name, oci:DIR[:TAG] or oci-archive:FILE
     image: ImageSource,
     /// Command and its arguments [default: the image's]
@@ -114,7 +117,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         terminal::require().context("-it needs a terminal")?;
     }
     let progress = context.progress();
-    let engine = context.engine()?;
+    let engine = context.engine_over(args.network)?;
     let launched = engine.run(request, &progress, context.signals.cancel());
     progress.finish();
     let launched = launched?;

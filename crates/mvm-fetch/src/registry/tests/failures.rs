@@ -3,9 +3,13 @@
 use super::*;
 use crate::RegistryError;
 use mvm_ref::verify::VerifyError;
-use std::time::Duration;
 
 type Fits = fn(&FetchError) -> bool;
+
+/// Never tries again.
+fn once() -> FetchConfig {
+    FetchConfig { retries: 0, ..quick() }
+}
 
 fn json(status: u16, body: &str) -> Reply {
     Reply::new(status, &[("Content-Type", "application/json")], body)
@@ -15,7 +19,7 @@ fn json(status: u16, body: &str) -> Reply {
 fn expect(path: &str, reply: impl Fn() -> Reply + Send + 'static, fits: Fits) -> String {
     let owned = path.to_owned();
     let server = Image::new().serve(move |request| (request.path == owned).then(&reply));
-    let error = pull(FetchConfig::default(), &server, ":many").expect_err(path);
+    let error = pull(once(), &server, ":many").expect_err(path);
     assert!(fits(&error), "{path}: {error:?}");
     error.to_string().replace(&server.host(), "HOST")
 }
@@ -93,7 +97,7 @@ fn bodies_without_end_are_not_read_to_the_end() {
     image.manifest = stored.into_bytes();
     let path = image.layer_path();
     let server = image.serve(move |request| (request.path == path).then(endless));
-    let error = pull(FetchConfig::default(), &server, ":one").unwrap_err();
+    let error = pull(quick(), &server, ":one").unwrap_err();
     assert!(matches!(error, FetchError::TooLong { .. }), "{error:?}");
 }
 
@@ -182,7 +186,7 @@ fn a_platform_that_is_not_there_is_refused() {
     let server = Image::new().serve(|_| None);
     let arm = Platform::new("linux", "arm64", None);
     for name in [":one", ":many"] {
-        let error = open(FetchConfig::default(), &server, name).resolve(&arm).unwrap_err();
+        let error = open(quick(), &server, name).resolve(&arm).unwrap_err();
         assert_eq!(error.to_string(), "no image for platform linux/arm64; available: linux/amd64");
     }
     let mut image = Image::new();
@@ -191,7 +195,7 @@ fn a_platform_that_is_not_there_is_refused() {
         .replace(r#""architecture":"amd64""#, r#""architecture":"arm64""#)
         .into();
     let server = image.serve(|_| None);
-    let error = open(FetchConfig::default(), &server, ":many").resolve(&arm).unwrap_err();
+    let error = open(quick(), &server, ":many").resolve(&arm).unwrap_err();
     assert!(matches!(error, FetchError::PlatformMismatch { .. }), "{error:?}");
 }
 
@@ -199,7 +203,7 @@ fn a_platform_that_is_not_there_is_refused() {
 fn a_registry_that_is_down_or_silent_is_named() {
     let server = Image::new().serve(|_| None);
     let host = server.host();
-    let origin = open(FetchConfig::default(), &server, ":one");
+    let origin = open(quick(), &server, ":one");
     drop(server);
     let error = origin.resolve(&platform()).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot reach {host}; check its name and the network"));
@@ -208,11 +212,11 @@ fn a_registry_that_is_down_or_silent_is_named() {
 
     let silent = || Reply { status: 200, headers: vec![], body: Body::Silence };
     let server = Server::start(move |_| silent());
-    let config = FetchConfig { read_timeout: Duration::from_millis(50), ..FetchConfig::default() };
+    let config = FetchConfig { read_timeout: Duration::from_millis(50), ..quick() };
     let error = open(config, &server, ":one").resolve(&platform()).unwrap_err();
     assert!(matches!(error, FetchError::Registry(RegistryError::Timeout { .. })), "{error:?}");
 
-    let config = FetchConfig::default();
+    let config = quick();
     let cancel = config.cancel.clone();
     let server = Server::start(move |_| {
         cancel.cancel();
@@ -227,7 +231,7 @@ fn files_of_certificates_must_hold_some() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ca.pem");
     let make = || {
-        let config = FetchConfig { extra_ca: vec![path.clone()], ..FetchConfig::default() };
+        let config = FetchConfig { extra_ca: vec![path.clone()], ..quick() };
         Fetcher::new(config).open(&"localhost/image".parse().unwrap()).map(|_| ()).unwrap_err()
     };
     let error = make();

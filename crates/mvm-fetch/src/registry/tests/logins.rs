@@ -34,7 +34,7 @@ fn pull_with(auths: &str, server: &Server) -> Result<(), FetchError> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.json");
     std::fs::write(&path, auths.replace("HOST", &server.host())).unwrap();
-    let config = FetchConfig { auth_files: vec![path], ..FetchConfig::default() };
+    let config = FetchConfig { auth_files: vec![path], ..quick() };
     pull(config, server, ":many").map(|_| ())
 }
 
@@ -45,7 +45,7 @@ fn password() -> String {
 #[test]
 fn a_token_is_fetched_once_and_shown_for_everything() {
     let server = token_registry(|request| request.authorization.is_none());
-    pull(FetchConfig::default(), &server, ":many").unwrap();
+    pull(quick(), &server, ":many").unwrap();
     let seen: Vec<_> = server.requests().into_iter().map(|r| (r.path, r.authorization)).collect();
     let image = Image::new();
     let manifest = |name: &str| format!("/v2/team/app/manifests/{name}");
@@ -89,7 +89,7 @@ fn refusals_say_whether_there_were_credentials() {
         result.unwrap_err().to_string().replace(&server.host(), "HOST")
     };
     let server = nobody();
-    let anonymous = pull(FetchConfig::default(), &server, ":many").map(|_| ());
+    let anonymous = pull(quick(), &server, ":many").map(|_| ());
     let expected =
         "registry HOST gives no anonymous access to team/app: it doesn't exist or needs `mvmctl login HOST`";
     assert_eq!(message(anonymous, &server), expected);
@@ -150,7 +150,7 @@ fn token_servers_are_held_to_the_same_rules() {
     for (realm, fits) in cases {
         let challenge = format!("Bearer realm=\"{realm}\"");
         let server = Server::start(move |_| Reply::new(401, &[("WWW-Authenticate", &challenge)], ""));
-        match pull(FetchConfig::default(), &server, ":many") {
+        match pull(quick(), &server, ":many") {
             Err(FetchError::Registry(error)) => assert!(fits(&error), "{realm}: {error:?}"),
             other => panic!("{realm}: {other:?}"),
         }
@@ -165,7 +165,7 @@ fn token_servers_are_held_to_the_same_rules() {
             }
             _ => Reply::new(200, &[], body.clone()),
         });
-        let error = pull(FetchConfig::default(), &server, ":many").unwrap_err();
+        let error = pull(quick(), &server, ":many").unwrap_err();
         assert!(matches!(error, FetchError::Registry(RegistryError::Token { .. })), "{error:?}");
     }
 }

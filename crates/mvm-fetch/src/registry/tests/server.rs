@@ -13,6 +13,8 @@ pub struct Request {
     pub path: String,
     pub host: String,
     pub authorization: Option<String>,
+    /// The headers Range and If-Range.
+    pub range: (Option<String>, Option<String>),
     pub body: String,
 }
 
@@ -27,6 +29,8 @@ pub enum Body {
     Bytes(Vec<u8>),
     /// Fewer bytes than the header says, then the end of the connection.
     Announced(usize, Vec<u8>),
+    /// Fewer bytes than the header says, then silence.
+    Stalled(usize, Vec<u8>),
     /// Bytes of unannounced length until nobody wants them.
     Endless,
     /// Nothing, not even a status, for as long as the client waits.
@@ -95,7 +99,14 @@ fn serve(
     let mut words = line.split(' ');
     let mut word = || words.next().unwrap_or_default().to_owned();
     let (method, path) = (word(), word());
-    let mut request = Request { method, path, host: String::new(), authorization: None, body: String::new() };
+    let mut request = Request {
+        method,
+        path,
+        host: String::new(),
+        authorization: None,
+        range: (None, None),
+        body: String::new(),
+    };
     let mut length = 0;
     loop {
         let mut header = String::new();
@@ -104,6 +115,8 @@ fn serve(
         match name.to_ascii_lowercase().as_str() {
             "host" => request.host = value.to_owned(),
             "authorization" => request.authorization = Some(value.to_owned()),
+            "range" => request.range.0 = Some(value.to_owned()),
+            "if-range" => request.range.1 = Some(value.to_owned()),
             "content-length" => length = value.parse().unwrap(),
             _ => {}
         }
@@ -119,6 +132,10 @@ fn serve(
         }
         Body::Announced(length, bytes) => {
             send(&mut stream, &format!("{head}Content-Length: {length}\r\n\r\n"), &bytes)
+        }
+        Body::Stalled(length, bytes) => {
+            send(&mut stream, &format!("{head}Content-Length: {length}\r\n\r\n"), &bytes)?;
+            reader.read(&mut [0]).map(|_| ())
         }
         Body::Endless => {
             send(&mut stream, &format!("{head}\r\n"), b"")?;

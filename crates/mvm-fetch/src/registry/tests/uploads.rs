@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn put(server: &Server, body: Body) -> Result<u16, RegistryError> {
-    let registry = Registry::new(FetchConfig::default())?;
+    let registry = Registry::new(quick())?;
     let reference = format!("{}/team/app:one", server.host()).parse().unwrap();
     let url = registry.repository_url(&reference)?.join("blobs/uploads/1?digest=x").unwrap();
     let access = Access::Push { from: Some("base/image".to_owned()) };

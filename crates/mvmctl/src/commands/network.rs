@@ -1,0 +1,48 @@
+//! The options of all verbs that may ask a registry.
+
+use crate::environment;
+use mvm_engine::{FetchConfig, HostPattern};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How registries are reached.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Network options")]
+pub struct Network {
+    /// Use no network: a registry's image must be in the store; layouts and archives work
+    #[arg(long)]
+    offline: bool,
+    /// Trust the authorities in a PEM file beside the system's (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    ca_cert: Vec<PathBuf>,
+    /// Speak plain HTTP to a registry that has no TLS, as to loopback; a certificate is checked all the same (may be
+    /// repeated)
+    #[arg(long, value_name = "HOST[:PORT]")]
+    insecure_registry: Vec<HostPattern>,
+    /// Wait so long for the next bytes of a registry before the transfer counts as broken
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+    /// Try so often again what failed for a passing reason, after 0.5, 1, 2, 4 and then every 8 seconds or as the
+    /// registry asks
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=100))]
+    retries: u32,
+}
+
+impl Network {
+    /// Joins the options with what the environment says.
+    pub fn resolve(self) -> anyhow::Result<FetchConfig> {
+        let timeout = Duration::from_secs(self.timeout);
+        let base = FetchConfig::default();
+        Ok(FetchConfig {
+            insecure: self.insecure_registry,
+            extra_ca: self.ca_cert,
+            certs_dirs: environment::certs_dirs(),
+            proxies: environment::proxies()?,
+            offline: self.offline,
+            connect_timeout: base.connect_timeout.min(timeout),
+            read_timeout: timeout,
+            retries: self.retries,
+            ..base
+        })
+    }
+}
