@@ -190,6 +190,12 @@ pub enum Refusal {
         /// Length of the name.
         got: usize,
     },
+    /// The two PAX records that can hold an extended attribute say different things.
+    #[error("two different values of extended attribute {name}, by SCHILY.xattr and LIBARCHIVE.xattr")]
+    XattrsDiffer {
+        /// Its name.
+        name: Escaped,
+    },
     /// The map of a sparse file is malformed or doesn't fit the file.
     #[error("map of a sparse file: {reason}")]
     Sparse {
@@ -248,7 +254,6 @@ fn type_name(flag: u8) -> &'static str {
         b'M' => ": continuation of another volume",
         b'N' => ": old GNU long name",
         b'V' => ": GNU volume label",
-        b'X' => ": Solaris extended header",
         _ => "",
     }
 }

@@ -21,6 +21,10 @@ const MAGIC: Range<usize> = 257..265;
 const MAJOR: Range<usize> = 329..337;
 const MINOR: Range<usize> = 337..345;
 const PREFIX: Range<usize> = 345..500;
+const STAR_PREFIX: Range<usize> = 345..476;
+const STAR_TRAILER: Range<usize> = 508..512;
+const GNU_ATIME: Range<usize> = 345..357;
+const GNU_CTIME: Range<usize> = 357..369;
 const GNU_SPARSE: Range<usize> = 386..482;
 const GNU_EXTENDED: usize = 482;
 const GNU_REAL_SIZE: Range<usize> = 483..495;
@@ -53,16 +57,28 @@ impl Header {
         self.block[TYPE]
     }
 
-    /// Returns the name, with ustar's prefix.
+    /// Returns the name, with the prefix where the dialect has one.
     pub(super) fn name(&self) -> Vec<u8> {
         let name = until_nul(&self.block[NAME]);
-        let prefix = until_nul(&self.block[PREFIX]);
-        // GNU's magic, "ustar  ", announces other fields in the place of the prefix.
-        if self.block[MAGIC].starts_with(b"ustar\0") && !prefix.is_empty() {
-            [prefix, b"/", name].concat()
-        } else {
-            name.to_vec()
+        match self.prefix() {
+            b"" => name.to_vec(),
+            prefix => [prefix, b"/", name].concat(),
         }
+    }
+
+    fn prefix(&self) -> &[u8] {
+        if self.block[MAGIC].starts_with(b"ustar\0") {
+            // star keeps times in the last bytes of the prefix.
+            let is_star = &self.block[STAR_TRAILER] == b"tar\0";
+            return until_nul(&self.block[if is_star { STAR_PREFIX } else { PREFIX }]);
+        }
+        // GNU's magic announces times in the place of the prefix. Go before 1.8 wrote a prefix all the same, and
+        // layers of that time are around; Go's reader takes as one what is ASCII and no times.
+        let is_time =
+            |range: Range<usize>| self.block[range.start] == 0 || number::field(&self.block[range]).is_some();
+        let prefix = until_nul(&self.block[PREFIX]);
+        let is_prefix = self.is_gnu() && !(is_time(GNU_ATIME) && is_time(GNU_CTIME)) && prefix.is_ascii();
+        if is_prefix { prefix } else { b"" }
     }
 
     pub(super) fn link(&self) -> &[u8] {

@@ -64,6 +64,18 @@ impl<'a, R: BufRead, S: LayerSink> Input<'a, R, S> {
         self.framing(len, |_| ())
     }
 
+    /// Passes over the next `len` bytes, or to the end of the input if that comes before.
+    pub(super) fn skip_at_most(&mut self, len: u64) -> Result<(), Fault<S::Error>> {
+        let mut left = len;
+        while left > 0 && !fill(self.inner)?.is_empty() {
+            // One piece, which is there.
+            let now = left.min(fill(self.inner)?.len() as u64);
+            self.skip(now)?;
+            left -= now;
+        }
+        Ok(())
+    }
+
     /// Returns the next `len` bytes. The memory grows with what is really there.
     pub(super) fn bytes(&mut self, len: u64) -> Result<Vec<u8>, Fault<S::Error>> {
         let mut bytes = Vec::new();

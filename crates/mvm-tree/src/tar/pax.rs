@@ -1,6 +1,7 @@
 //! PAX extended headers (POSIX.1-2017, `pax`, "pax Extended Header").
 
-use super::error::Refusal;
+use super::error::{Refusal, SparseFault};
+use super::libarchive;
 use super::number::{decimal, time};
 use super::sparse::Records;
 use crate::{Escaped, Limits, Timestamp, Xattr};
@@ -8,7 +9,7 @@ use crate::{Escaped, Limits, Timestamp, Xattr};
 /// What extended headers say about an entry.
 ///
 /// Of a key that is given twice the last value counts, and an empty value takes a value back, as POSIX has it.
-/// Only an extended attribute may be empty. Unknown keys are ignored.
+/// Only an extended attribute can be empty. Unknown keys are ignored.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Extended {
     pub(super) path: Option<Vec<u8>>,
@@ -19,6 +20,8 @@ pub(super) struct Extended {
     pub(super) mtime: Option<Timestamp>,
     /// Sorted by name, each name once.
     pub(super) xattrs: Vec<Xattr>,
+    /// Those in the form of libarchive, until they are compared with the others.
+    encoded_xattrs: Vec<Xattr>,
     pub(super) sparse: Records,
     /// Number of extended attributes left out, since Linux file systems have no place for their namespace.
     pub(super) ignored_xattrs: u64,
@@ -34,7 +37,7 @@ impl Extended {
             self.set(key, value, is_global)?;
             rest = remaining;
         }
-        self.sort_xattrs(limits)
+        self.join_xattrs(limits)
     }
 
     fn set(&mut self, key: &[u8], value: &[u8], is_global: bool) -> Result<(), Refusal> {
@@ -53,7 +56,19 @@ impl Extended {
             b"mtime" => self.mtime = parse(key, value, time)?,
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.add_xattr(name, value)?;
+                    if self.accepts_xattr(name)? {
+                        self.xattrs.push(Xattr { name: name.into(), value: value.into() });
+                    }
+                } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+                    let invalid = || Refusal::PaxValue { key: Escaped::new(key), value: Escaped::new(value) };
+                    let value = libarchive::base64(value).ok_or_else(invalid)?;
+                    let name = libarchive::percent(name);
+                    if self.accepts_xattr(&name)? {
+                        self.encoded_xattrs.push(Xattr { name: name.into(), value: value.into() });
+                    }
+                } else if key == b"SUN.holesdata" {
+                    // The data are those of a sparse file, whose map is in a form of its own.
+                    return Err(SparseFault::Version.into());
                 } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.set(name, value)?;
                 }
@@ -62,34 +77,38 @@ impl Extended {
         Ok(())
     }
 
-    fn add_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+    /// Says whether an attribute can be kept; one that is left out is counted.
+    fn accepts_xattr(&mut self, name: &[u8]) -> Result<bool, Refusal> {
         if name.is_empty() || name.len() > 255 {
             return Err(Refusal::XattrName { got: name.len() });
+        }
+        if name.contains(&0) {
+            return Err(Refusal::Nul { what: "name of an extended attribute", value: Escaped::new(name) });
         }
         if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
             return Err(Refusal::OverlayXattr { name: Escaped::new(name) });
         }
-        if is_supported(name) {
-            self.xattrs.push(Xattr { name: name.into(), value: value.into() });
-        } else {
-            self.ignored_xattrs += 1;
-        }
-        Ok(())
+        let is_supported = is_supported(name);
+        self.ignored_xattrs += u64::from(!is_supported);
+        Ok(is_supported)
     }
 
-    fn sort_xattrs(&mut self, limits: &Limits) -> Result<(), Refusal> {
-        // The sort is stable, so that the last of equal names is the one given last.
-        self.xattrs.sort_by(|a, b| a.name.cmp(&b.name));
-        self.xattrs.dedup_by(|later, kept| {
-            let is_equal = later.name == kept.name;
-            if is_equal {
-                std::mem::swap(later, kept);
+    /// Brings both forms of extended attributes together.
+    fn join_xattrs(&mut self, limits: &Limits) -> Result<(), Refusal> {
+        keep_last(&mut self.xattrs);
+        keep_last(&mut self.encoded_xattrs);
+        for encoded in std::mem::take(&mut self.encoded_xattrs) {
+            match self.xattrs.binary_search_by(|xattr| xattr.name.cmp(&encoded.name)) {
+                Ok(at) if self.xattrs[at].value != encoded.value => {
+                    return Err(Refusal::XattrsDiffer { name: Escaped::new(&encoded.name) });
+                }
+                Ok(_) => {}
+                // At the end, lest many of them are moved again and again; sorted below.
+                Err(_) => self.encoded_xattrs.push(encoded),
             }
-            is_equal
-        });
-        // An empty value takes back one given before (POSIX, pax, "Extended Header"), also for these keywords in the
-        // readers that runtimes use; an attribute without a value can't be had this way.
-        self.xattrs.retain(|xattr| !xattr.value.is_empty());
+        }
+        self.xattrs.append(&mut self.encoded_xattrs);
+        self.xattrs.sort_unstable();
         let got: usize = self.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
         let limit = limits.xattr_bytes_per_entry;
         if got > limit {
@@ -98,6 +117,19 @@ impl Extended {
         }
         Ok(())
     }
+}
+
+/// Sorts attributes by name and keeps the last one of each name.
+fn keep_last(xattrs: &mut Vec<Xattr>) {
+    // The sort is stable, so that the last of equal names is the one given last.
+    xattrs.sort_by(|a, b| a.name.cmp(&b.name));
+    xattrs.dedup_by(|later, kept| {
+        let is_equal = later.name == kept.name;
+        if is_equal {
+            std::mem::swap(later, kept);
+        }
+        is_equal
+    });
 }
 
 /// Says whether Linux file systems store attributes of this namespace. Archives made on other systems hold others,

@@ -29,7 +29,6 @@ pub fn read_layer<R: BufRead, S: LayerSink>(
         input: Input::new(input, limits.archive_bytes, sink),
         limits,
         summary: LayerSummary::default(),
-        globals: Extended::default(),
         metadata: 0,
         start: 0,
         path: Vec::new(),
@@ -44,8 +43,6 @@ struct Reader<'a, R, S> {
     input: Input<'a, R, S>,
     limits: &'a Limits,
     summary: LayerSummary,
-    /// What global headers say about all entries that follow.
-    globals: Extended,
     /// Bytes of paths, link targets and extended attributes.
     metadata: u64,
     /// Where the entry starts.
@@ -114,7 +111,7 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
             };
             let header = Header::new(block)?;
             match header.type_flag() {
-                b'x' | b'g' | b'L' | b'K' => self.extended(&header, &mut pending)?,
+                b'x' | b'X' | b'g' | b'L' | b'K' => self.extended(&header, &mut pending)?,
                 _ => {
                     self.check_entries()?;
                     self.entry(&header, std::mem::take(&mut pending))?;
@@ -145,12 +142,13 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
             'g' => {
                 // Global headers count as entries, or an archive of nothing else would have no bound.
                 self.check_entries()?;
-                self.globals.read(&payload, true, self.limits)?;
+                // Container engines take nothing from them; they must be well-formed all the same.
+                Extended::default().read(&payload, true, self.limits)?;
                 self.summary.entries += 1;
                 false
             }
-            'x' => {
-                let mut extended = self.globals.clone();
+            'x' | 'X' => {
+                let mut extended = Extended::default();
                 extended.read(&payload, false, self.limits)?;
                 self.path = extended.path.clone().unwrap_or_default();
                 pending.pax.replace(extended).is_some()
@@ -170,7 +168,7 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
 
     /// Reads an entry after its headers.
     fn entry(&mut self, header: &Header, pending: Pending) -> Result<(), Fault<S::Error>> {
-        let mut extended = pending.pax.unwrap_or_else(|| self.globals.clone());
+        let mut extended = pending.pax.unwrap_or_default();
         let sparse_name = extended.sparse.name().map(<[u8]>::to_vec);
         let pax_path = sparse_name.or(extended.path.take());
         self.path = one_name(pax_path, pending.name)?.unwrap_or_else(|| header.name());
@@ -315,8 +313,9 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
         }
     }
 
+    /// Passes over what fills the last block, which may be missing at the end of the archive.
     fn skip_padding(&mut self, len: u64) -> Result<(), Fault<S::Error>> {
-        self.input.skip(len.next_multiple_of(BLOCK as u64) - len)
+        self.input.skip_at_most(len.next_multiple_of(BLOCK as u64) - len)
     }
 }
 

@@ -123,19 +123,21 @@ fn reads_xattrs() {
     archive.pax(&[
         ("SCHILY.xattr.user.b", b"first"),
         ("SCHILY.xattr.security.capability", capability),
-        ("SCHILY.xattr.user.a", b"taken back"),
+        ("SCHILY.xattr.user.a", b"first"),
         ("SCHILY.xattr.user.a", b""),
         ("SCHILY.xattr.user.b", b"a=b\nc\0"),
         ("SCHILY.xattr.com.apple.provenance", b"x"),
         ("SCHILY.xattr.system.posix_acl_access", b"acl"),
         ("SCHILY.xattr.user.", b"no name"),
-        ("LIBARCHIVE.xattr.user.c", b"eA=="),
+        ("SCHILY.acl.access", b"user::rw-,user:lp:--x,group::r--"),
+        ("RHT.security.selinux", b"system_u:object_r:bin_t:s0"),
     ]);
     archive.file("f", "").file("g", "");
     let (memory, result) = read(&archive.end(), &Limits::default());
     let xattrs = [
         xattr("security.capability", capability),
         xattr("system.posix_acl_access", b"acl"),
+        xattr("user.a", b""),
         xattr("user.b", b"a=b\nc\0"),
     ];
     let attributes = Attributes { mode: 0o644, xattrs: xattrs.into(), ..Attributes::default() };
@@ -145,20 +147,66 @@ fn reads_xattrs() {
 }
 
 #[test]
-fn applies_global_headers() {
+fn joins_both_forms_of_xattrs() {
     let mut archive = Archive::default();
-    archive.entry(
-        b'g',
-        "pax_global_header",
-        &pax_records(&[("comment", b"x"), ("uid", b"5"), ("gid", b"6")]),
+    archive.pax(&[
+        ("LIBARCHIVE.xattr.user.c%3d", b"eA"),
+        ("LIBARCHIVE.xattr.user.a", b"MQ=="),
+        ("SCHILY.xattr.user.b", b"2"),
+        ("SCHILY.xattr.user.a", b"1"),
+        ("LIBARCHIVE.xattr.com.apple.provenance", b""),
+    ]);
+    let (memory, result) = read(&archive.file("f", "").end(), &Limits::default());
+    let xattrs = [xattr("user.a", b"1"), xattr("user.b", b"2"), xattr("user.c=", b"x")];
+    let attributes = Attributes { mode: 0o644, xattrs: xattrs.into(), ..Attributes::default() };
+    assert_eq!(
+        memory.changes,
+        [Change::Put { path: (*b"f").into(), attributes, kind: Kind::Regular(content(0, 0)) }]
     );
-    archive.dir("a").pax(&[("uid", b"7"), ("gid", b"")]).dir("b").dir("c");
-    archive.entry(b'g', "pax_global_header", &pax_records(&[("uid", b"")])).dir("d");
-    let owners = read_good(&archive.end()).changes.into_iter().map(|change| match change {
-        Change::Put { attributes, .. } => (attributes.uid, attributes.gid),
-        other => panic!("{other:?}"),
-    });
-    assert_eq!(owners.collect::<Vec<_>>(), [(5, 6), (7, 0), (5, 6), (0, 6)]);
+    assert_eq!(result.expect("a good archive").ignored_xattrs, 1);
+}
+
+#[test]
+fn reads_prefixes_of_each_dialect() {
+    let ustar = Block::new(b'5', b"name").set(345, &[b'p'; 155]).clone();
+    let star = Block::new(b'5', b"name").set(345, &[b'p'; 131]).set(476, b"00000000001 00000000002 ").clone();
+    let star = star.clone().set(508, b"tar\0").clone();
+    let gnu = |at345: &[u8]| Block::new(b'5', b"name").set(257, b"ustar  \0").set(345, at345).clone();
+    let long = |count: usize| format!("{}/name", "p".repeat(count)).into_bytes();
+    let cases: [(Block, Vec<u8>); 6] = [
+        (ustar, long(155)),
+        (star, long(131)),
+        (gnu(b"00000000001\x0000000000002\x00"), b"name".to_vec()),
+        // Go before 1.8.
+        (gnu(b"usr/share/doc/perl\0"), b"usr/share/doc/perl/name".to_vec()),
+        (gnu("usr/sh\u{e4}re\0".as_bytes()), b"name".to_vec()),
+        (Block::new(b'5', b"name").set(257, &[0; 8]).set(345, b"ignored").clone(), b"name".to_vec()),
+    ];
+    for (block, path) in cases {
+        assert_eq!(read_good(&block.done()).changes, [put_bytes(&path)]);
+    }
+}
+
+#[test]
+fn takes_the_extended_header_of_solaris() {
+    let records = pax_records(&[("path", b"long"), ("SUN.devmajor", b"1")]);
+    let memory = read_good(&Archive::default().entry(b'X', "x", &records).dir("d").end());
+    assert_eq!(memory.changes, [put_bytes(b"long")]);
+}
+
+#[test]
+fn takes_nothing_from_global_headers() {
+    let mut archive = Archive::default();
+    let records: [(&str, &[u8]); 5] =
+        [("comment", b"x"), ("uid", b"5"), ("gid", b"6"), ("mtime", b"7"), ("SCHILY.xattr.user.a", b"b")];
+    archive.entry(b'g', "pax_global_header", &pax_records(&records));
+    archive.dir("a").pax(&[("uid", b"7")]).dir("b");
+    let attributes = Attributes { mode: 0o644, ..Attributes::default() };
+    let put = |path: &[u8], uid| {
+        let attributes = Attributes { uid, ..attributes.clone() };
+        Change::Put { path: path.into(), attributes, kind: Kind::Directory }
+    };
+    assert_eq!(read_good(&archive.end()).changes, [put(b"a", 0), put(b"b", 7)]);
 
     for key in ["path", "linkpath", "size", "GNU.sparse.major"] {
         let mut archive = Archive::default();
@@ -215,7 +263,9 @@ fn reads_to_the_end_of_the_input() {
     archive.dir("a");
     let good = archive.0.clone();
     let zeros = [0; 4096];
-    let cases: [(&str, Vec<u8>, u64); 6] = [
+    let unpadded = Archive::default().dir("a").file(".wh.x", "data").0[..1028].to_vec();
+    let cases: [(&str, Vec<u8>, u64); 7] = [
+        ("no padding", unpadded, 0),
         ("no mark", good.clone(), 0),
         ("half a mark", [&good[..], &zeros[..512]].concat(), 0),
         ("a mark", [&good[..], &zeros[..1024]].concat(), 0),
@@ -225,7 +275,7 @@ fn reads_to_the_end_of_the_input() {
     ];
     for (name, bytes, trailing) in cases {
         let (memory, result) = read(&bytes, &Limits::default());
-        assert_eq!(memory.changes, [put_bytes(b"a")], "{name}");
+        assert_eq!(memory.changes[0], put_bytes(b"a"), "{name}");
         let summary = result.expect(name);
         assert_eq!((summary.trailing_bytes, summary.archive_bytes), (trailing, bytes.len() as u64), "{name}");
     }
