@@ -30,7 +30,9 @@ pub use image_tree::{Digests, NodeTime, Shown, TreeEntry};
 pub use images::{ImageDetails, ImageRow, OnDamage, VerifiedImage, kind_name};
 pub use kernels::KernelListing;
 pub use login::{LoggedIn, logged_in, login, logout, logout_all};
-pub use mvm_fetch::{FetchConfig, HostPattern, Login, LoginCheck, Proxies, ProxyAddress, ProxyError, Secret};
+pub use mvm_fetch::{
+    FetchConfig, HostPattern, Login, LoginCheck, Proxies, ProxyAddress, ProxyError, RegistriesConf, Secret,
+};
 pub use mvm_store::{Collected, CollectedKind, GcReport};
 pub use mvm_wire::WindowSize;
 pub use progress::{Cancel, Progress, Silent, Step};

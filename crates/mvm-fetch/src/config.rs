@@ -20,6 +20,8 @@ pub struct FetchConfig {
     pub extra_ca: Vec<PathBuf>,
     /// Directories that have, for a registry, a directory of its name with certificates.
     pub certs_dirs: Vec<PathBuf>,
+    /// Where the rules and mirrors of registries are written.
+    pub registries_conf: RegistriesConf,
     /// The proxies to go through to all but loopback hosts.
     pub proxies: Proxies,
     /// Whether no registry may be asked anything.
@@ -40,6 +42,28 @@ pub struct FetchConfig {
     pub notices: Option<Sender<Notice>>,
 }
 
+/// Files of rules for registries, containers-registries.conf(5).
+#[derive(Clone, Debug)]
+pub enum RegistriesConf {
+    /// This one, which must exist, and no other.
+    File(PathBuf),
+    /// The first of `files` that exists, then each `*.conf` in `directories`, later ones replacing the rules of
+    /// earlier ones.
+    Search {
+        /// Files, of which one is read.
+        files: Vec<PathBuf>,
+        /// Directories, of which all are read.
+        directories: Vec<PathBuf>,
+    },
+}
+
+impl Default for RegistriesConf {
+    /// Returns no file at all.
+    fn default() -> Self {
+        Self::Search { files: Vec::new(), directories: Vec::new() }
+    }
+}
+
 impl Default for FetchConfig {
     fn default() -> Self {
         Self {
@@ -48,6 +72,7 @@ impl Default for FetchConfig {
             insecure: Vec::new(),
             extra_ca: Vec::new(),
             certs_dirs: Vec::new(),
+            registries_conf: RegistriesConf::default(),
             proxies: Proxies::default(),
             offline: false,
             user_agent: concat!("mvm/", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -29,7 +29,7 @@ mod source;
 mod tool_tests;
 
 pub use cancel::CancelToken;
-pub use config::FetchConfig;
+pub use config::{FetchConfig, RegistriesConf};
 pub use error::FetchError;
 pub use fetcher::{Fetcher, Origin};
 pub use host::{HostPattern, HostPatternError};
@@ -39,6 +39,6 @@ pub use notice::Notice;
 pub use proxy::{Proxies, ProxyAddress, ProxyError};
 pub use registry::{
     AuthError, Auths, CredentialHelper, HelperError, HelperName, HelperNameError, Login, LoginCheck,
-    RegistryError, Secret,
+    MirrorsError, RegistryError, Secret,
 };
 pub use resolve::Resolved;

@@ -12,6 +12,7 @@ mod error;
 mod http;
 mod image;
 mod login;
+mod mirrors;
 mod retry;
 mod rules;
 mod token;
@@ -21,6 +22,7 @@ pub(crate) use client::Registry;
 pub use error::RegistryError;
 pub(crate) use image::RegistryImage;
 pub use login::LoginCheck;
+pub use mirrors::MirrorsError;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Every environment variable that mvmctl reads. None of them weakens a check.
 
 use anyhow::Context as _;
-use mvm_engine::{Proxies, ProxyAddress};
+use mvm_engine::{Proxies, ProxyAddress, RegistriesConf};
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -51,6 +51,18 @@ pub fn of_helpers() -> Vec<(OsString, OsString)> {
 pub fn certs_dirs() -> Vec<PathBuf> {
     let own = configuration().map(|directory| directory.join("containers/certs.d"));
     own.into_iter().chain(["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from)).collect()
+}
+
+/// Returns where the rules of registries are: `$CONTAINERS_REGISTRIES_CONF`, else podman's files of the user and the system.
+pub fn registries_conf() -> RegistriesConf {
+    if let Some(path) = path("CONTAINERS_REGISTRIES_CONF") {
+        return RegistriesConf::File(path);
+    }
+    let system = PathBuf::from("/etc/containers/registries.conf");
+    let own = configuration().map(|directory| directory.join("containers/registries.conf"));
+    let with_d = |path: &PathBuf| path.with_extension("conf.d");
+    let directories = std::iter::once(&system).chain(&own).map(with_d).collect();
+    RegistriesConf::Search { files: own.into_iter().chain([system]).collect(), directories }
 }
 
 /// Returns the proxies of `$HTTPS_PROXY`, `$HTTP_PROXY`, `$ALL_PROXY` and `$NO_PROXY`; small letters go first, as curl has it.

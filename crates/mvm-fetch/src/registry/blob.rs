@@ -1,6 +1,6 @@
 //! The stream of a blob, taken up again where it broke off.
 
-use super::image::Part;
+use super::image::{Part, Place};
 use super::retry::Attempts;
 use super::{Registry, RegistryError, RegistryImage};
 use crate::source::ByteSource;
@@ -17,6 +17,8 @@ const PROGRESS: u64 = 1 << 20;
 pub(super) struct BlobStream {
     registry: Arc<Registry>,
     image: RegistryImage,
+    /// The number of the place among the image's.
+    at: usize,
     descriptor: Descriptor,
     /// Nothing between one that broke off and the next.
     part: Option<Part>,
@@ -36,13 +38,16 @@ impl BlobStream {
         image: RegistryImage,
         descriptor: Descriptor,
     ) -> Result<Self, RegistryError> {
-        let mut attempts = registry.http().attempts();
-        let part = registry.wait(image.open_part(&mut attempts, &descriptor, 0, None))?;
+        let ask = image.anywhere(async |place| {
+            let mut attempts = place.attempts();
+            Ok((place.open_part(&mut attempts, &descriptor, 0, None).await?, attempts))
+        });
+        let (at, (part, attempts)) = registry.wait(ask)?;
         let tag = part.answer.response.headers().get(ETAG).cloned();
         let tag = tag.filter(|tag| !tag.as_bytes().starts_with(b"W/"));
         let piece = bytes::Bytes::new();
         let part = Some(part);
-        Ok(Self { registry, image, descriptor, part, tag, received: 0, attempts, mark: 0, piece })
+        Ok(Self { registry, image, at, descriptor, part, tag, received: 0, attempts, mark: 0, piece })
     }
 
     async fn advance(&mut self) -> Result<(), RegistryError> {
@@ -80,23 +85,32 @@ impl BlobStream {
         }
     }
 
-    /// Asks for the rest.
+    /// Asks for the rest, in the same place or else in the next.
     async fn reopen(&mut self, mut error: RegistryError) -> Result<(), RegistryError> {
-        let Self { descriptor, tag, received, attempts, part, image, .. } = self;
         let http = self.registry.http();
         // The connection is of no more use, and a server may take one at a time.
-        *part = None;
-        loop {
-            http.again(attempts, error).await?;
-            http.notice(Notice::Resume { digest: descriptor.digest, at: *received, size: descriptor.size });
-            match image.open_part(attempts, descriptor, *received, tag.as_ref()).await {
-                Ok(next) => {
-                    *part = Some(next);
+        self.part = None;
+        while let Some(place) = self.image.places().get(self.at) {
+            if let Err(error) = http.again(&mut self.attempts, error).await {
+                place.passed_over(error)?;
+                // What another place calls these bytes is not known.
+                (self.at, self.tag) = (self.at + 1, None);
+                self.attempts = self.image.places().get(self.at).map_or(http.attempts(), Place::attempts);
+            }
+            let Some(place) = self.image.places().get(self.at) else { break };
+            let Descriptor { digest, size, .. } = self.descriptor;
+            http.notice(Notice::Resume { digest, at: self.received, size });
+            let (tag, descriptor) = (self.tag.as_ref(), &self.descriptor);
+            match place.open_part(&mut self.attempts, descriptor, self.received, tag).await {
+                Ok(part) => {
+                    self.part = Some(part);
                     return Ok(());
                 }
                 Err(again) => error = again,
             }
         }
+        // The last place gives its error back.
+        Err(RegistryError::Cancelled)
     }
 }
 

@@ -5,6 +5,7 @@ use super::auth::{AuthError, Auths, Credentials, Found};
 use super::call::{Access, Call};
 use super::challenge::Challenge;
 use super::http::{Answer, Http};
+use super::mirrors::Mirrors;
 use super::retry::{self, Attempts};
 use super::token::{self, TokenError, TokenRequest};
 use crate::FetchConfig;
@@ -26,6 +27,7 @@ pub(crate) struct Registry {
     /// There until the client is dropped.
     runtime: Option<Runtime>,
     auths: Auths,
+    mirrors: Mirrors,
     /// What was shown last and accepted.
     accepted: Mutex<HashMap<Key, HeaderValue>>,
 }
@@ -50,9 +52,18 @@ impl Registry {
             .enable_all()
             .build()
             .map_err(RegistryError::Runtime)?;
+        let mut config = config;
+        let tell = |notice| {
+            if let Some(notices) = &config.notices {
+                // Nobody may listen any more.
+                notices.send(notice).unwrap_or_default();
+            }
+        };
+        let mirrors = Mirrors::load(&config.registries_conf, tell)?;
+        config.insecure.extend(mirrors.insecure());
         let http = Http::new(&config)?;
         let auths = Auths::new(config.auth_files, config.helper);
-        Ok(Self { http, runtime: Some(runtime), auths, accepted: Mutex::default() })
+        Ok(Self { http, runtime: Some(runtime), auths, mirrors, accepted: Mutex::default() })
     }
 
     pub(super) fn http(&self) -> &Http {
@@ -69,6 +80,11 @@ impl Registry {
             // Only `drop` takes the runtime away.
             None => Err(RegistryError::Cancelled),
         }
+    }
+
+    /// Returns the names under which an image is asked for, mirrors first.
+    pub(super) fn places(&self, image: &Reference) -> Result<Vec<Reference>, RegistryError> {
+        Ok(self.mirrors.places(image)?)
     }
 
     /// Returns the address of a registry's interface, with a `/` at the end.

@@ -2,6 +2,7 @@
 
 use super::AuthError;
 use super::connect::LookupError;
+use super::mirrors::MirrorsError;
 use mvm_ref::Digest;
 use std::io;
 use std::path::PathBuf;
@@ -242,6 +243,9 @@ pub enum RegistryError {
     /// The credentials can't be read.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The rules for registries can't be used, or say no.
+    #[error(transparent)]
+    Mirrors(#[from] MirrorsError),
     /// A token server's answer makes no sense.
     #[error("token server {host} gives no usable token")]
     Token {

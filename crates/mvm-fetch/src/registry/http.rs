@@ -268,7 +268,7 @@ fn with_scheme(url: &Url, scheme: Scheme) -> Url {
 }
 
 /// Joins an error and what caused it.
-fn chain(error: &RegistryError) -> String {
+pub(super) fn chain(error: &RegistryError) -> String {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
     format!("{error}{}", cause.unwrap_or_default())
 }

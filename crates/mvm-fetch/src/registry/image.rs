@@ -2,16 +2,17 @@
 
 use super::blob::BlobStream;
 use super::call::Call;
-use super::http::Answer;
+use super::http::{Answer, chain};
 use super::retry::{Attempts, retry_after};
 use super::{Registry, RegistryError};
-use crate::FetchError;
 use crate::source::{ByteSource, Content, Root};
+use crate::{FetchError, Notice};
 use mvm_ref::{Descriptor, Digest, MAX_DOCUMENT_SIZE, Reference};
 use reqwest::Url;
 use reqwest::header::{CONTENT_RANGE, HeaderValue, IF_RANGE, RANGE};
 use serde::Deserialize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// All that a manifest may be; schema 1 only so that the registry says that it is that.
 const ACCEPT_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, \
@@ -25,23 +26,95 @@ const DIGEST_HEADER: &str = "docker-content-digest";
 const MAX_ERROR_BODY: u64 = 16 << 10;
 const MAX_MESSAGE: usize = 200;
 
-/// An image in a registry.
+/// An image in a registry, and the mirrors that may have it too.
 #[derive(Clone)]
 pub(crate) struct RegistryImage {
     registry: Arc<Registry>,
     reference: Reference,
-    url: Url,
+    places: Arc<[Place]>,
+    /// The first place that has it, once that is known.
+    first: Arc<AtomicUsize>,
 }
 
 impl RegistryImage {
     pub(crate) fn new(registry: Arc<Registry>, reference: Reference) -> Result<Self, RegistryError> {
-        let url = registry.repository_url(&reference)?;
-        Ok(Self { registry, reference, url })
+        let names = registry.places(&reference)?;
+        let count = names.len();
+        let place = |(at, reference): (usize, Reference)| {
+            let url = registry.repository_url(&reference)?;
+            Ok(Place { registry: Arc::clone(&registry), reference, url, is_last: at + 1 == count })
+        };
+        let places = names.into_iter().enumerate().map(place).collect::<Result<_, RegistryError>>()?;
+        Ok(Self { registry, reference, places, first: Arc::default() })
+    }
+
+    /// Returns the places to ask, in order.
+    pub(super) fn places(&self) -> &[Place] {
+        &self.places[self.first.load(Ordering::Relaxed).min(self.places.len())..]
+    }
+
+    /// Asks one place after the other; returns what the first has that has it, and which that is.
+    pub(super) async fn anywhere<T>(
+        &self,
+        mut ask: impl AsyncFnMut(&Place) -> Result<T, RegistryError>,
+    ) -> Result<(usize, T), RegistryError> {
+        let mut at = 0;
+        loop {
+            let Some(place) = self.places().get(at) else {
+                return Err(RegistryError::Address { host: self.reference.registry().to_owned() });
+            };
+            match ask(place).await {
+                Ok(value) => return Ok((at, value)),
+                Err(error) => place.passed_over(error)?,
+            }
+            at += 1;
+        }
+    }
+
+    async fn root(&self) -> Result<Root, RegistryError> {
+        let digest = self.reference.digest();
+        let name = match (digest, self.reference.tag()) {
+            (Some(digest), _) => digest.to_string(),
+            (None, tag) => tag.unwrap_or_default().to_owned(),
+        };
+        let (at, root) = self.anywhere(async |place| place.manifest(&name, digest).await).await?;
+        if let Some(place) = self.places().get(at).filter(|place| !place.is_last) {
+            self.registry.http().notice(Notice::Mirror { name: place.reference.to_string() });
+        }
+        self.first.store(at, Ordering::Relaxed);
+        Ok(root)
+    }
+}
+
+/// One registry that may have the image.
+pub(super) struct Place {
+    registry: Arc<Registry>,
+    /// What the image is called there.
+    reference: Reference,
+    url: Url,
+    is_last: bool,
+}
+
+impl Place {
+    /// Gives an error back if there is no other place to ask, and tells of it otherwise.
+    pub(super) fn passed_over(&self, error: RegistryError) -> Result<(), RegistryError> {
+        if self.is_last || matches!(error, RegistryError::Cancelled) {
+            return Err(error);
+        }
+        let host = self.reference.registry().to_owned();
+        self.registry.http().notice(Notice::MirrorFailed { host, why: chain(&error) });
+        Ok(())
+    }
+
+    /// Returns the attempts that one thing may take here.
+    pub(super) fn attempts(&self) -> Attempts {
+        let attempts = self.registry.http().attempts();
+        if self.is_last { attempts } else { attempts.impatient() }
     }
 
     async fn manifest(&self, name: &str, expected: Option<Digest>) -> Result<Root, RegistryError> {
         let call = Call::get(self.join(&format!("manifests/{name}"))?, ACCEPT_MANIFEST);
-        let mut attempts = self.registry.http().attempts();
+        let mut attempts = self.attempts();
         loop {
             match self.try_manifest(&mut attempts, &call, expected).await {
                 Err(error) => self.registry.http().again(&mut attempts, error).await?,
@@ -75,7 +148,7 @@ impl RegistryImage {
     }
 
     async fn small_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, RegistryError> {
-        let mut attempts = self.registry.http().attempts();
+        let mut attempts = self.attempts();
         let limit = limit.min(descriptor.size);
         loop {
             let blob = async {
@@ -186,21 +259,18 @@ impl RegistryImage {
 
 impl Content for RegistryImage {
     fn root(&self) -> Result<Root, FetchError> {
-        let digest = self.reference.digest();
-        let name = match (digest, self.reference.tag()) {
-            (Some(digest), _) => digest.to_string(),
-            (None, tag) => tag.unwrap_or_default().to_owned(),
-        };
-        Ok(self.registry.wait(self.manifest(&name, digest))?)
+        Ok(self.registry.wait(Self::root(self))?)
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> Result<Root, FetchError> {
-        let digest = descriptor.digest;
-        Ok(self.registry.wait(self.manifest(&digest.to_string(), Some(digest)))?)
+        let (digest, name) = (Some(descriptor.digest), descriptor.digest.to_string());
+        let ask = self.anywhere(async |place| place.manifest(&name, digest).await);
+        Ok(self.registry.wait(ask)?.1)
     }
 
     fn small_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, FetchError> {
-        Ok(self.registry.wait(Self::small_blob(self, descriptor, limit))?)
+        let ask = self.anywhere(async |place| place.small_blob(descriptor, limit).await);
+        Ok(self.registry.wait(ask)?.1)
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn ByteSource>, FetchError> {

@@ -27,7 +27,6 @@ impl Attempts {
     }
 
     /// Gives up at once on a host that can't be reached: there is another one to ask.
-    #[allow(dead_code, reason = "for registries that have mirrors")]
     pub(super) fn impatient(self) -> Self {
         Self { patient: false, ..self }
     }

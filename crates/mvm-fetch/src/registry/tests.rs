@@ -1,5 +1,6 @@
 mod failures;
 mod logins;
+mod mirrored;
 mod retries;
 mod server;
 mod tls;

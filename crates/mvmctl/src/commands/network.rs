@@ -1,7 +1,7 @@
 //! The options of all verbs that may ask a registry.
 
 use crate::environment;
-use mvm_engine::{FetchConfig, HostPattern};
+use mvm_engine::{FetchConfig, HostPattern, RegistriesConf};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ pub struct Network {
     /// repeated)
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_registry: Vec<HostPattern>,
+    /// Rules and mirrors of registries, containers-registries.conf(5) [default: those of podman]
+    #[arg(long, value_name = "FILE")]
+    registries_conf: Option<PathBuf>,
     /// Wait so long for the next bytes of a registry before the transfer counts as broken
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
@@ -37,6 +40,9 @@ impl Network {
             insecure: self.insecure_registry,
             extra_ca: self.ca_cert,
             certs_dirs: environment::certs_dirs(),
+            registries_conf: self
+                .registries_conf
+                .map_or_else(environment::registries_conf, RegistriesConf::File),
             proxies: environment::proxies()?,
             offline: self.offline,
             connect_timeout: base.connect_timeout.min(timeout),
