@@ -40,6 +40,22 @@ pub enum FetchError {
         /// The type of the document.
         got: MediaType,
     },
+    /// Indexes lie in indexes, deeper than mvm goes.
+    #[error("index {digest} lies more than {limit} deep in other indexes")]
+    Nesting {
+        /// The index that is too deep.
+        digest: Digest,
+        /// The limit.
+        limit: usize,
+    },
+    /// There are more indexes than mvm reads.
+    #[error("index {digest} is one more than the {limit} that are read for one image")]
+    Indexes {
+        /// The one that is too much.
+        digest: Digest,
+        /// The limit.
+        limit: usize,
+    },
     /// A document is longer or shorter than its descriptor says.
     #[error("{what} {digest} has {got} bytes, its descriptor says {expected}")]
     DocumentSize {

@@ -4,9 +4,14 @@ use crate::FetchError;
 use crate::source::{Content, Root};
 use mvm_ref::verify::Expected;
 use mvm_ref::{
-    Descriptor, Digest, Document, ImageConfig, ImageSource, MAX_CONFIG_SIZE, MAX_DOCUMENT_SIZE, Manifest,
-    Platform, SelectError, pair_layers,
+    Descriptor, Digest, Document, ImageConfig, ImageSource, Index, MAX_CONFIG_SIZE, MAX_DOCUMENT_SIZE,
+    Manifest, MediaType, Platform, SelectError, pair_layers,
 };
+
+/// How deep indexes may lie in indexes; images of the field have one, or two where several builds are joined.
+const MAX_DEPTH: usize = 4;
+/// How many indexes are read in the search for one image.
+const MAX_INDEXES: usize = 16;
 
 /// One image for one platform: its documents, each compared with the digest and size that led to it.
 ///
@@ -83,9 +88,9 @@ pub(crate) fn resolve(
     let (index_digest, chosen, manifest, manifest_bytes) = match document {
         Document::Manifest(manifest) => (None, None, manifest, root.bytes),
         Document::Index(index) => {
-            let entry = index.select(platform)?;
-            let (manifest, bytes) = child_manifest(content, entry)?;
-            (Some(root_digest), entry.platform.clone(), manifest, bytes)
+            let mut search = Search { content, platform, left: MAX_INDEXES };
+            let (chosen, manifest, bytes) = search.choose(&index, 1)?;
+            (Some(root_digest), chosen, manifest, bytes)
         }
     };
     let manifest_digest = Digest::of(&manifest_bytes);
@@ -105,6 +110,61 @@ pub(crate) fn resolve(
     })
 }
 
+/// The search for a manifest in an index and those that it names.
+struct Search<'a> {
+    content: &'a dyn Content,
+    platform: &'a Platform,
+    /// Indexes that may still be read.
+    left: usize,
+}
+
+type Chosen = (Option<Platform>, Manifest, Vec<u8>);
+
+impl Search<'_> {
+    /// Finds the manifest for the platform: among the index's own entries, else in the indexes that it names, in order.
+    fn choose(&mut self, index: &Index, depth: usize) -> Result<Chosen, FetchError> {
+        let none = match index.select(self.platform) {
+            Ok(entry) => {
+                let (manifest, bytes) = child_manifest(self.content, entry)?;
+                return Ok((entry.platform.clone(), manifest, bytes));
+            }
+            Err(none) => none,
+        };
+        let fits = |named: &Platform| self.platform.distance(named).is_some();
+        let nested = index.manifests().iter().filter(|entry| entry.media_type.is_index());
+        let nested: Vec<_> = nested.filter(|entry| entry.platform.as_ref().is_none_or(fits)).collect();
+        for entry in nested {
+            let digest = entry.digest;
+            if depth == MAX_DEPTH {
+                return Err(FetchError::Nesting { digest, limit: MAX_DEPTH });
+            }
+            self.left = self.left.checked_sub(1).ok_or(FetchError::Indexes { digest, limit: MAX_INDEXES })?;
+            match self.choose(&child_index(self.content, entry)?, depth + 1) {
+                Err(FetchError::Platform(_)) => {}
+                result => return result,
+            }
+        }
+        Err(none.into())
+    }
+}
+
+fn child_index(content: &dyn Content, entry: &Descriptor) -> Result<Index, FetchError> {
+    check_limit("index", entry, MAX_DOCUMENT_SIZE)?;
+    let Root { bytes, media_type } = content.manifest(entry)?;
+    check_bytes("index", entry, &bytes)?;
+    let delivered_as = media_type.as_deref().unwrap_or(entry.media_type.as_str());
+    let failed = |source| FetchError::Document { what: "index", digest: entry.digest, source };
+    match Document::parse(&bytes, Some(delivered_as)).map_err(failed)? {
+        Document::Index(index) if *index.media_type() == entry.media_type => Ok(index),
+        Document::Index(index) => Err(other_type(entry, index.media_type())),
+        Document::Manifest(manifest) => Err(other_type(entry, manifest.media_type())),
+    }
+}
+
+fn other_type(entry: &Descriptor, got: &MediaType) -> FetchError {
+    FetchError::ManifestType { digest: entry.digest, expected: entry.media_type.clone(), got: got.clone() }
+}
+
 fn child_manifest(content: &dyn Content, entry: &Descriptor) -> Result<(Manifest, Vec<u8>), FetchError> {
     check_limit("manifest", entry, MAX_DOCUMENT_SIZE)?;
     let Root { bytes, media_type } = content.manifest(entry)?;
@@ -116,11 +176,7 @@ fn child_manifest(content: &dyn Content, entry: &Descriptor) -> Result<(Manifest
         source,
     })?;
     if *manifest.media_type() != entry.media_type {
-        return Err(FetchError::ManifestType {
-            digest: entry.digest,
-            expected: entry.media_type.clone(),
-            got: manifest.media_type().clone(),
-        });
+        return Err(other_type(entry, manifest.media_type()));
     }
     Ok((manifest, bytes))
 }

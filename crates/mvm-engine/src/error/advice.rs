@@ -4,7 +4,7 @@ use super::{EngineError, ErrorKind};
 use crate::attach::AttachError;
 use crate::pull::{PullError, UnpackError};
 use crate::vm::VmError;
-use mvm_fetch::{AuthError, FetchError, HelperError, LayoutError, RegistryError};
+use mvm_fetch::{AuthError, FetchError, HelperError, LayoutError, MirrorsError, RegistryError};
 use mvm_launch::LaunchError;
 use mvm_store::{KernelError, StoreError};
 use mvm_wire::FailureKind;
@@ -160,6 +160,14 @@ fn of_fetch(error: &FetchError) -> ErrorKind {
         FetchError::Registry(
             RegistryError::Digest { .. } | RegistryError::DigestHeader { .. } | RegistryError::Length { .. },
         ) => ErrorKind::Verification,
+        FetchError::Registry(RegistryError::Mirrors(MirrorsError::Blocked { .. })) => ErrorKind::Refused,
+        FetchError::Registry(
+            RegistryError::Mirrors(_)
+            | RegistryError::CaFile { .. }
+            | RegistryError::CaFormat { .. }
+            | RegistryError::CaEmpty { .. }
+            | RegistryError::Offline { .. },
+        ) => ErrorKind::Usage,
         FetchError::Registry(_) => ErrorKind::Network,
         FetchError::Layout(error) => match error {
             LayoutError::NotFound { .. } | LayoutError::Empty { .. } | LayoutError::NotALayout { .. } => {

@@ -7,12 +7,11 @@ use super::challenge::Challenge;
 use super::http::{Answer, Http};
 use super::mirrors::Mirrors;
 use super::retry::{self, Attempts};
-use super::token::{self, TokenError, TokenRequest};
+use super::token::{self, Authorization, TokenError, TokenRequest};
 use crate::FetchConfig;
 use crate::host::host_of;
 use mvm_ref::{DEFAULT_REGISTRY, Reference};
 use reqwest::Url;
-use reqwest::header::HeaderValue;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +28,7 @@ pub(crate) struct Registry {
     auths: Auths,
     mirrors: Mirrors,
     /// What was shown last and accepted.
-    accepted: Mutex<HashMap<Key, HeaderValue>>,
+    accepted: Mutex<HashMap<Key, Authorization>>,
 }
 
 /// Registry, repository and access.
@@ -132,7 +131,8 @@ impl Registry {
 
     async fn send_once(&self, reference: &Reference, call: &Call) -> Result<Answer, RegistryError> {
         let key = (reference.registry().to_owned(), reference.repository().to_owned(), call.access.clone());
-        let accepted = self.lock().get(&key).cloned();
+        let accepted =
+            self.lock().get(&key).filter(|shown| shown.is_good()).map(|shown| shown.header.clone());
         let answer = self.http.send(call, accepted.as_ref()).await?;
         if answer.status() != 401 || answer.elsewhere {
             return Ok(answer);
@@ -141,7 +141,7 @@ impl Registry {
         let challenge = Challenge::from_headers(answer.response.headers())
             .map_err(|challenge| RegistryError::Challenge { host: host.to_owned(), challenge })?;
         let (authorization, identity) = self.authorize(reference, call, &challenge).await?;
-        let answer = self.http.send(call, Some(&authorization)).await?;
+        let answer = self.http.send(call, Some(&authorization.header)).await?;
         match (answer.status(), identity) {
             (401, identity) => Err(refused(reference, identity)),
             (403, Identity::NobodyFor(error)) => Err(error.into()),
@@ -157,7 +157,7 @@ impl Registry {
         reference: &Reference,
         call: &Call,
         challenge: &Challenge,
-    ) -> Result<(HeaderValue, Identity), RegistryError> {
+    ) -> Result<(Authorization, Identity), RegistryError> {
         let url = &call.url;
         let (credentials, identity) = match self.auths.find(reference)? {
             Found::Nothing => (None, Identity::Nobody),
@@ -166,9 +166,11 @@ impl Registry {
         };
         let unusable = || RegistryError::Token { host: host_of(url) };
         let authorization = match (challenge, &credentials) {
-            (_, Some(Credentials::Registry(token))) => token::bearer(token).ok_or_else(unusable)?,
+            (_, Some(Credentials::Registry(token))) => {
+                Authorization::lasting(token::bearer(token).ok_or_else(unusable)?)
+            }
             (Challenge::Basic, Some(Credentials::Password { user, password })) => {
-                token::basic(user, password)
+                Authorization::lasting(token::basic(user, password))
             }
             (Challenge::Basic, _) => return Err(refused(reference, identity)),
             (Challenge::Bearer { realm, service, scope }, credentials) => {
@@ -190,7 +192,7 @@ impl Registry {
         Ok((authorization, identity))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, HeaderValue>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Authorization>> {
         // A map is whole after every call, so that a panic elsewhere leaves it usable.
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -82,7 +82,8 @@ impl Registry {
         let credentials = Credentials::Password { user: login.user.clone(), password: login.secret.clone() };
         // A token for nothing in particular: what is asked is only who this is.
         let request = TokenRequest { realm, service: service.as_deref(), scopes: &[] };
-        token::fetch(self.http(), &request, Some(&credentials)).await.map_err(|error| match error {
+        let token = token::fetch(self.http(), &request, Some(&credentials)).await;
+        token.map(|token| token.header).map_err(|error| match error {
             TokenError::Refused => {
                 RegistryError::WrongLogin { host: registry.to_string(), message: String::new() }
             }

@@ -180,3 +180,46 @@ fn layers_of_one_image_are_read_at_the_same_time() {
         }
     });
 }
+
+/// Serves `documents` by digest beside an image, the last one as `:nested`.
+fn nested(image: &Image, documents: Vec<Vec<u8>>) -> Server {
+    image.serve(move |request| {
+        let name = request.path.strip_prefix("/v2/team/app/manifests/")?;
+        let last = documents.last().filter(|_| name == "nested");
+        let found = last.or_else(|| documents.iter().find(|bytes| Digest::of(bytes).to_string() == name))?;
+        Some(Reply::new(200, &[("Content-Type", INDEX)], found.clone()))
+    })
+}
+
+fn index_of(entries: &[&[u8]]) -> Vec<u8> {
+    let entry = |bytes: &&[u8]| {
+        format!(r#"{{"mediaType":"{INDEX}","digest":"{}","size":{}}}"#, Digest::of(bytes), bytes.len())
+    };
+    let entries: Vec<_> = entries.iter().map(entry).collect();
+    format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(",")).into_bytes()
+}
+
+#[test]
+fn indexes_may_lie_in_indexes_so_deep_and_so_many() {
+    let image = Image::new();
+    let empty = br#"{"schemaVersion":2,"manifests":[]}"#;
+    let mut documents = vec![empty.to_vec(), image.index.clone()];
+    for depth in 2..=6 {
+        documents.push(index_of(&[empty, &documents[documents.len() - 1]]));
+        let server = nested(&image, documents.clone());
+        let result = pull(quick(), &server, ":nested").map(|_| ());
+        match depth {
+            ..=4 => result.unwrap(),
+            _ => assert!(matches!(result, Err(FetchError::Nesting { limit: 4, .. })), "{depth}: {result:?}"),
+        }
+    }
+    let many: Vec<_> = (0..17).map(|n| format!(r#"{{"schemaVersion":2,"manifests":[],"n":{n}}}"#)).collect();
+    let mut documents: Vec<_> = many.iter().map(|text| text.as_bytes().to_vec()).collect();
+    let entries: Vec<&[u8]> = many.iter().map(|text| text.as_bytes()).collect();
+    documents.push(index_of(&entries));
+    let error = pull(quick(), &nested(&image, documents), ":nested").map(|_| ()).unwrap_err();
+    assert!(matches!(error, FetchError::Indexes { limit: 16, .. }), "{error:?}");
+    let alone = vec![empty.to_vec(), index_of(&[empty])];
+    let error = pull(quick(), &nested(&image, alone), ":nested").map(|_| ()).unwrap_err();
+    assert!(matches!(error, FetchError::Platform(_)), "{error:?}");
+}

@@ -11,11 +11,17 @@ use base64::Engine as _;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 const MAX_ANSWER: u64 = 256 << 10;
 const MAX_TOKEN: usize = 64 << 10;
 const CLIENT_ID: &str = "mvm";
+/// The user that stands for an identity token where a password is expected.
+const TOKEN_USER: &str = "<token>";
+/// Bounds of a token's life in seconds; the lower one is the specification's.
+const MIN_LIFETIME: u64 = 60;
+const MAX_LIFETIME: u64 = 24 * 60 * 60;
 
 #[derive(Deserialize)]
 struct TokenAnswer {
@@ -23,6 +29,27 @@ struct TokenAnswer {
     token: Option<Secret>,
     #[serde(default)]
     access_token: Option<Secret>,
+    /// Seconds for which the token is good.
+    #[serde(default)]
+    expires_in: Option<u64>,
+}
+
+/// What shows who asks, and until when that is worth showing.
+#[derive(Clone)]
+pub(super) struct Authorization {
+    pub header: HeaderValue,
+    pub until: Option<Instant>,
+}
+
+impl Authorization {
+    /// Makes one that is good as long as the process runs.
+    pub(super) fn lasting(header: HeaderValue) -> Self {
+        Self { header, until: None }
+    }
+
+    pub(super) fn is_good(&self) -> bool {
+        self.until.is_none_or(|until| Instant::now() < until)
+    }
 }
 
 /// What a token is asked for.
@@ -50,9 +77,16 @@ pub(super) async fn fetch(
     http: &Http,
     request: &TokenRequest<'_>,
     credentials: Option<&Credentials>,
-) -> Result<HeaderValue, TokenError> {
+) -> Result<Authorization, TokenError> {
+    let asked = Instant::now();
     let answer = match credentials {
-        Some(Credentials::Identity(token)) => by_refresh(http, request, token).await?,
+        Some(Credentials::Identity(token)) => match by_refresh(http, request, token).await? {
+            // A server that knows only the older way.
+            answer if matches!(answer.status(), 404 | 405) => {
+                by_get(http, request, Some(&basic(TOKEN_USER, token))).await?
+            }
+            answer => answer,
+        },
         Some(Credentials::Password { user, password }) => {
             by_get(http, request, Some(&basic(user, password))).await?
         }
@@ -84,7 +118,11 @@ pub(super) async fn fetch(
     let answer: TokenAnswer = serde_json::from_slice(&bytes).map_err(|_| unusable())?;
     let token = answer.token.filter(|token| !token.expose().is_empty()).or(answer.access_token);
     let token = token.filter(|token| (1..=MAX_TOKEN).contains(&token.expose().len())).ok_or_else(unusable)?;
-    bearer(&token).ok_or_else(unusable)
+    let header = bearer(&token).ok_or_else(unusable)?;
+    // The specification has 60 seconds where nothing is said; what is said may be any number.
+    let lasts =
+        Duration::from_secs(answer.expires_in.unwrap_or(MIN_LIFETIME).clamp(MIN_LIFETIME, MAX_LIFETIME));
+    Ok(Authorization { header, until: Some(asked + lasts) })
 }
 
 /// Returns the header that shows a token; nothing if it can't be one.

@@ -83,6 +83,53 @@ fn an_identity_token_is_exchanged() {
 }
 
 #[test]
+fn an_identity_token_is_a_password_where_it_cannot_be_exchanged() {
+    for status in [404, 405] {
+        let server = Image::new().serve(move |request| {
+            if request.path.starts_with("/token") {
+                // <token>:id
+                let known = request.authorization.as_deref() == Some("Basic PHRva2VuPjppZA==");
+                let status = if request.method == "POST" {
+                    status
+                } else if known {
+                    200
+                } else {
+                    401
+                };
+                return Some(Reply::new(status, &[], r#"{"token":"t0ken"}"#));
+            }
+            (request.authorization.as_deref() != Some(TOKEN)).then(|| {
+                let realm = format!("Bearer realm=\"http://{}/token\"", request.host);
+                Reply::new(401, &[("WWW-Authenticate", &realm)], "{}")
+            })
+        });
+        pull_with(r#"{"auths":{"HOST":{"identitytoken":"id"}}}"#, &server).unwrap();
+    }
+}
+
+#[test]
+fn a_token_that_is_no_longer_taken_is_replaced_once() {
+    let issued = std::sync::atomic::AtomicUsize::new(0);
+    let layer = Image::new().layer_path();
+    let server = Image::new().serve(move |request| {
+        use std::sync::atomic::Ordering::SeqCst;
+        if request.path.starts_with("/token") {
+            let token = format!(r#"{{"token":"t{}"}}"#, issued.fetch_add(1, SeqCst));
+            return Some(Reply::new(200, &[], token));
+        }
+        // Layers need the second token.
+        let wanted = if request.path == layer { "Bearer t1" } else { "Bearer t0" };
+        (request.authorization.as_deref() != Some(wanted)).then(|| {
+            let realm = format!("Bearer realm=\"http://{}/token\"", request.host);
+            Reply::new(401, &[("WWW-Authenticate", &realm)], "{}")
+        })
+    });
+    pull(quick(), &server, ":one").unwrap();
+    let tokens = server.requests().into_iter().filter(|request| request.path.starts_with("/token")).count();
+    assert_eq!(tokens, 2);
+}
+
+#[test]
 fn refusals_say_whether_there_were_credentials() {
     let nobody = || token_registry(|_| false);
     let message = |result: Result<(), FetchError>, server: &Server| {
