@@ -4,6 +4,8 @@
 #   make test-unit     tests of the crates
 #   make test-system   whole-system tests: a real registry, images of other tools, real guests
 #   make check         format, lints, xtask tidy, licences and advisories
+#   make fuzz          looks for inputs that break the parsers: FUZZ_SECONDS (1200) for each target, FUZZ_TARGETS, FUZZ_JOBS
+#   make fuzz-merge    adds what it found worth keeping to fuzz/corpus, which the unit tests replay
 #   make bench         ratios against the best peers, growth with size, and 200 boots in a row (BENCH_ONLY: parts)
 #   make kernel        build the tuned guest kernel and make it the default
 #   make build         mvmctl, in target/release
@@ -15,7 +17,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export MVMCTL ?= $(abspath $(TARGET))/release/mvmctl
 STEPS := MAKE='$(MAKE)' setup/steps
 
-.PHONY: demo test test-unit test-system check bench kernel build fuzz clean
+.PHONY: demo test test-unit test-system check bench kernel build fuzz fuzz-merge clean
 demo: ; @$(STEPS) $@ do-setup-demo do-build do-demo
 test: ; @$(STEPS) $@ do-setup-test do-unit do-format do-clippy do-tidy do-deny do-build do-system
 test-unit: ; @$(STEPS) $@ do-setup-test do-unit
@@ -25,20 +27,21 @@ bench: ; @$(STEPS) $@ do-setup-bench do-build do-bench
 kernel: ; @$(STEPS) $@ do-setup-kernel do-build do-kernel
 build: ; @$(STEPS) $@ do-setup-build do-build
 
-fuzz:
-	@echo 'make fuzz: not supported yet' >&2; exit 2
+fuzz: ; @$(STEPS) $@ do-setup-fuzz do-fuzz
+fuzz-merge: ; @$(STEPS) $@ do-setup-fuzz do-fuzz-merge
 
 clean:
 	$(CARGO) clean
 
-.PHONY: do-setup-demo do-setup-test do-setup-bench do-setup-kernel do-setup-build
+.PHONY: do-setup-demo do-setup-test do-setup-bench do-setup-kernel do-setup-build do-setup-fuzz
 do-setup-demo: ; @setup/setup build run demo
 do-setup-test: ; @setup/setup build run demo test
 do-setup-bench: ; @setup/setup build run demo test bench
 do-setup-kernel: ; @setup/setup build kernel
 do-setup-build: ; @setup/setup build
+do-setup-fuzz: ; @setup/setup build fuzz
 
-.PHONY: do-build do-demo do-unit do-system do-format do-clippy do-tidy do-deny do-bench do-kernel
+.PHONY: do-build do-demo do-unit do-system do-format do-clippy do-tidy do-deny do-bench do-kernel do-fuzz do-fuzz-merge
 do-build:
 	$(CARGO) build --release --locked -p mvmctl
 
@@ -71,3 +74,9 @@ do-bench:
 do-kernel:
 	$(MVMCTL) kernel build --source .cache/packages/linux-source-6.1/usr/src/linux-source-6.1.tar.xz \
 	    --directory .cache/kernel --jobs $(JOBS)
+
+do-fuzz:
+	@fuzz/run
+
+do-fuzz-merge:
+	@fuzz/run merge

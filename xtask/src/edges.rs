@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::tidy::Finding;
 
 /// Which crates of the workspace a crate may depend on, in pipeline order.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("mvm-ref", &[]),
     ("mvm-tree", &["mvm-ref"]),
     ("mvm-image", &["mvm-ref", "mvm-tree"]),
@@ -23,11 +23,15 @@ const EDGES: [(&str, &[&str]); 13] = [
     ),
     ("mvmctl", &["mvm-engine", "mvm-ref", "mvm-plan", "mvm-store"]),
     ("mvm-tests", &["mvm-ref"]),
+    (
+        "mvm-fuzz",
+        &["mvm-ref", "mvm-tree", "mvm-image", "mvm-plan", "mvm-wire", "mvm-fetch", "mvm-store", "mvm-launch"],
+    ),
     ("xtask", &[]),
 ];
 
 /// Dependencies from outside that only the named crates may have.
-const RESERVED: [(&str, &[&str]); 8] = [
+const RESERVED: [(&str, &[&str]); 9] = [
     ("tokio", &["mvm-fetch", "mvm-engine"]),
     ("hyper", &["mvm-fetch"]),
     ("reqwest", &["mvm-fetch"]),
@@ -36,13 +40,14 @@ const RESERVED: [(&str, &[&str]); 8] = [
     ("anyhow", &["mvmctl"]),
     ("clap", &["mvmctl"]),
     ("libtest-mimic", &["mvm-tests"]),
+    ("libfuzzer-sys", &["mvm-fuzz"]),
 ];
 
 /// Programs that are shipped.
 const SHIPPED: [&str; 2] = ["mvmctl", "mvm-guest"];
 
 /// Packages that no shipped program needs to reach.
-const UNSHIPPED: [&str; 2] = ["mvm-tests", "xtask"];
+const UNSHIPPED: [&str; 3] = ["mvm-fuzz", "mvm-tests", "xtask"];
 
 /// The part of `cargo metadata` that is looked at.
 #[derive(Debug, Deserialize)]
@@ -118,6 +123,7 @@ fn reach<'a>(graph: &BTreeMap<&'a str, Vec<&'a str>>) -> BTreeSet<&'a str> {
 fn finding(package: &str, rule: &'static str, message: String) -> Finding {
     let path = match package {
         "xtask" => "xtask/Cargo.toml".to_owned(),
+        "mvm-fuzz" => "fuzz/Cargo.toml".to_owned(),
         "mvm-tests" => "tests/Cargo.toml".to_owned(),
         name => format!("crates/{name}/Cargo.toml"),
     };

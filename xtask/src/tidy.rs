@@ -13,10 +13,10 @@ use thiserror::Error;
 use crate::{edges, lines, syntax};
 
 /// Directories whose Rust files are checked, under the workspace root.
-const SOURCES: [&str; 4] = ["crates", "tests", "xtask", "bench"];
+const SOURCES: [&str; 5] = ["crates", "fuzz", "tests", "xtask", "bench"];
 
 /// Packages that are programs: they may print and read the environment.
-const PROGRAMS: [&str; 4] = ["crates/mvmctl/", "crates/mvm-guest/", "tests/", "xtask/"];
+const PROGRAMS: [&str; 5] = ["crates/mvmctl/", "crates/mvm-guest/", "fuzz/", "tests/", "xtask/"];
 
 /// One objection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -17,6 +17,8 @@ mod config;
 mod error;
 mod fetcher;
 mod host;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod inflate;
 mod layer;
 mod layout;

@@ -9,6 +9,8 @@ mod challenge;
 mod client;
 mod connect;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod http;
 mod image;
 mod login;

@@ -6,6 +6,8 @@
 
 mod config;
 mod elf;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod image;
 mod import;
 mod inflate;

@@ -8,6 +8,8 @@ mod backend;
 mod cpio;
 mod document;
 pub mod exec;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod initramfs;
 pub mod kernel;
 mod machine;

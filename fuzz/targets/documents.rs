@@ -1,0 +1,5 @@
+//! The fuzz target `documents`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mvm_fuzz::documents::body(data));
