@@ -9,6 +9,7 @@ pub mod faults;
 pub mod fixtures;
 pub mod need;
 pub mod process;
+pub mod random_layers;
 pub mod registry;
 pub mod sandbox;
 pub mod tree;

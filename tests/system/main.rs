@@ -18,6 +18,7 @@ mod harness;
 mod hostile;
 mod images;
 mod lifecycle;
+mod properties;
 mod reproducible;
 mod run;
 mod unprivileged;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         hostile::CASES,
         images::CASES,
         lifecycle::CASES,
+        properties::CASES,
         reproducible::CASES,
         run::CASES,
         unprivileged::CASES,

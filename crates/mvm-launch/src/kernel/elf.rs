@@ -104,13 +104,15 @@ impl<'a> Elf<'a> {
         Ok(None)
     }
 
-    /// Returns the offset of each entry of a table.
+    /// Returns the offset of each entry of a table, which is within the file, so that fields can be added to it.
     fn table(self, part: &'static str, start: u64, size: u64, count: u16) -> Result<Vec<u64>, ElfError> {
         if count > MAX_ENTRIES {
             return Err(ElfError::TooMany { part, count });
         }
         let out = ElfError::OutOfBounds { part, offset: start, size: self.0.len() };
-        let offsets = (0..u64::from(count)).map(|index| start.checked_add(index.checked_mul(size)?));
+        let offset = |index: u64| start.checked_add(index.checked_mul(size)?);
+        let within = |offset: &u64| *offset < self.0.len() as u64;
+        let offsets = (0..u64::from(count)).map(|index| offset(index).filter(within));
         offsets.collect::<Option<Vec<u64>>>().ok_or(out)
     }
 

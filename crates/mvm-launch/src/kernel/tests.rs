@@ -211,6 +211,14 @@ fn hostile_elf_and_images_neither_panic_nor_run_away() {
             drop((elf.kernel_layout(), elf.section(".modinfo")));
         }
     }
+    for (table, part) in [(32, "program header"), (40, "section header")] {
+        let mut file = kernel.clone();
+        file[table..table + 8].copy_from_slice(&(u64::MAX - 8).to_le_bytes());
+        let elf = Elf::new(&file).unwrap();
+        let error = if table == 32 { elf.kernel_layout().err() } else { elf.section(".modinfo").err() };
+        let out = ElfError::OutOfBounds { part, offset: u64::MAX - 8, size: file.len() };
+        assert_eq!(error, Some(out));
+    }
     assert_eq!(Elf::new(b"\x7fELF").err(), Some(ElfError::Header));
     let bomb = lz4(&vec![0; 4 << 20]);
     let error = Compression::of(&bomb).unwrap().inflate(&bomb, 1 << 20).unwrap_err();
