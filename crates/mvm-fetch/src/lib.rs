@@ -16,9 +16,9 @@ mod cancel;
 mod config;
 mod error;
 mod fetcher;
-mod host;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod host;
 mod inflate;
 mod layer;
 mod layout;
