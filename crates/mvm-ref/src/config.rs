@@ -3,7 +3,7 @@
 //! Source: OCI image-spec, `config.md`; Docker's config of schema 2 has the same properties.
 
 use crate::document::null_is_default;
-use crate::{Digest, DigestError, Platform};
+use crate::{Digest, DigestError, MAX_NESTING, Platform, json};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,12 +62,16 @@ pub struct Healthcheck {
     #[serde(deserialize_with = "null_is_default")]
     pub test: Vec<String>,
     /// Time between checks.
+    #[serde(deserialize_with = "null_is_default")]
     pub interval: i64,
     /// Time after which a check has failed.
+    #[serde(deserialize_with = "null_is_default")]
     pub timeout: i64,
     /// Time after the start in which failures don't count.
+    #[serde(deserialize_with = "null_is_default")]
     pub start_period: i64,
     /// Failures in a row that make the container unhealthy.
+    #[serde(deserialize_with = "null_is_default")]
     pub retries: i64,
 }
 
@@ -80,6 +84,9 @@ pub enum ConfigError {
         /// Its length.
         size: u64,
     },
+    /// Arrays and objects are in each other too often.
+    #[error("image config nests deeper than {MAX_NESTING} levels")]
+    Nesting,
     /// The bytes are not the JSON that the specification describes.
     #[error("image config is not valid")]
     Json(#[from] serde_json::Error),
@@ -140,7 +147,10 @@ impl ImageConfig {
         if size > MAX_CONFIG_SIZE {
             return Err(ConfigError::TooLarge { size });
         }
-        let raw: RawConfig = serde_json::from_slice(bytes)?;
+        if json::nests_too_deep(bytes) {
+            return Err(ConfigError::Nesting);
+        }
+        let raw: RawConfig = json::from_slice(bytes)?;
         if raw.os != "linux" {
             return Err(ConfigError::OperatingSystem { os: raw.os });
         }

@@ -3,7 +3,7 @@
 //! Source: OCI image-spec, `descriptor.md`, `manifest.md` and `image-index.md`. Properties that the
 //! specification doesn't name are ignored, as it asks.
 
-use crate::{Digest, DigestError, Index, Manifest, MediaType, Platform};
+use crate::{Digest, DigestError, Index, MAX_NESTING, Manifest, MediaType, Platform, json};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -46,6 +46,9 @@ pub enum DocumentError {
         /// Its length.
         size: u64,
     },
+    /// Arrays and objects are in each other too often.
+    #[error("document nests deeper than {MAX_NESTING} levels")]
+    Nesting,
     /// The bytes are not the JSON that the specification describes.
     #[error("document is not a valid image manifest or index")]
     Json(#[from] serde_json::Error),
@@ -98,6 +101,14 @@ pub enum DocumentError {
         /// Their number.
         got: usize,
     },
+    /// A descriptor's size is more than the specification has numbers for.
+    #[error("{what} has size {size}, more than {}", i64::MAX)]
+    Size {
+        /// Which descriptor.
+        what: String,
+        /// Its size.
+        size: u64,
+    },
     /// A descriptor's digest is not one that mvm verifies.
     #[error("{what} has a bad digest")]
     Digest {
@@ -117,7 +128,10 @@ impl Document {
         if size > MAX_DOCUMENT_SIZE {
             return Err(DocumentError::TooLarge { size });
         }
-        let probe: Probe = serde_json::from_slice(bytes)?;
+        if json::nests_too_deep(bytes) {
+            return Err(DocumentError::Nesting);
+        }
+        let probe: Probe = json::from_slice(bytes)?;
         let media_type = probe.media_type(delivered_as.map(MediaType::parse).filter(says_something))?;
         probe.check_shape(&media_type)?;
         if media_type.is_index() {
@@ -135,18 +149,31 @@ struct Probe {
     schema_version: Option<u64>,
     #[serde(rename = "mediaType")]
     media_type: Option<String>,
-    manifests: Option<IgnoredAny>,
-    layers: Option<IgnoredAny>,
-    config: Option<IgnoredAny>,
-    #[serde(rename = "fsLayers")]
-    fs_layers: Option<IgnoredAny>,
+    #[serde(default)]
+    manifests: Present,
+    #[serde(default)]
+    layers: Present,
+    #[serde(default)]
+    config: Present,
+    #[serde(rename = "fsLayers", default)]
+    fs_layers: Present,
+}
+
+/// Whether a property is there, if only as `null`.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Present(bool);
+
+impl<'de> Deserialize<'de> for Present {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+    }
 }
 
 impl Probe {
     fn media_type(&self, outside: Option<MediaType>) -> Result<MediaType, DocumentError> {
         let inside = self.media_type.as_deref().filter(|text| !text.is_empty()).map(MediaType::parse);
         let is_schema1 = |media_type: &Option<MediaType>| matches!(media_type, Some(MediaType::Schema1(_)));
-        if is_schema1(&inside) || self.schema_version == Some(1) || self.fs_layers.is_some() {
+        if is_schema1(&inside) || self.schema_version == Some(1) || self.fs_layers.0 {
             return Err(DocumentError::Schema1);
         }
         if let Some(version) = self.schema_version.filter(|&version| version != 2) {
@@ -157,7 +184,7 @@ impl Probe {
                 return Err(DocumentError::MediaTypeMismatch { inside, outside });
             }
             (Some(media_type), _) | (None, Some(media_type)) => media_type,
-            (None, None) if self.manifests.is_some() => MediaType::OciIndex,
+            (None, None) if self.manifests.0 => MediaType::OciIndex,
             (None, None) => MediaType::OciManifest,
         };
         match media_type {
@@ -172,11 +199,11 @@ impl Probe {
 
     fn check_shape(&self, media_type: &MediaType) -> Result<(), DocumentError> {
         let shape = |property| DocumentError::Shape { media_type: media_type.clone(), property };
-        if self.manifests.is_some() {
-            if self.layers.is_some() {
+        if self.manifests.0 {
+            if self.layers.0 {
                 return Err(DocumentError::Ambiguous("manifests", "layers"));
             }
-            if self.config.is_some() {
+            if self.config.0 {
                 return Err(DocumentError::Ambiguous("manifests", "config"));
             }
             if !media_type.is_index() {
@@ -184,8 +211,10 @@ impl Probe {
             }
         } else if media_type.is_index() {
             return Err(shape("manifests"));
-        } else if self.config.is_none() {
+        } else if !self.config.0 {
             return Err(shape("config"));
+        } else if !self.layers.0 {
+            return Err(shape("layers"));
         }
         Ok(())
     }
@@ -221,6 +250,9 @@ impl RawDescriptor {
     /// Checks the descriptor; `what` names it in errors.
     pub(crate) fn check(self, what: impl Fn() -> String) -> Result<Descriptor, DocumentError> {
         let digest = self.digest.parse().map_err(|source| DocumentError::Digest { what: what(), source })?;
+        if i64::try_from(self.size).is_err() {
+            return Err(DocumentError::Size { what: what(), size: self.size });
+        }
         Ok(Descriptor {
             media_type: MediaType::parse(&self.media_type),
             digest,

@@ -83,11 +83,22 @@ fn documents_that_readers_could_take_for_each_other_are_refused() {
         (String::new(), None, |e| matches!(e, DocumentError::Json(_))),
         (r#"{"manifests":[]} x"#.into(), None, |e| matches!(e, DocumentError::Json(_))),
         (format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)), None, |e| {
-            matches!(e, DocumentError::Json(_))
+            matches!(e, DocumentError::Nesting)
         }),
         (format!(r#"{{"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000)), None, |e| {
+            matches!(e, DocumentError::Nesting)
+        }),
+        (format!(r#"{{"x":{}{}}}"#, "[".repeat(90), "]".repeat(90)), None, |e| {
             matches!(e, DocumentError::Shape { property: "config", .. })
         }),
+        (format!(r#"{{{config}}}"#), None, |e| matches!(e, DocumentError::Shape { property: "layers", .. })),
+        (r#"{"manifests":[],"layers":null}"#.into(), None, |e| {
+            matches!(e, DocumentError::Ambiguous("manifests", "layers"))
+        }),
+        (r#"{"Manifests":[],"layers":[]}"#.into(), None, |e| {
+            matches!(e, DocumentError::Ambiguous("manifests", "layers"))
+        }),
+        (format!(r#"{{{config},"layers":[],"LAYERS":[]}}"#), None, |e| matches!(e, DocumentError::Json(_))),
         (" ".repeat(4 << 20 | 1), None, |e| matches!(e, DocumentError::TooLarge { size: 4_194_305 })),
     ];
     for (text, delivered_as, fits) in cases {

@@ -3,8 +3,9 @@
 //! Source: OCI image-spec, `image-index.md`; the order of variants follows containerd.
 
 use crate::document::{RawDescriptor, null_is_default};
-use crate::{Descriptor, DocumentError, MediaType, Platform};
+use crate::{Descriptor, DocumentError, MediaType, Platform, json};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::collections::BTreeSet;
 
 /// A list of images, most often one for each platform.
@@ -12,28 +13,50 @@ use std::collections::BTreeSet;
 pub struct Index {
     media_type: MediaType,
     manifests: Vec<Descriptor>,
+    unusable: Vec<Unusable>,
+}
+
+/// An entry of an index that mvm can't use, which leaves the others as they are.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Unusable {
+    /// What is wrong with it, and which one it is, from 0.
+    why: String,
 }
 
 /// Says that an index has no image for a platform.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("no image for platform {wanted}; available: {}", list(.available))]
+#[error(
+    "no image for platform {wanted}; available: {}{}{}",
+    list(.available),
+    nested_words(*.nested),
+    unusable_words(.unusable)
+)]
 pub struct SelectError {
     wanted: Platform,
     available: Vec<Platform>,
+    /// Entries that are indexes themselves.
+    nested: usize,
+    unusable: Vec<Unusable>,
 }
 
 #[derive(Deserialize)]
-struct RawIndex {
-    #[serde(default, deserialize_with = "null_is_default")]
-    manifests: Vec<RawDescriptor>,
+struct RawIndex<'a> {
+    #[serde(default, deserialize_with = "null_is_default", borrow)]
+    manifests: Vec<&'a RawValue>,
 }
 
 impl Index {
     pub(crate) fn from_json(bytes: &[u8], media_type: MediaType) -> Result<Self, DocumentError> {
-        let raw: RawIndex = serde_json::from_slice(bytes)?;
-        let check = |(index, raw): (usize, RawDescriptor)| raw.check(|| format!("index entry {index}"));
-        let manifests = raw.manifests.into_iter().enumerate().map(check).collect::<Result<_, _>>()?;
-        Ok(Self { media_type, manifests })
+        let raw: RawIndex<'_> = json::from_slice(bytes)?;
+        let (mut manifests, mut unusable) = (Vec::new(), Vec::new());
+        for (index, text) in raw.manifests.into_iter().enumerate() {
+            match read_entry(index, text.get()) {
+                Ok(entry) => manifests.push(entry),
+                Err(error) => unusable.push(Unusable { why: words(index, &error) }),
+            }
+        }
+        Ok(Self { media_type, manifests, unusable })
     }
 
     /// Returns the type of the index itself.
@@ -44,6 +67,11 @@ impl Index {
     /// Returns the entries in the order of the document.
     pub fn manifests(&self) -> &[Descriptor] {
         &self.manifests
+    }
+
+    /// Returns the entries that can't be used.
+    pub fn unusable(&self) -> &[Unusable] {
+        &self.unusable
     }
 
     /// Chooses the image that fits `wanted` best; of equals the first.
@@ -63,19 +91,52 @@ impl Index {
         }
         let available: BTreeSet<_> =
             named.map(|(_, platform)| platform).filter(|p| p.os() != "unknown").collect();
-        Err(SelectError { wanted: wanted.clone(), available: available.into_iter().cloned().collect() })
+        Err(SelectError {
+            wanted: wanted.clone(),
+            available: available.into_iter().cloned().collect(),
+            nested: self.manifests.iter().filter(|entry| entry.media_type.is_index()).count(),
+            unusable: self.unusable.clone(),
+        })
     }
 }
 
 impl SelectError {
     /// Says that one image, which is for `offered`, is not for `wanted`.
     pub fn single(wanted: &Platform, offered: &Platform) -> Self {
-        Self { wanted: wanted.clone(), available: vec![offered.clone()] }
+        Self { wanted: wanted.clone(), available: vec![offered.clone()], nested: 0, unusable: Vec::new() }
     }
 
     /// Returns the platforms that there are images for.
     pub fn available(&self) -> &[Platform] {
         &self.available
+    }
+}
+
+fn read_entry(index: usize, text: &str) -> Result<Descriptor, DocumentError> {
+    let raw: RawDescriptor = json::from_slice(text.as_bytes())?;
+    raw.check(|| format!("index entry {index}"))
+}
+
+/// Says what is wrong with an entry, in one line.
+fn words(index: usize, error: &DocumentError) -> String {
+    match error {
+        DocumentError::Json(error) => format!("index entry {index} is not a valid descriptor: {error}"),
+        DocumentError::Digest { source, .. } => format!("{error}: {source}"),
+        error => error.to_string(),
+    }
+}
+
+fn nested_words(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!("; indexes in the index, which are not followed: {count}"),
+    }
+}
+
+fn unusable_words(entries: &[Unusable]) -> String {
+    match entries {
+        [] => String::new(),
+        [first, ..] => format!("; entries that can't be used: {}, the first: {first}", entries.len()),
     }
 }
 

@@ -68,6 +68,8 @@ fn the_best_entry_is_chosen() {
             Err(list) => Err(SelectError {
                 wanted: wanted.clone(),
                 available: list.iter().map(|text| text.parse().unwrap()).collect(),
+                nested: index.manifests().iter().filter(|entry| entry.media_type.is_index()).count(),
+                unusable: Vec::new(),
             }),
         };
         assert_eq!(got, expected, "{wanted}");
@@ -82,4 +84,46 @@ fn the_error_lists_what_there_is() {
     assert_eq!(error.to_string(), "no image for platform linux/amd64; available: linux/386, linux/arm64");
     let error = index(&[]).select(&Platform::new("linux", "amd64", None)).unwrap_err();
     assert_eq!(error.to_string(), "no image for platform linux/amd64; available: none");
+}
+
+#[test]
+fn an_entry_that_is_bad_leaves_the_others() {
+    let good = Digest::of(b"good");
+    let entry = |digest: &str, size: &str| {
+        format!(
+            r#"{{"mediaType":"{M}","digest":"{digest}","size":{size},"platform":{{"os":"linux","architecture":"amd64"}}}}"#
+        )
+    };
+    let good_text = good.to_string();
+    let text = |entries: &[String]| format!(r#"{{"manifests":[{}]}}"#, entries.join(","));
+    let parse = |text: String| match Document::parse(text.as_bytes(), None).unwrap() {
+        Document::Index(index) => index,
+        Document::Manifest(_) => panic!("an index was written"),
+    };
+    let long = format!("sha512:{}", "0".repeat(128));
+    let bad = [
+        entry(&long, "1"),
+        entry(&good_text, "-1"),
+        "5".to_owned(),
+        entry(&good_text, "9223372036854775808"),
+    ];
+    let wanted = Platform::new("linux", "amd64", None);
+    let index = parse(text(&[bad.to_vec(), vec![entry(&good_text, "1")]].concat()));
+    assert_eq!(index.select(&wanted).unwrap().digest, good);
+    let unusable: Vec<String> = index.unusable().iter().map(Unusable::to_string).collect();
+    assert_eq!(
+        unusable,
+        [
+            "index entry 0 has a bad digest: digest algorithm \"sha512\" is not supported; expected sha256",
+            "index entry 1 is not a valid descriptor: invalid value: integer `-1`, expected u64 at line 1 column 150",
+            "index entry 2 is not a valid descriptor: invalid type: integer `5`, expected struct RawDescriptor at line 1 column 1",
+            "index entry 3 has size 9223372036854775808, more than 9223372036854775807",
+        ]
+    );
+    let error = parse(text(&bad[..1])).select(&wanted).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "no image for platform linux/amd64; available: none; entries that can't be used: 1, the first: index entry 0 has \
+         a bad digest: digest algorithm \"sha512\" is not supported; expected sha256"
+    );
 }

@@ -4,7 +4,7 @@
 
 use crate::document::{MAX_LAYERS, RawDescriptor, null_is_default};
 use crate::verify::Expected;
-use crate::{Descriptor, Document, DocumentError, ImageConfig, LayerCompression, MediaType};
+use crate::{Descriptor, Document, DocumentError, ImageConfig, LayerCompression, MediaType, json};
 use serde::Deserialize;
 
 /// The config and the layers of one image, lowest layer first.
@@ -43,7 +43,7 @@ impl Manifest {
     }
 
     pub(crate) fn from_json(bytes: &[u8], media_type: MediaType) -> Result<Self, DocumentError> {
-        let raw: RawManifest = serde_json::from_slice(bytes)?;
+        let raw: RawManifest = json::from_slice(bytes)?;
         let config = raw.config.check(|| "image config".to_owned())?;
         if !config.media_type.is_config() {
             return Err(not_an_image("image config".to_owned(), &config));
