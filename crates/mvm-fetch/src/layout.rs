@@ -8,7 +8,7 @@ mod tar;
 
 use crate::source::{ByteSource, Content, FileSource, Root};
 use crate::{CancelToken, FetchError};
-use mvm_ref::{Descriptor, Digest, Document, DocumentError, Index, MAX_DOCUMENT_SIZE, Selector};
+use mvm_ref::{Descriptor, Digest, Document, DocumentError, Index, MAX_DOCUMENT_SIZE, Selector, Unusable};
 use serde::Deserialize;
 use std::fs::File;
 use std::io;
@@ -20,6 +20,8 @@ pub use tar::TarError;
 const MARKER: &str = "oci-layout";
 const INDEX: &str = "index.json";
 const MAX_MARKER_SIZE: u64 = 4096;
+/// Entries that can't be used of which an error tells.
+const MAX_TOLD: usize = 3;
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Says why an OCI layout or archive can't be read.
@@ -105,6 +107,16 @@ pub enum LayoutError {
         selector: Selector,
         /// What there is.
         names: Vec<String>,
+    },
+    /// No image fits, and the one that is meant may be among those that can't be used.
+    #[error("{path:?} has no usable image{}: {}", wanted(.selector.as_ref()), .unusable.iter().map(Unusable::to_string).collect::<Vec<_>>().join("; "))]
+    Unusable {
+        /// The directory or archive.
+        path: PathBuf,
+        /// What was asked for.
+        selector: Option<Selector>,
+        /// What is wrong with the others.
+        unusable: Vec<Unusable>,
     },
     /// A blob isn't there.
     #[error("{path:?} has no blob {digest}")]
@@ -291,6 +303,11 @@ impl<F: Files> Layout<F> {
             ([entry], _) => Ok(entry),
             // The same image listed twice is one image.
             ([entry, others @ ..], _) if others.iter().all(|other| other.digest == entry.digest) => Ok(entry),
+            ([], selector) if !index.unusable().is_empty() => Err(LayoutError::Unusable {
+                path: self.path(),
+                selector: selector.clone(),
+                unusable: index.unusable().iter().take(MAX_TOLD).cloned().collect(),
+            }),
             ([], Some(selector)) if index.manifests().iter().next().is_some() => Err(LayoutError::NotFound {
                 path: self.path(),
                 selector: selector.clone(),
@@ -333,6 +350,10 @@ impl<F: Files> Layout<F> {
     }
 }
 
+fn wanted(selector: Option<&Selector>) -> String {
+    selector.map_or(String::new(), |selector| format!(" {selector}"))
+}
+
 /// Opens a regular file for reading without following a symbolic link in its last component.
 fn open_regular(path: &Path, follow: bool) -> Result<(File, u64), LayoutError> {
     use rustix::fs::{Mode, OFlags};
@@ -340,7 +361,14 @@ fn open_regular(path: &Path, follow: bool) -> Result<(File, u64), LayoutError> {
     // A pipe must not make the opener wait for its other end.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | nofollow;
     let open_error = |source| LayoutError::Open { path: path.to_owned(), source };
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| open_error(e.into()))?);
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        // A link, or a socket or a device that nothing is behind.
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => {
+            return Err(LayoutError::NotAFile { path: path.to_owned() });
+        }
+        Err(error) => return Err(open_error(error.into())),
+    };
     let metadata = file.metadata().map_err(open_error)?;
     if !metadata.is_file() {
         return Err(LayoutError::NotAFile { path: path.to_owned() });

@@ -99,6 +99,9 @@ pub enum ConfigError {
     /// The config doesn't say which processor the image is for.
     #[error("image config names no architecture")]
     NoArchitecture,
+    /// Architecture or variant are not words.
+    #[error("image config has platform {:?}, which is not OS/ARCH or OS/ARCH/VARIANT", .0.to_string())]
+    Platform(Platform),
     /// The root file system is described in another way than by layers.
     #[error("image config has rootfs type {0:?}, expected \"layers\"")]
     RootfsType(String),
@@ -165,7 +168,7 @@ impl ImageConfig {
         };
         let diff_ids = raw.rootfs.diff_ids.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
         raw.config.check_nul()?;
-        let platform = Platform::new(&raw.os, &raw.architecture, Some(&raw.variant));
+        let platform = checked_platform(Platform::new(&raw.os, &raw.architecture, Some(&raw.variant)))?;
         Ok(Self { platform, diff_ids, created: raw.created, process: raw.config })
     }
 
@@ -188,6 +191,16 @@ impl ImageConfig {
     pub fn process(&self) -> &ProcessConfig {
         &self.process
     }
+}
+
+/// Returns the platform in a spelling that reads back.
+fn checked_platform(platform: Platform) -> Result<Platform, ConfigError> {
+    let reads_back = |platform: &Platform| platform.to_string().parse().as_ref() == Ok(platform);
+    if reads_back(&platform) {
+        return Ok(platform);
+    }
+    let normalized = platform.normalized();
+    if reads_back(&normalized) { Ok(normalized) } else { Err(ConfigError::Platform(platform)) }
 }
 
 impl ProcessConfig {

@@ -27,6 +27,8 @@ pub struct Case {
     pub umoci: Peer,
     /// What bsdtar makes of the only layer, where that tells something.
     pub bsdtar: Option<Peer>,
+    /// What skopeo makes of the image when it copies it, where that tells something.
+    pub skopeo: Option<Peer>,
     /// Further arguments of `mvmctl pull`.
     pub arguments: &'static [&'static str],
     /// Why the program under test does something else today; such a case is skipped, and listed.
@@ -97,8 +99,8 @@ impl Draft {
 
     fn with(self, outcome: Outcome) -> Case {
         let Self { name, why, is_hostile, build } = self;
-        let (umoci, bsdtar, arguments, known) = (Peer::Same, None, &[], None);
-        Case { name, theme: "", why, is_hostile, build, outcome, umoci, bsdtar, arguments, known }
+        let (umoci, bsdtar, skopeo, arguments, known) = (Peer::Same, None, None, &[], None);
+        Case { name, theme: "", why, is_hostile, build, outcome, umoci, bsdtar, skopeo, arguments, known }
     }
 }
 
@@ -112,6 +114,12 @@ impl Case {
     /// Says what bsdtar makes of it.
     pub fn bsdtar(mut self, peer: Peer) -> Self {
         self.bsdtar = Some(peer);
+        self
+    }
+
+    /// Says what skopeo makes of it when it copies it.
+    pub fn skopeo(mut self, peer: Peer) -> Self {
+        self.skopeo = Some(peer);
         self
     }
 

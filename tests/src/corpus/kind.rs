@@ -79,6 +79,68 @@ pub enum Kind {
     DiffId,
     /// More layers than allowed.
     Layers,
+    /// A document that is a manifest and an index.
+    Ambiguous,
+    /// A document that says another type than what led to it.
+    MediaTypes,
+    /// A manifest of Docker's first kind.
+    Schema1,
+    /// A document of an unknown version.
+    SchemaVersion,
+    /// JSON that is none, or of another shape than the specification's.
+    Json,
+    /// Something that is no image.
+    NotAnImage,
+    /// A document without what its type must have.
+    Shape,
+    /// Layers and diff IDs that aren't as many.
+    Pair,
+    /// A size that is no size.
+    DescriptorSize,
+    /// A blob of another length than its descriptor says.
+    BlobSize,
+    /// A digest that is none.
+    DigestValue,
+    /// A digest of a kind that isn't verified.
+    DigestAlgorithm,
+    /// A blob that isn't there.
+    NoBlob,
+    /// A layer that is to come from elsewhere.
+    Foreign,
+    /// A document whose objects and arrays nest too deep.
+    Nesting,
+    /// A document longer than is read.
+    DocumentLimit,
+    /// An index that says another platform than the config.
+    PlatformLie,
+    /// A config for another operating system.
+    OperatingSystem,
+    /// A config that doesn't say for which processor it is.
+    NoArchitecture,
+    /// A platform that is none.
+    PlatformWords,
+    /// A config with a root that isn't made of layers.
+    RootfsType,
+    /// A text with a NUL byte that becomes an argument or a path.
+    NulInConfig,
+    /// A document that is not what it is named by.
+    DocumentDigest,
+    /// A layer that is not what it is named by.
+    LayerDigest,
+    /// A layout of an unknown version.
+    LayoutVersion,
+    /// A layout that doesn't say what it is.
+    Marker,
+    /// An image for other machines.
+    Platform,
+    /// A name that no image has.
+    NoSuchName,
+    /// A layout without images.
+    EmptyLayout,
+    /// A name that several images have.
+    SeveralImages,
+    /// Something else than a file.
+    NotAFile,
 }
 
 impl Kind {
@@ -123,6 +185,37 @@ impl Kind {
             Kind::Bomb => (4, "layer expands to more than"),
             Kind::DiffId => (4, "diff ID"),
             Kind::Layers => (4, "layers"),
+            Kind::Ambiguous => (4, "it would be an index to one reader"),
+            Kind::MediaTypes => (4, "document"),
+            Kind::Schema1 => (4, "schema 1 manifest"),
+            Kind::SchemaVersion => (4, "has schemaVersion"),
+            Kind::Json => (4, "not"),
+            Kind::NotAnImage => (4, "which is not an image"),
+            Kind::Shape => (4, "but has no"),
+            Kind::Pair => (4, "diff IDs"),
+            Kind::DescriptorSize => (4, "has size"),
+            Kind::BlobSize => (4, "its descriptor says"),
+            Kind::DigestValue => (4, "is not 64 lower-case hex digits"),
+            Kind::DigestAlgorithm => (4, "is not supported; expected sha256"),
+            Kind::NoBlob => (4, "has no blob"),
+            Kind::Foreign => (4, "layers from outside the registry are not fetched"),
+            Kind::Nesting => (4, "nests deeper than"),
+            Kind::DocumentLimit => (4, "more than 4194304"),
+            Kind::PlatformLie => (4, "its index says"),
+            Kind::OperatingSystem => (4, "image is for operating system"),
+            Kind::NoArchitecture => (4, "names no architecture"),
+            Kind::PlatformWords => (4, "image config has platform"),
+            Kind::RootfsType => (4, "has rootfs type"),
+            Kind::NulInConfig => (4, "holds a NUL byte"),
+            Kind::DocumentDigest => (4, "has digest sha256:"),
+            Kind::LayerDigest => (4, "layer"),
+            Kind::LayoutVersion => (4, "expected 1.0.0"),
+            Kind::Marker => (4, "bad file oci-layout"),
+            Kind::Platform => (3, "no image for platform"),
+            Kind::NoSuchName => (3, "has no image"),
+            Kind::EmptyLayout => (3, "holds no image"),
+            Kind::SeveralImages => (2, "holds several images"),
+            Kind::NotAFile => (2, "is not a regular file"),
         }
     }
 }

@@ -15,6 +15,9 @@ mod peers;
 mod run;
 pub mod tar;
 
+mod configs;
+mod documents;
+mod indexes;
 mod structure;
 
 pub use case::{Case, Draft, Outcome, Peer, hostile, oddity};
@@ -26,7 +29,12 @@ pub use run::{CANARY, CaseError, report, run};
 
 /// Returns all cases.
 pub fn cases() -> Vec<Case> {
-    let themes = [("structure", structure::cases())];
+    let themes = [
+        ("configs", configs::cases()),
+        ("documents", documents::cases()),
+        ("indexes", indexes::cases()),
+        ("structure", structure::cases()),
+    ];
     let with_theme =
         |(theme, cases): (&'static str, Vec<Case>)| cases.into_iter().map(move |case| Case { theme, ..case });
     themes.into_iter().flat_map(with_theme).collect()

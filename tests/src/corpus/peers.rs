@@ -42,7 +42,29 @@ pub(super) fn compare(
             }
         }
     }
+    if let Some(peer) = case.skopeo.filter(|peer| !matches!(peer, Peer::NotAsked(_))) {
+        match missing(&[Need::Program("skopeo", "skopeo")]) {
+            Some(reason) => skipped.push(reason),
+            None => agree("skopeo", peer, tree.is_some(), &skopeo(place)?)?,
+        }
+    }
     Ok(skipped)
+}
+
+/// Compares whether both accept, with a program that makes no tree.
+fn agree(name: &str, peer: Peer, is_accepted: bool, made: &Result<(), String>) -> Result<(), CaseError> {
+    let difference = match (is_accepted, made) {
+        (true, Err(words)) => Some(format!("{name} refuses it: {words}")),
+        (false, Ok(())) => Some(format!("{name} accepts it")),
+        _ => None,
+    };
+    match (peer, difference) {
+        (Peer::Same, Some(difference)) => Err(CaseError::Wrong(difference)),
+        (Peer::Differs(why), None) => {
+            Err(CaseError::Wrong(format!("{name} does the same, but should differ: {why}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn missing(needs: &[Need]) -> Option<String> {
@@ -98,6 +120,21 @@ fn bsdtar(place: &Place, archive: &[u8]) -> Result<Made, CaseError> {
     let run =
         Program::new("bsdtar").args(["-x", "-p", "--numeric-owner", "-f"]).arg(&file).arg("-C").arg(&root);
     ended(run.limit(HANG).run(), &root)
+}
+
+fn skopeo(place: &Place) -> Result<Result<(), String>, CaseError> {
+    let image = format!("oci:{}:latest", place.of("layout").display());
+    let copy = format!("dir:{}", place.of("copy").display());
+    let run = Program::new("skopeo")
+        .args(["--insecure-policy", "copy", "--quiet", &image, &copy])
+        .limit(HANG)
+        .run();
+    match run {
+        Ok(output) if output.code() == 0 => Ok(Ok(())),
+        Ok(output) => Ok(Err(output.err())),
+        Err(ProcessError::Late { .. }) => Ok(Err(format!("no end after {HANG:?}"))),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn ended(run: Result<crate::process::Output, ProcessError>, root: &Path) -> Result<Made, CaseError> {

@@ -244,7 +244,7 @@ fn links_and_pipes_are_not_followed() {
     fs::rename(&blob, &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &blob).unwrap();
     let error = fixture.read(false, "").unwrap_err();
-    assert!(matches!(error, FetchError::Layout(LayoutError::Open { .. })), "{error:?}");
+    assert!(matches!(error, FetchError::Layout(LayoutError::NotAFile { .. })), "{error:?}");
     fs::remove_file(&blob).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, &blob, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     let error = fixture.read(false, "").unwrap_err();

@@ -78,6 +78,10 @@ fn bad_configs_are_refused() {
         (format!(r#"{{"os":"linux",{rootfs}}}"#), "image config names no architecture"),
         (r#"{"os":"linux","architecture":"amd64"}"#.into(), "image config is not valid"),
         (
+            format!(r#"{{"os":"linux","architecture":"amd64","variant":"v1 x\n",{rootfs}}}"#),
+            "image config has platform \"linux/amd64/v1 x\\n\", which is not OS/ARCH or OS/ARCH/VARIANT",
+        ),
+        (
             r#"{"os":"linux","architecture":"amd64","rootfs":{"type":"zfs"}}"#.into(),
             "image config has rootfs type \"zfs\", expected \"layers\"",
         ),
@@ -104,5 +108,23 @@ fn bad_configs_are_refused() {
     ];
     for (text, message) in cases {
         assert_eq!(parse(&text).unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
+fn a_platform_reads_back() {
+    for (architecture, variant, expected) in [
+        ("amd64", "", "linux/amd64"),
+        ("x86_64", "v1", "linux/amd64"),
+        ("AMD64", "", "linux/amd64"),
+        ("arm64", "v8", "linux/arm64/v8"),
+        ("aarch64", "8", "linux/aarch64/8"),
+    ] {
+        let text = format!(
+            r#"{{"os":"linux","architecture":"{architecture}","variant":"{variant}","rootfs":{{"type":"layers"}}}}"#
+        );
+        let platform = parse(&text).unwrap().platform().to_string();
+        assert_eq!(platform, expected);
+        platform.parse::<Platform>().unwrap();
     }
 }
