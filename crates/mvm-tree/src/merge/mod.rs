@@ -130,7 +130,7 @@ impl Merge {
         self.remove(dir, name, self.arena.child(dir, name));
         let missing = || MergeError::TargetMissing { path: Escaped::new(path), target: Escaped::new(target) };
         let (parent, base) = split(target);
-        let found = match self.find_directory(parent)? {
+        let found = match self.find_directory(parent, path)? {
             Some(place) if !base.is_empty() => self.arena.child(place.dir, base),
             _ => None,
         };
@@ -150,7 +150,7 @@ impl Merge {
             return Err(MergeError::RootRemoved);
         }
         let (parent, name) = split(path);
-        let Some(Place { dir, .. }) = self.find_directory(parent)? else { return Ok(()) };
+        let Some(Place { dir, .. }) = self.find_directory(parent, path)? else { return Ok(()) };
         let Some(mut child) = self.arena.child(dir, name) else { return Ok(()) };
         match self.arena.dir(child.node) {
             // Something of this layer lies beneath, so that the directory stays for it.
@@ -167,19 +167,19 @@ impl Merge {
     }
 
     fn opaque(&mut self, path: &[u8]) -> Result<(), MergeError> {
-        if let Some(Place { dir, .. }) = self.find_directory(path)? {
+        if let Some(Place { dir, .. }) = self.find_directory(path, path)? {
             self.recent = None;
             self.arena.clear_lower(dir, self.layer);
         }
         Ok(())
     }
 
-    /// Looks a directory up, through symbolic links.
-    fn find_directory(&self, path: &[u8]) -> Result<Option<Place>, MergeError> {
+    /// Looks a directory up, through symbolic links, for the entry `of`.
+    fn find_directory(&self, path: &[u8], of: &[u8]) -> Result<Option<Place>, MergeError> {
         if let Some(recent) = self.recent.as_ref().filter(|recent| *recent.path == *path) {
             return Ok(Some(recent.place));
         }
-        let steps = resolve(&self.arena, &self.limits, path)?;
+        let steps = resolve(&self.arena, &self.limits, path, of)?;
         let path_len = steps.iter().map(|step| step.name.len() + 1).sum();
         Ok(last_directory(&self.arena, &steps).map(|dir| Place { dir, path_len }))
     }
@@ -191,7 +191,7 @@ impl Merge {
         let place = match &self.recent {
             Some(recent) if *recent.path == *parent => recent.place,
             _ => {
-                let steps = resolve(&self.arena, &self.limits, parent)?;
+                let steps = resolve(&self.arena, &self.limits, parent, path)?;
                 let path_len = steps.iter().map(|step| step.name.len() + 1).sum();
                 // Before anything is made: the tree must not become deeper than paths can say.
                 self.check_path(path, path_len + name.len())?;

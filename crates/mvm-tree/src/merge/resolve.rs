@@ -20,8 +20,13 @@ pub(super) struct Step {
     pub(super) name: Vec<u8>,
 }
 
-/// Resolves all components of `path`, the last one too.
-pub(super) fn resolve(arena: &Arena, limits: &Limits, path: &[u8]) -> Result<Vec<Step>, MergeError> {
+/// Resolves all components of `path`, the last one too, for the entry `of`, which errors name.
+pub(super) fn resolve(
+    arena: &Arena,
+    limits: &Limits,
+    path: &[u8],
+    of: &[u8],
+) -> Result<Vec<Step>, MergeError> {
     let mut steps: Vec<Step> = Vec::new();
     let mut rest = Cow::Borrowed(path);
     let mut at = 0;
@@ -34,7 +39,7 @@ pub(super) fn resolve(arena: &Arena, limits: &Limits, path: &[u8]) -> Result<Vec
         at = rest.len().min(end + 1);
         walked += 1;
         if walked > limits.path_bytes {
-            return Err(MergeError::PathTooLong { path: Escaped::new(path), limit: limits.path_bytes });
+            return Err(MergeError::PathTooLong { path: Escaped::new(of), limit: limits.path_bytes });
         }
         match component {
             b"" | b"." => continue,
@@ -52,10 +57,7 @@ pub(super) fn resolve(arena: &Arena, limits: &Limits, path: &[u8]) -> Result<Vec
         };
         links += 1;
         if links > limits.symlink_depth {
-            return Err(MergeError::TooManySymlinks {
-                path: Escaped::new(path),
-                limit: limits.symlink_depth,
-            });
+            return Err(MergeError::TooManySymlinks { path: Escaped::new(of), limit: limits.symlink_depth });
         }
         if target.first() == Some(&b'/') {
             steps.clear();

@@ -8,6 +8,9 @@ use crate::Escaped;
 
 pub(super) const BLOCK: usize = 512;
 
+/// Largest number of a user or group; the one after it is -1, which tells `chown` to change nothing.
+pub(super) const MAX_ID: u32 = u32::MAX - 1;
+
 const NAME: Range<usize> = 0..100;
 const MODE: Range<usize> = 100..108;
 const UID: Range<usize> = 108..116;
@@ -91,11 +94,11 @@ impl Header {
     }
 
     pub(super) fn uid(&self) -> Result<u32, Refusal> {
-        self.number_u32("uid", UID)
+        self.id("uid", UID)
     }
 
     pub(super) fn gid(&self) -> Result<u32, Refusal> {
-        self.number_u32("gid", GID)
+        self.id("gid", GID)
     }
 
     pub(super) fn size(&self) -> Result<u64, Refusal> {
@@ -138,6 +141,13 @@ impl Header {
     fn number_u32(&self, field: &'static str, range: Range<usize>) -> Result<u32, Refusal> {
         let value = self.number(field, range)?;
         u32::try_from(value).map_err(|_| Refusal::Range { field, value, limit: u32::MAX.into() })
+    }
+
+    /// Returns a user's or group's number.
+    fn id(&self, field: &'static str, range: Range<usize>) -> Result<u32, Refusal> {
+        let value = self.number(field, range)?;
+        let id = u32::try_from(value).ok().filter(|id| *id <= MAX_ID);
+        id.ok_or(Refusal::Range { field, value, limit: MAX_ID.into() })
     }
 
     fn number_u63(&self, field: &'static str, range: Range<usize>) -> Result<u64, Refusal> {

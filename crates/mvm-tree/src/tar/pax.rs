@@ -1,6 +1,7 @@
 //! PAX extended headers (POSIX.1-2017, `pax`, "pax Extended Header").
 
 use super::error::{Refusal, SparseFault};
+use super::header::MAX_ID;
 use super::libarchive;
 use super::number::{decimal, time};
 use super::sparse::Records;
@@ -45,7 +46,8 @@ impl Extended {
         if is_global && is_own {
             return Err(Refusal::PaxGlobal { key: Escaped::new(key) });
         }
-        let id = |value: &[u8]| decimal(value).and_then(|id| u32::try_from(id).ok());
+        let id =
+            |value: &[u8]| decimal(value).and_then(|id| u32::try_from(id).ok()).filter(|id| *id <= MAX_ID);
         let size = |value: &[u8]| decimal(value).filter(|size| i64::try_from(*size).is_ok());
         match key {
             b"path" => self.path = parse(key, value, |value| Some(value.to_vec()))?,

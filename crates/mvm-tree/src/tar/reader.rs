@@ -223,7 +223,7 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
     fn node(
         &mut self,
         header: &Header,
-        entry: Entry,
+        mut entry: Entry,
         path: Box<[u8]>,
         extended: Extended,
         sparse: Option<Sparse>,
@@ -254,6 +254,8 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
                 if entry.link.is_empty() {
                     return Err(Refusal::LinkTarget.into());
                 }
+                // Linux gives all links this mode, whatever the writer's system says.
+                entry.attributes.mode = 0o777;
                 Kind::Symlink(entry.link.into())
             }
             b'3' => Kind::CharDevice(device()?),

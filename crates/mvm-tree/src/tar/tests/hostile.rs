@@ -176,10 +176,11 @@ fn refuses_headers() {
     let number = |field, bytes: &[u8]| Refusal::Number { field, value: Escaped::new(bytes) };
     let range = |field, value, limit| Refusal::Range { field, value, limit };
     let u32_max = u64::from(u32::MAX);
-    let cases: [(Vec<u8>, Refusal); 9] = [
+    let cases: [(Vec<u8>, Refusal); 10] = [
         (field(100, b"0000 9\0\0"), number("mode", b"0000 9\0\0")),
-        (field(108, b"\xff\xff\xff\xff\xff\xff\xff\xff"), range("uid", -1, u32_max)),
-        (field(116, b"\x80\0\0\x01\0\0\0\0"), range("gid", 1 << 32, u32_max)),
+        (field(108, b"\xff\xff\xff\xff\xff\xff\xff\xff"), range("uid", -1, u32_max - 1)),
+        (field(108, b"\x80\0\0\0\xff\xff\xff\xff"), range("uid", u32_max as i64, u32_max - 1)),
+        (field(116, b"\x80\0\0\x01\0\0\0\0"), range("gid", 1 << 32, u32_max - 1)),
         (field(124, b"-1\0"), number("size", b"-1\x0000000000\0")),
         (field(124, &[0xff; 12]), range("size", -1, i64::MAX as u64)),
         (field(124, b"\x80\0\0\0\x80\0\0\0\0\0\0\0"), number("size", b"\x80\0\0\0\x80\0\0\0\0\0\0\0")),

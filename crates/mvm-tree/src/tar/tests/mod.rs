@@ -10,7 +10,8 @@ use crate::testing::read;
 use crate::{Attributes, Change, Kind, Limits};
 
 fn put(path: &str, kind: Kind) -> Change {
-    let attributes = Attributes { mode: 0o644, ..Attributes::default() };
+    let mode = if matches!(kind, Kind::Symlink(_)) { 0o777 } else { 0o644 };
+    let attributes = Attributes { mode, ..Attributes::default() };
     Change::Put { path: path.as_bytes().into(), attributes, kind }
 }
 
