@@ -44,9 +44,9 @@ impl Tree {
         &self.entries
     }
 
-    /// Tells whether no layer describes this directory.
-    pub fn is_implied(&self, path: &Path) -> bool {
-        self.implied.contains(path)
+    /// Tells whether no layer describes this directory, or one right beneath it.
+    pub fn has_time_of_unpacking(&self, path: &Path) -> bool {
+        self.implied.contains(path) || self.implied.iter().any(|implied| implied.parent() == Some(path))
     }
 
     /// Adds a directory; the empty path is the root, which is then described by a layer.
@@ -122,6 +122,19 @@ impl Tree {
             }
         }
         self.last = path;
+        self
+    }
+
+    /// Adds many further names of what is at `target`, which has one.
+    pub fn links(mut self, target: &str, names: impl IntoIterator<Item = String>) -> Self {
+        let mut group: Vec<PathBuf> = names.into_iter().map(PathBuf::from).collect();
+        let target = to_path(target.as_bytes());
+        group.push(target.clone());
+        group.sort();
+        if let Some(mut entry) = self.entries.get(&target).cloned() {
+            entry.links = (group[0].clone(), group.len() as u64);
+            self.entries.extend(group.into_iter().map(|path| (path, entry.clone())));
+        }
         self
     }
 

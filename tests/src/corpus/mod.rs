@@ -15,10 +15,22 @@ mod peers;
 mod run;
 pub mod tar;
 
+mod bombs;
+mod compression;
 mod configs;
 mod documents;
 mod indexes;
+mod links;
+mod modes;
+mod names;
+mod owners;
+mod pax;
+mod replacement;
+mod sparse;
 mod structure;
+mod times;
+mod whiteouts;
+mod xattrs;
 
 pub use case::{Case, Draft, Outcome, Peer, hostile, oddity};
 pub use compress::{gzip, zstd};
@@ -34,6 +46,18 @@ pub fn cases() -> Vec<Case> {
         ("documents", documents::cases()),
         ("indexes", indexes::cases()),
         ("structure", structure::cases()),
+        ("links", links::cases()),
+        ("replacement", replacement::cases()),
+        ("whiteouts", whiteouts::cases()),
+        ("names", names::cases()),
+        ("modes", modes::cases()),
+        ("owners", owners::cases()),
+        ("xattrs", xattrs::cases()),
+        ("times", times::cases()),
+        ("pax", pax::cases()),
+        ("sparse", sparse::cases()),
+        ("compression", compression::cases()),
+        ("bombs", bombs::cases()),
     ];
     let with_theme =
         |(theme, cases): (&'static str, Vec<Case>)| cases.into_iter().map(move |case| Case { theme, ..case });

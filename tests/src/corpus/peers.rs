@@ -82,7 +82,9 @@ fn judge(name: &str, peer: Peer, tree: Option<&Tree>, made: Made) -> Result<(), 
             Some(format!("{name} accepts it: {paths:?}"))
         }
         (Some(_), Err(words)) => Some(format!("{name} refuses it: {words}")),
-        (Some(tree), Ok(made)) => differences(made, tree),
+        (Some(tree), Ok(made)) => {
+            differences(made, tree).map(|text| format!("{name} makes another tree:\n{text}"))
+        }
     };
     match (peer, difference) {
         (Peer::Same, Some(difference)) => Err(CaseError::Wrong(difference)),
@@ -93,10 +95,10 @@ fn judge(name: &str, peer: Peer, tree: Option<&Tree>, made: Made) -> Result<(), 
     }
 }
 
-/// Compares trees, but for the times of directories that no layer describes.
+/// Compares trees, but for the times of directories that no layer describes, and of those in which they were made.
 fn differences(mut made: BTreeMap<PathBuf, Entry>, tree: &Tree) -> Option<String> {
     for (path, entry) in &mut made {
-        if tree.is_implied(path)
+        if tree.has_time_of_unpacking(path)
             && let Some(wanted) = tree.entries().get(path)
         {
             entry.mtime = wanted.mtime;

@@ -192,7 +192,12 @@ fn clean(place: &Place, is_accepted: bool) -> Result<(), CaseError> {
     ensure!(names.is_empty(), "files beside the store: {names:?}");
     if is_accepted && workspace::find("fsck.erofs").is_some() {
         for file in fs::read_dir(scope.join("images"))? {
-            Program::new("fsck.erofs").arg(file?.path()).run()?.ok()?;
+            // It recurses, with a path on the stack each time.
+            Program::new("prlimit")
+                .args(["--stack=268435456", "fsck.erofs"])
+                .arg(file?.path())
+                .run()?
+                .ok()?;
         }
     }
     Ok(())

@@ -137,7 +137,7 @@ impl Entry {
     pub fn target(self, target: impl AsRef<[u8]>) -> Self {
         let target = target.as_ref();
         if target.len() > field::LINK.len() {
-            self.pax("linkpath", target)
+            self.pax("linkpath", target).put(field::LINK, &target[..field::LINK.len()])
         } else {
             self.put(field::LINK, target)
         }
