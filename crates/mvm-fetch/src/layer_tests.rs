@@ -100,6 +100,19 @@ fn layers_stream_and_are_verified() {
 }
 
 #[test]
+fn bytes_that_yield_nothing_are_hashed_too() {
+    let mut case = Case::new(LayerCompression::Gzip, &tar());
+    case.stored.extend(vec![0; 3 * BUFFER]);
+    case.expected.size = case.stored.len() as u64;
+    let error = case.read_all().map(|(_, layer)| layer);
+    let Err(BodyError::Fetch(FetchError::Verify(error))) = error else { panic!("{error:?}") };
+    let (expected, got) = (case.expected.digest, Digest::of(&case.stored));
+    assert_eq!(error, verify::VerifyError::Digest { expected, got });
+    case.expected.digest = got;
+    assert_eq!(case.read_all().unwrap().1.size(), case.stored.len() as u64);
+}
+
+#[test]
 fn a_body_that_stops_early_still_gets_the_whole_layer_verified() {
     let mut case = Case::new(LayerCompression::Gzip, &tar());
     let (result, received) = case.read(|reader| Ok(reader.fill_buf()?[0]));
@@ -144,7 +157,8 @@ fn every_difference_is_an_error() {
 
 #[test]
 fn the_bodys_own_error_wins_and_ends_the_stream() {
-    let mut case = Case::new(LayerCompression::Gzip, &tar());
+    // More than all buffers hold.
+    let mut case = Case::new(LayerCompression::Gzip, &tar().repeat(2 * BUFFERS));
     case.expected.diff_id = Digest::of(b"another");
     let (result, received) = case.read(|reader| -> Result<(), _> {
         reader.fill_buf()?;
