@@ -6,10 +6,18 @@ runs=${BENCH_RUNS:-5}
 heavy=${BENCH_HEAVY:-3}
 mkdir -p "$cache"
 work=$(mktemp -d "$cache/work.XXXXXX")
-trap 'stop_registry; rm -rf "$work"' EXIT
+trap finish EXIT
 trap 'exit 130' INT TERM
 rows=()
 
+# Ends what was started and prints the table, also of a run that broke off.
+finish() {
+    stop_registry
+    rm -rf "$work"
+    [ ${#rows[@]} -gt 0 ] || return 0
+    printf '\n%-62s %10s %-4s %-8s\n' measurement value '' bound
+    printf '%s\n' "${rows[@]}"
+}
 say() { printf 'bench: %s\n' "$*" >&2; }
 
 # Adds a row: name, value, unit, bound (">N" or "<N" or nothing), verdict if it isn't to be computed.
