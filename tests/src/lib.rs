@@ -12,5 +12,6 @@ pub mod process;
 pub mod random_layers;
 pub mod registry;
 pub mod sandbox;
+pub mod token_server;
 pub mod tree;
 pub mod workspace;

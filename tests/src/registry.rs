@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use thiserror::Error;
 
 use crate::process::{ProcessError, Program};
+use crate::token_server::{ISSUER, SERVICE, TokenServer, USER};
 use crate::workspace;
 
 /// Turns of waiting for the registry, 20 ms each.
@@ -30,6 +31,19 @@ pub enum RegistryError {
     Silent(String),
 }
 
+/// The password of [`USER`], [`PASSWORD`](crate::token_server::PASSWORD), as bcrypt hashes it.
+const PASSWORD_HASH: &str = "$2b$04$qAZDBIrwVaGZKlIbyAUc..JNVeDzbU8so87bLtFKvCzpMgYn3stG2";
+
+/// Whom a registry lets in.
+pub enum Auth<'a> {
+    /// Everybody: it asks nobody who they are.
+    Nobody,
+    /// Who knows the name and password of the token server's user.
+    Password,
+    /// Who has a token of a server.
+    Tokens(&'a TokenServer),
+}
+
 /// A running registry; it ends when dropped, and with the thread that started it.
 #[derive(Debug)]
 pub struct Registry {
@@ -39,13 +53,34 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts a registry with an empty store on a port of the system's choice.
+    /// Starts a registry with an empty store on a port of the system's choice, which lets everybody in.
     pub fn start() -> Result<Self, RegistryError> {
+        Self::start_with(&Auth::Nobody)
+    }
+
+    /// Starts a registry that lets in whom it is told to.
+    pub fn start_with(auth: &Auth<'_>) -> Result<Self, RegistryError> {
         let directory = tempfile::Builder::new().prefix("mvm-registry.").tempdir()?;
+        let secrets = directory.path().join("auth");
+        let auth = match auth {
+            Auth::Nobody => String::new(),
+            Auth::Password => {
+                fs::write(&secrets, format!("{USER}:{PASSWORD_HASH}\n"))?;
+                format!("auth: {{htpasswd: {{realm: tests, path: {}}}}}\n", secrets.display())
+            }
+            Auth::Tokens(server) => {
+                fs::write(&secrets, server.certificate())?;
+                format!(
+                    "auth: {{token: {{realm: \"{}\", service: {SERVICE}, issuer: {ISSUER}, rootcertbundle: {}}}}}\n",
+                    server.realm(),
+                    secrets.display()
+                )
+            }
+        };
         let config = directory.path().join("config.yml");
         let text = format!(
             "version: 0.1\nlog: {{level: info, formatter: json, accesslog: {{disabled: false}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:0\", secret: fixed}}\n",
+             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:0\", secret: fixed}}\n{auth}",
             directory.path().join("data").display()
         );
         fs::write(&config, text)?;

@@ -13,11 +13,13 @@ mod bad_input;
 mod boots;
 mod concurrency;
 mod corpus;
+mod credentials;
 mod faults;
 mod harness;
 mod hostile;
 mod images;
 mod lifecycle;
+mod load;
 mod properties;
 mod reproducible;
 mod run;
@@ -63,10 +65,12 @@ fn main() -> ExitCode {
         bad_input::CASES,
         boots::CASES,
         concurrency::CASES,
+        credentials::CASES,
         harness::CASES,
         hostile::CASES,
         images::CASES,
         lifecycle::CASES,
+        load::CASES,
         properties::CASES,
         reproducible::CASES,
         run::CASES,

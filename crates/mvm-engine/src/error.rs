@@ -12,7 +12,7 @@ use crate::vm::VmError;
 use mvm_fetch::{AuthError, FetchError};
 use mvm_launch::LaunchError;
 use mvm_plan::Refusal;
-use mvm_ref::{Digest, ImageSource, Platform, RegistryName, VmName};
+use mvm_ref::{Digest, ImageSource, Platform, Reference, RegistryName, VmName};
 use mvm_store::{KernelError, StoreError};
 use std::io;
 use std::path::PathBuf;
@@ -166,6 +166,9 @@ pub enum EngineError {
         /// The registry that has it.
         registry: String,
     },
+    /// A name with a digest can't be given to an image.
+    #[error("{0} names one image for ever; leave out its digest")]
+    PinnedName(Reference),
     /// Nothing in the store has that name.
     #[error("no image {0:?} is in the store")]
     UnknownImage(String),

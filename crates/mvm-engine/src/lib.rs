@@ -12,12 +12,14 @@ mod kernel_build;
 mod kernels;
 mod keys;
 mod link;
+mod load;
 mod login;
 mod progress;
 mod pull;
 mod run;
 mod settings;
 mod supervisor;
+mod tag;
 mod vm;
 mod vms;
 
@@ -29,9 +31,11 @@ pub use error::{EngineError, ErrorKind, chain};
 pub use image_tree::{Digests, NodeTime, Shown, TreeEntry};
 pub use images::{ImageDetails, ImageRow, OnDamage, VerifiedImage, kind_name};
 pub use kernels::KernelListing;
+pub use load::Loaded;
 pub use login::{LoggedIn, logged_in, login, logout, logout_all};
 pub use mvm_fetch::{
-    FetchConfig, HostPattern, Login, LoginCheck, Proxies, ProxyAddress, ProxyError, RegistriesConf, Secret,
+    Bundle, FetchConfig, HostPattern, Login, LoginCheck, Proxies, ProxyAddress, ProxyError, RegistriesConf,
+    Secret,
 };
 pub use mvm_store::{Collected, CollectedKind, GcReport};
 pub use mvm_wire::WindowSize;

@@ -1,8 +1,8 @@
 //! From a name to a verified root file system in the store.
 
 mod layers;
+mod records;
 
-use crate::clock;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::images::deletion;
@@ -15,11 +15,9 @@ use mvm_image::segment::{ReadIndexError, SegmentError, SegmentSummary, SegmentWr
 use mvm_image::verity::VerifyError;
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VerifiedLayer};
-use mvm_store::{
-    Claim, Image, ImageClaim, ImageRecord, ManifestRecord, ResolutionRecord, Segment, SegmentFiles,
-    SegmentStats, StoreError,
-};
+use mvm_store::{Claim, Image, ImageClaim, ImageRecord, Segment, SegmentFiles, SegmentStats, StoreError};
 use mvm_tree::{Limits, MergeError, ReadError};
+pub(crate) use records::requested_image;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -188,20 +186,39 @@ impl Engine {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Pulled, EngineError> {
-        let requested = image.to_string();
-        let interrupted = |error: FetchError| match cancel.requested() {
+        let origin = fetcher.open(image)?;
+        let resolved = self.resolve(&origin, platform, cancel)?;
+        self.keep(&origin, &resolved, &[image.to_string()], platform, progress, cancel)
+    }
+
+    /// Asks an origin for its image.
+    pub(crate) fn resolve(
+        &self,
+        origin: &Origin,
+        platform: &Platform,
+        cancel: &Cancel,
+    ) -> Result<Resolved, EngineError> {
+        origin.resolve(platform).map_err(|error| match cancel.requested() {
             true => EngineError::Interrupted,
             false => EngineError::from(error),
-        };
-        let origin = fetcher.open(image)?;
-        let resolved = origin.resolve(platform).map_err(interrupted)?;
+        })
+    }
+
+    /// Fetches what is missing of an image, verifies it, makes the root file system, and gives it `names`.
+    pub(crate) fn keep(
+        &self,
+        origin: &Origin,
+        resolved: &Resolved,
+        names: &[String],
+        platform: &Platform,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Pulled, EngineError> {
+        let requested = origin.source().to_string();
         let manifest = resolved.manifest_digest();
         progress.step(Step::Resolved { requested: requested.clone(), manifest });
-        let named = requested.parse().map_err(|source: mvm_plan::PlanError| EngineError::Plan {
-            act: "make",
-            source: source.into(),
-        })?;
-        let resolution = Event::Resolve { requested: named, manifest, platform: platform.clone() };
+        let resolution =
+            Event::Resolve { requested: requested_image(&requested)?, manifest, platform: platform.clone() };
         self.audit.append(&self.settings.scope, vec![resolution])?;
 
         let failed = |source: PullError| match cancel.requested() {
@@ -209,11 +226,17 @@ impl Engine {
             false => EngineError::Pull { image: requested.clone(), source: Box::new(source) },
         };
         let mut events = Vec::new();
-        let made = self.materialize(&origin, &resolved, progress, cancel, &mut events);
+        let made = self.materialize(origin, resolved, progress, cancel, &mut events);
         // What was fetched was fetched, also when something later failed.
         self.audit.append(&self.settings.scope, events)?;
         let made = made.map_err(failed)?;
-        self.record(&requested, platform, &resolved, &made)?;
+        self.record(resolved, &made)?;
+        // What an origin itself resolved is no tag.
+        let tagged: Vec<String> = names.iter().filter(|name| **name != requested).cloned().collect();
+        self.audit_tags(&tagged, manifest, platform)?;
+        for name in names {
+            self.name(name, platform, manifest, resolved.index_digest())?;
+        }
         let config = resolved.config().clone();
         Ok(describe(&requested, manifest, resolved.config_digest(), config, made.record()))
     }
@@ -237,7 +260,8 @@ impl Engine {
     }
 
     fn fetcher(&self, cancel: &Cancel, notices: Option<Sender<Notice>>) -> Fetcher {
-        Fetcher::new(FetchConfig { notices, ..self.settings.fetch_config(cancel) })
+        let spool = self.scope.path().join("staging");
+        Fetcher::new(FetchConfig { notices, spool, ..self.settings.fetch_config(cancel) })
     }
 
     /// Returns the image of a manifest, from the store or made now.
@@ -378,36 +402,6 @@ impl Engine {
         let segment = slot.commit(&verified, SegmentStats { blocks, tail_bytes, entries })?;
         progress.step(Step::LayerDone { layer });
         Ok(Layer { segment, fetched: Some(verified) })
-    }
-
-    /// Records what a name led to, so that it is found again.
-    fn record(
-        &self,
-        requested: &str,
-        platform: &Platform,
-        resolved: &Resolved,
-        image: &Image,
-    ) -> Result<(), EngineError> {
-        let now = clock::unix_seconds();
-        self.scope.put_document(resolved.config_bytes())?;
-        self.scope.put_document(resolved.manifest_bytes())?;
-        self.scope.record_manifest(&ManifestRecord {
-            manifest: resolved.manifest_digest(),
-            config: resolved.config_digest(),
-            chain: resolved.config().diff_ids().to_vec(),
-            platform: resolved.config().platform().clone(),
-            root_hash: image.record().root_hash,
-            posture: "compatible".to_owned(),
-            pulled_at: now,
-        })?;
-        self.scope.record_resolution(&ResolutionRecord {
-            requested: requested.to_owned(),
-            platform: platform.clone(),
-            manifest: resolved.manifest_digest(),
-            index: resolved.index_digest(),
-            resolved_at: now,
-        })?;
-        Ok(())
     }
 }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub struct FetchConfig {
     /// Files of credentials, in the order in which they are searched; one that doesn't exist has none.
     pub auth_files: Vec<PathBuf>,
+    /// Where archives are unpacked to that are compressed or come through a pipe.
+    pub spool: PathBuf,
     /// Who asks the credential helpers that these files name.
     pub helper: Option<Arc<dyn CredentialHelper>>,
     /// Registries that are spoken to without TLS where they have none. Loopback ones always are.
@@ -68,6 +70,7 @@ impl Default for FetchConfig {
     fn default() -> Self {
         Self {
             auth_files: Vec::new(),
+            spool: PathBuf::from("/var/tmp"),
             helper: None,
             insecure: Vec::new(),
             extra_ca: Vec::new(),

@@ -1,6 +1,6 @@
 //! What can go wrong while an image is resolved and fetched.
 
-use crate::{InflateError, LayoutError, RegistryError};
+use crate::{DockerArchiveError, InflateError, LayoutError, RegistryError};
 use mvm_ref::verify::VerifyError;
 use mvm_ref::{ConfigError, Digest, DocumentError, MediaType, PairError, Platform, SelectError};
 use std::io;
@@ -19,7 +19,10 @@ pub enum FetchError {
     Registry(RegistryError),
     /// The OCI layout or archive has a problem.
     #[error(transparent)]
-    Layout(#[from] LayoutError),
+    Layout(LayoutError),
+    /// The archive of Docker has a problem.
+    #[error(transparent)]
+    DockerArchive(#[from] DockerArchiveError),
     /// A manifest or index is not one.
     #[error("{what} {digest} can't be used")]
     Document {
@@ -154,6 +157,15 @@ pub enum FetchError {
     /// The receiver of a layer went away before its end.
     #[error("the layer's reader stopped before the end")]
     Abandoned,
+}
+
+impl From<LayoutError> for FetchError {
+    fn from(error: LayoutError) -> Self {
+        match error {
+            LayoutError::Cancelled => Self::Cancelled,
+            error => Self::Layout(error),
+        }
+    }
 }
 
 impl From<RegistryError> for FetchError {

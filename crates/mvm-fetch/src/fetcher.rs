@@ -1,14 +1,20 @@
 //! The door to all kinds of origin.
 
+use crate::bundle::{self, Bundle, Bundled};
+use crate::layout::opened::Spool;
 use crate::registry::{Registry, RegistryImage};
 use crate::resolve;
 use crate::source::{ByteSource, Content};
 use crate::{
-    CancelToken, FetchConfig, FetchError, Login, LoginCheck, RegistryError, Resolved, layer, layout,
+    CancelToken, FetchConfig, FetchError, Login, LoginCheck, RegistryError, Resolved, docker_archive, layer,
+    layout,
 };
 use mvm_ref::{Descriptor, ImageSource, Platform, RegistryName, VerifiedLayer};
 use std::io::BufRead;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Length that an archive may have uncompressed, in bytes.
+const MAX_ARCHIVE: u64 = 64 << 30;
 
 /// Opens origins of images; cheap to share, one is enough for a process.
 pub struct Fetcher {
@@ -18,7 +24,7 @@ pub struct Fetcher {
     cancel: CancelToken,
 }
 
-/// A registry's repository, an OCI layout or an OCI archive that holds an image.
+/// A registry's repository, an OCI layout, or an archive of OCI or of Docker that holds an image.
 pub struct Origin {
     source: ImageSource,
     content: Box<dyn Content>,
@@ -64,14 +70,30 @@ impl Fetcher {
                 Box::new(layout::open_directory(path, selector.clone(), cancel)?)
             }
             ImageSource::OciArchive { path, selector } => {
-                Box::new(layout::open_archive(path, selector.clone(), cancel)?)
+                Box::new(layout::open_archive(path, selector.clone(), &self.spool())?)
+            }
+            ImageSource::DockerArchive { path, selector } => {
+                Box::new(docker_archive::open(path, selector.as_ref(), &self.spool())?)
             }
         };
-        Ok(Origin { source: source.clone(), content, cancel: self.cancel.clone() })
+        Ok(Origin::new(source.clone(), content, &self.cancel))
+    }
+
+    /// Opens all images of an archive of Docker or of OCI, compressed or not.
+    pub fn open_bundle(&self, bundle: Bundle) -> Result<Vec<Bundled>, FetchError> {
+        bundle::open(bundle, &self.spool())
+    }
+
+    fn spool(&self) -> Spool {
+        Spool { directory: self.config.spool.clone(), limit: MAX_ARCHIVE, cancel: self.cancel.clone() }
     }
 }
 
 impl Origin {
+    pub(crate) fn new(source: ImageSource, content: Box<dyn Content>, cancel: &CancelToken) -> Self {
+        Self { source, content, cancel: cancel.clone() }
+    }
+
     /// Returns what was opened.
     pub fn source(&self) -> &ImageSource {
         &self.source

@@ -3,11 +3,15 @@
 //! Source: OCI image-spec, `image-layout.md`. Blobs are found by digest alone; no document names a path.
 
 mod archive;
+mod bundle;
 mod directory;
-mod tar;
+pub(crate) mod opened;
+pub(crate) mod tar;
 
 use crate::source::{ByteSource, Content, FileSource, Root};
-use crate::{CancelToken, FetchError};
+use crate::{CancelToken, FetchError, InflateError};
+pub(crate) use archive::{Archive, MAX_MEMBERS};
+pub(crate) use bundle::{BundledLayout, bundled, is_layout};
 use mvm_ref::{Descriptor, Digest, Document, DocumentError, Index, MAX_DOCUMENT_SIZE, Selector, Unusable};
 use serde::Deserialize;
 use std::fs::File;
@@ -150,14 +154,41 @@ pub enum LayoutError {
         /// The limit.
         limit: u64,
     },
-    /// The archive is compressed.
-    #[error("{path:?} is compressed with {compression}; decompress it first")]
+    /// The archive is compressed in a way that mvm doesn't read.
+    #[error("{path:?} is compressed with {compression}, which is not supported; decompress it first")]
     Compressed {
         /// The archive.
         path: PathBuf,
         /// What it is compressed with.
         compression: &'static str,
     },
+    /// The archive can't be decompressed.
+    #[error("{path:?} can't be decompressed")]
+    Inflate {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: InflateError,
+    },
+    /// The archive can't be unpacked for reading.
+    #[error("cannot unpack an archive into {directory:?}")]
+    Spool {
+        /// Where to.
+        directory: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The archive is larger than mvm unpacks.
+    #[error("{path:?} unpacks to more than {limit} bytes")]
+    SpoolLimit {
+        /// The archive.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
+    /// Somebody asked to stop.
+    #[error("reading the archive was cancelled")]
+    Cancelled,
     /// The archive is not a tar file.
     #[error("{path:?} is not a readable tar file")]
     Tar {
@@ -185,17 +216,17 @@ pub enum LayoutError {
 }
 
 /// The files of a layout, wherever they are.
-trait Files: Send + Sync {
+pub(crate) trait Files: Send + Sync {
     fn path(&self) -> &Path;
     fn open_named(&self, name: &'static str) -> Result<Option<Part>, LayoutError>;
     fn open_digest(&self, digest: Digest) -> Result<Option<Part>, LayoutError>;
 }
 
 /// A part of an open file.
-struct Part {
-    file: Arc<File>,
-    offset: u64,
-    size: u64,
+pub(crate) struct Part {
+    pub(crate) file: Arc<File>,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
 }
 
 /// An open layout and the choice of one of its images.
@@ -218,17 +249,15 @@ pub(crate) fn open_directory(
 pub(crate) fn open_archive(
     path: &Path,
     selector: Option<Selector>,
-    cancel: CancelToken,
+    spool: &opened::Spool,
 ) -> Result<impl Content + use<>, FetchError> {
-    Ok(Layout { files: archive::Archive::open(path)?, selector, cancel })
+    let archive = Archive::new(opened::ArchiveFile::open(path, spool)?)?;
+    Ok(Layout { files: archive, selector, cancel: spool.cancel.clone() })
 }
 
 impl<F: Files> Content for Layout<F> {
     fn root(&self) -> Result<Root, FetchError> {
-        self.check_marker()?;
-        let bytes = self.read_named(INDEX, MAX_DOCUMENT_SIZE)?;
-        let index = self.parse_index(&bytes)?;
-        self.manifest(self.choose(&index)?)
+        self.manifest(self.choose(&self.index()?)?)
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> Result<Root, FetchError> {
@@ -255,6 +284,11 @@ impl<F: Files> Content for Layout<F> {
 impl<F: Files> Layout<F> {
     fn path(&self) -> PathBuf {
         self.files.path().to_owned()
+    }
+
+    fn index(&self) -> Result<Index, LayoutError> {
+        self.check_marker()?;
+        self.parse_index(&self.read_named(INDEX, MAX_DOCUMENT_SIZE)?)
     }
 
     fn check_marker(&self) -> Result<(), LayoutError> {
@@ -355,7 +389,7 @@ fn wanted(selector: Option<&Selector>) -> String {
 }
 
 /// Opens a regular file for reading without following a symbolic link in its last component.
-fn open_regular(path: &Path, follow: bool) -> Result<(File, u64), LayoutError> {
+pub(crate) fn open_regular(path: &Path, follow: bool) -> Result<(File, u64), LayoutError> {
     use rustix::fs::{Mode, OFlags};
     let nofollow = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
     // A pipe must not make the opener wait for its other end.

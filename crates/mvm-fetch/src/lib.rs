@@ -12,8 +12,10 @@
 //! Gzip is inflated by zlib-rs: measured on tars of system files it is within 5 to 15 % of ISA-L, which would
 //! need an assembler and a C build system, or a shared library at run time.
 
+mod bundle;
 mod cancel;
 mod config;
+mod docker_archive;
 mod error;
 mod fetcher;
 #[cfg(feature = "fuzzing")]
@@ -30,8 +32,10 @@ mod source;
 #[cfg(test)]
 mod tool_tests;
 
+pub use bundle::{Bundle, Bundled};
 pub use cancel::CancelToken;
 pub use config::{FetchConfig, RegistriesConf};
+pub use docker_archive::{DockerArchiveError, MemberProblem};
 pub use error::FetchError;
 pub use fetcher::{Fetcher, Origin};
 pub use host::{HostPattern, HostPatternError};

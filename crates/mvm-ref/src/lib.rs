@@ -26,5 +26,5 @@ pub use name::{NameError, ScopeName, VmName};
 pub use platform::{Platform, PlatformError};
 pub use reference::{DEFAULT_REGISTRY, Reference, ReferenceError};
 pub use registry::{RegistryName, RegistryNameError};
-pub use source::{ImageSource, Selector, SourceError};
+pub use source::{ArchiveSelector, ImageSource, Selector, SourceError};
 pub use verify::VerifiedLayer;

@@ -1,4 +1,4 @@
-//! Where an image comes from: a registry, an OCI layout directory or an OCI archive.
+//! Where an image comes from: a registry, an OCI layout directory, an OCI archive or an archive of Docker.
 //!
 //! The texts are those of skopeo and podman (containers-transports(5)).
 
@@ -28,6 +28,22 @@ pub enum ImageSource {
         /// Which of its images.
         selector: Option<Selector>,
     },
+    /// `docker-archive:FILE[:NAME|:@N]`.
+    DockerArchive {
+        /// The tar file, as `docker save` makes it.
+        path: PathBuf,
+        /// Which of its images.
+        selector: Option<ArchiveSelector>,
+    },
+}
+
+/// Which image of an archive of Docker is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ArchiveSelector {
+    /// One of its names, `NAME[:TAG]`.
+    Name(Reference),
+    /// Its place in `manifest.json`, from 0, written `@N`.
+    Number(usize),
 }
 
 /// Which image of an OCI layout is meant.
@@ -44,7 +60,7 @@ pub enum Selector {
 pub enum SourceError {
     /// The text starts with a transport that skopeo knows and mvm doesn't.
     #[error(
-        "image source {transport}: is not supported; use a registry reference, oci:DIR[:TAG] or oci-archive:FILE[:TAG] (skopeo copy converts)"
+        "image source {transport}: is not supported; use a registry reference, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME] (skopeo copy converts)"
     )]
     Transport {
         /// The transport's name.
@@ -67,20 +83,23 @@ pub enum SourceError {
         /// What is wrong with it.
         source: DigestError,
     },
+    /// The text after `@` is not a number.
+    #[error("image source {0:?} has a bad number after its @")]
+    Number(String),
     /// The text is not an image reference either.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
 }
 
-const UNSUPPORTED: [&str; 8] =
-    ["containers-storage", "dir", "docker-archive", "docker-daemon", "oci-dir", "ostree", "sif", "tarball"];
+const UNSUPPORTED: [&str; 7] =
+    ["containers-storage", "dir", "docker-daemon", "oci-dir", "ostree", "sif", "tarball"];
 
 impl ImageSource {
     /// Returns the reference of an image in a registry.
     pub fn reference(&self) -> Option<&Reference> {
         match self {
             Self::Registry(reference) => Some(reference),
-            Self::OciLayout { .. } | Self::OciArchive { .. } => None,
+            Self::OciLayout { .. } | Self::OciArchive { .. } | Self::DockerArchive { .. } => None,
         }
     }
 }
@@ -104,6 +123,11 @@ impl FromStr for ImageSource {
                 let (path, selector) = split_path(text, rest)?;
                 Ok(Self::OciArchive { path, selector })
             }
+            Some(("docker-archive", rest)) => {
+                let (path, tag) = split_tag(text, rest)?;
+                let selector = tag.map(|tag| archive_selector(text, tag)).transpose()?;
+                Ok(Self::DockerArchive { path, selector })
+            }
             Some((transport, _)) if UNSUPPORTED.contains(&transport) => {
                 Err(SourceError::Transport { transport: transport.to_owned() })
             }
@@ -113,14 +137,21 @@ impl FromStr for ImageSource {
 }
 
 /// Splits `PATH[:TAG]` at the first colon: a tag may hold more of them, a path none.
-fn split_path(text: &str, rest: &str) -> Result<(PathBuf, Option<Selector>), SourceError> {
+fn split_tag<'a>(text: &str, rest: &'a str) -> Result<(PathBuf, Option<&'a str>), SourceError> {
     let (path, tag) = rest.split_once(':').map_or((rest, None), |(path, tag)| (path, Some(tag)));
     if path.is_empty() {
         return Err(SourceError::NoPath(text.to_owned()));
     }
+    if tag == Some("") {
+        return Err(SourceError::EmptyTag(text.to_owned()));
+    }
+    Ok((path.into(), tag))
+}
+
+fn split_path(text: &str, rest: &str) -> Result<(PathBuf, Option<Selector>), SourceError> {
+    let (path, tag) = split_tag(text, rest)?;
     let selector = match tag {
         None => None,
-        Some("") => return Err(SourceError::EmptyTag(text.to_owned())),
         Some(tag) => Some(match tag.strip_prefix('@') {
             None => Selector::Name(tag.to_owned()),
             Some(digest) => Selector::Digest(
@@ -128,7 +159,23 @@ fn split_path(text: &str, rest: &str) -> Result<(PathBuf, Option<Selector>), Sou
             ),
         }),
     };
-    Ok((path.into(), selector))
+    Ok((path, selector))
+}
+
+fn archive_selector(text: &str, tag: &str) -> Result<ArchiveSelector, SourceError> {
+    let Some(number) = tag.strip_prefix('@') else { return Ok(ArchiveSelector::Name(tag.parse()?)) };
+    let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    let number = digits.then(|| number.parse().ok()).flatten();
+    number.map(ArchiveSelector::Number).ok_or_else(|| SourceError::Number(text.to_owned()))
+}
+
+impl fmt::Display for ArchiveSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Number(number) => write!(f, "@{number}"),
+        }
+    }
 }
 
 impl fmt::Display for Selector {
@@ -146,6 +193,10 @@ impl fmt::Display for ImageSource {
             Self::Registry(reference) => return reference.fmt(f),
             Self::OciLayout { path, selector } => ("oci", path, selector),
             Self::OciArchive { path, selector } => ("oci-archive", path, selector),
+            Self::DockerArchive { path, selector } => {
+                write!(f, "docker-archive:{}", path.display())?;
+                return selector.iter().try_for_each(|selector| write!(f, ":{selector}"));
+            }
         };
         write!(f, "{transport}:{}", path.display())?;
         selector.iter().try_for_each(|selector| write!(f, ":{selector}"))

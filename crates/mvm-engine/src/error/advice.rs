@@ -4,7 +4,9 @@ use super::{EngineError, ErrorKind};
 use crate::attach::AttachError;
 use crate::pull::{PullError, UnpackError};
 use crate::vm::VmError;
-use mvm_fetch::{AuthError, FetchError, HelperError, LayoutError, MirrorsError, RegistryError};
+use mvm_fetch::{
+    AuthError, DockerArchiveError, FetchError, HelperError, LayoutError, MirrorsError, RegistryError,
+};
 use mvm_launch::LaunchError;
 use mvm_store::{KernelError, StoreError};
 use mvm_wire::FailureKind;
@@ -22,7 +24,7 @@ impl EngineError {
             | Self::Offline { .. } => ErrorKind::NotFound,
             Self::Fetch(error) | Self::Login { source: error, .. } => of_fetch(error),
             Self::Auth(AuthError::NotLoggedIn { .. }) | Self::NotLoggedIn(_) => ErrorKind::NotFound,
-            Self::Auth(AuthError::User) => ErrorKind::Usage,
+            Self::Auth(AuthError::User) | Self::PinnedName(_) => ErrorKind::Usage,
             Self::Auth(AuthError::Helper(HelperError::NotInstalled { .. })) | Self::NoLoginFile => {
                 ErrorKind::Missing
             }
@@ -176,12 +178,21 @@ fn of_fetch(error: &FetchError) -> ErrorKind {
             LayoutError::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 ErrorKind::NotFound
             }
-            LayoutError::Open { .. } | LayoutError::Read { .. } | LayoutError::ReadBlob(_) => {
-                ErrorKind::Failure
-            }
+            LayoutError::Open { .. }
+            | LayoutError::Read { .. }
+            | LayoutError::ReadBlob(_)
+            | LayoutError::Spool { .. } => ErrorKind::Failure,
             LayoutError::Several { .. } | LayoutError::NotAFile { .. } | LayoutError::Compressed { .. } => {
                 ErrorKind::Usage
             }
+            _ => ErrorKind::Verification,
+        },
+        FetchError::DockerArchive(error) => match error {
+            DockerArchiveError::NoImages { .. } | DockerArchiveError::NotFound { .. } => ErrorKind::NotFound,
+            DockerArchiveError::Several { .. }
+            | DockerArchiveError::Legacy { .. }
+            | DockerArchiveError::Compression { .. } => ErrorKind::Usage,
+            DockerArchiveError::Read { .. } | DockerArchiveError::ReadLayer(_) => ErrorKind::Failure,
             _ => ErrorKind::Verification,
         },
         FetchError::Thread(_) | FetchError::NoSuchLayer { .. } | FetchError::Abandoned => ErrorKind::Failure,

@@ -1,26 +1,20 @@
 //! A layout in a tar file, of which only the places of the members are kept.
 
-use super::{Files, INDEX, LayoutError, MARKER, Part, open_regular, tar};
+use super::opened::ArchiveFile;
+use super::tar::{self, MemberKind};
+use super::{Files, INDEX, LayoutError, MARKER, Part};
 use mvm_ref::Digest;
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-const MAX_MEMBERS: usize = 65_536;
-const MAGICS: [(&[u8], &str); 4] = [
-    (&[0x1f, 0x8b], "gzip"),
-    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
-    (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"),
-    (b"BZh", "bzip2"),
-];
-
+pub(crate) const MAX_MEMBERS: usize = 65_536;
 /// An open archive.
-pub(super) struct Archive {
-    path: PathBuf,
-    file: Arc<File>,
-    members: Members,
+#[derive(Clone)]
+pub(crate) struct Archive {
+    archive: ArchiveFile,
+    members: Arc<Members>,
 }
 
 #[derive(Default)]
@@ -31,21 +25,19 @@ struct Members {
 }
 
 impl Archive {
-    pub(super) fn open(path: &Path) -> Result<Self, LayoutError> {
-        let (file, size) = open_regular(path, true)?;
-        check_magic(path, &file)?;
-        let members = Members::scan(path, &file, size)?;
-        Ok(Self { path: path.to_owned(), file: Arc::new(file), members })
+    pub(crate) fn new(archive: ArchiveFile) -> Result<Self, LayoutError> {
+        let members = Members::scan(&archive.path, &archive.file, archive.length)?;
+        Ok(Self { archive, members: Arc::new(members) })
     }
 
     fn part(&self, (offset, size): (u64, u64)) -> Part {
-        Part { file: Arc::clone(&self.file), offset, size }
+        Part { file: Arc::clone(&self.archive.file), offset, size }
     }
 }
 
 impl Files for Archive {
     fn path(&self) -> &Path {
-        &self.path
+        &self.archive.path
     }
 
     fn open_named(&self, name: &'static str) -> Result<Option<Part>, LayoutError> {
@@ -67,6 +59,9 @@ impl Members {
                 return Err(LayoutError::TooManyMembers { path: path.to_owned(), limit: MAX_MEMBERS });
             }
             let member = member.map_err(bad)?;
+            if member.kind != MemberKind::File {
+                continue;
+            }
             members.add(path, &member.name, (member.offset, member.size))?;
         }
         Ok(members)
@@ -90,15 +85,5 @@ impl Members {
             return Err(LayoutError::Twice { path: path.to_owned(), name });
         }
         Ok(())
-    }
-}
-
-fn check_magic(path: &Path, file: &File) -> Result<(), LayoutError> {
-    let mut start = [0; 6];
-    let length =
-        file.read_at(&mut start, 0).map_err(|source| LayoutError::Read { path: path.to_owned(), source })?;
-    match MAGICS.iter().find(|(magic, _)| start[..length].starts_with(magic)) {
-        Some((_, compression)) => Err(LayoutError::Compressed { path: path.to_owned(), compression }),
-        None => Ok(()),
     }
 }

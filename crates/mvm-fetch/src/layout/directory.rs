@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The path of a layout's directory.
-pub(super) struct Directory {
+#[derive(Clone)]
+pub(crate) struct Directory {
     path: PathBuf,
 }
 
 impl Directory {
-    pub(super) fn open(path: &Path) -> Result<Self, LayoutError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, LayoutError> {
         let metadata =
             std::fs::metadata(path).map_err(|source| LayoutError::Open { path: path.to_owned(), source })?;
         if !metadata.is_dir() {

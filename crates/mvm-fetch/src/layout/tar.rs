@@ -1,7 +1,7 @@
-//! The places of the regular files in a tar file; nothing else of them is looked at.
+//! The places of the members of a tar file, and where its links lead; nothing else of them is looked at.
 //!
 //! Source: POSIX.1-2017, pax, sections "ustar Interchange Format" and "pax Header Block"; the GNU tar manual,
-//! "Basic Tar Format", for numbers in base 256.
+//! "Basic Tar Format", for numbers in base 256 and for long names.
 
 use std::fs::File;
 use std::io;
@@ -47,16 +47,29 @@ pub enum TarError {
     },
 }
 
-/// The place of a regular file's content.
+/// A member and the place of its content.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Member {
+pub(crate) struct Member {
     pub name: Vec<u8>,
+    pub kind: MemberKind,
     pub offset: u64,
     pub size: u64,
 }
 
-/// Walks over the regular files of a tar file of `length` bytes.
-pub(super) fn members(file: &File, length: u64) -> impl Iterator<Item = Result<Member, TarError>> {
+/// What a member is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum MemberKind {
+    File,
+    /// To a path from the directory of the member.
+    SymbolicLink(Vec<u8>),
+    /// To a path from the root of the archive.
+    HardLink(Vec<u8>),
+    /// A directory, a device, or a file that isn't stored as it is.
+    Other,
+}
+
+/// Walks over the members of a tar file of `length` bytes.
+pub(crate) fn members(file: &File, length: u64) -> impl Iterator<Item = Result<Member, TarError>> {
     let mut walk = Walk { file, length, at: 0 };
     let mut ended = false;
     std::iter::from_fn(move || {
@@ -79,7 +92,12 @@ struct Walk<'a> {
 #[derive(Default)]
 struct Extended {
     path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
     size: Option<u64>,
+    sparse: bool,
+    /// Of GNU tar, which a pax header overrules.
+    long_path: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
 }
 
 impl Walk<'_> {
@@ -101,13 +119,24 @@ impl Walk<'_> {
             let end = end.filter(|_| offset.checked_add(stored).is_some_and(|end| end <= self.length));
             self.at = end.ok_or(TarError::Truncated { offset: header_at })?;
             match kind {
-                b'x' => extended = self.extended(header_at, offset, size)?,
-                b'0' | b'\0' | b'7' => {
-                    let name = extended.path.unwrap_or_else(|| name(&header));
-                    return Ok(Some(Member { name, offset, size }));
+                b'x' => self.extended(header_at, offset, size, &mut extended)?,
+                b'L' => extended.long_path = Some(self.long_name(header_at, offset, size)?),
+                b'K' => extended.long_link = Some(self.long_name(header_at, offset, size)?),
+                b'g' => {}
+                _ => {
+                    let Extended { path, link, sparse, long_path, long_link, .. } = extended;
+                    let name = path.or(long_path).unwrap_or_else(|| name(&header));
+                    let target = link.or(long_link).unwrap_or_else(|| text(&header[157..257]));
+                    let kind = match kind {
+                        // A directory of the oldest format.
+                        b'0' | b'\0' | b'7' if sparse || name.ends_with(b"/") => MemberKind::Other,
+                        b'0' | b'\0' | b'7' => MemberKind::File,
+                        b'1' => MemberKind::HardLink(target),
+                        b'2' => MemberKind::SymbolicLink(target),
+                        _ => MemberKind::Other,
+                    };
+                    return Ok(Some(Member { name, kind, offset, size: stored }));
                 }
-                b'g' | b'L' | b'K' => {}
-                _ => extended = Extended::default(),
             }
         }
     }
@@ -136,25 +165,41 @@ impl Walk<'_> {
         Ok(Some(header))
     }
 
-    fn extended(&self, header_at: u64, offset: u64, size: u64) -> Result<Extended, TarError> {
+    fn extended(
+        &self,
+        header_at: u64,
+        offset: u64,
+        size: u64,
+        extended: &mut Extended,
+    ) -> Result<(), TarError> {
         let bad = || TarError::Extended { offset: header_at };
-        if size > MAX_EXTENDED_HEADER {
-            return Err(bad());
-        }
-        let mut bytes = vec![0; size as usize];
-        self.file.read_exact_at(&mut bytes, offset).map_err(|source| TarError::Read { offset, source })?;
-        let mut extended = Extended::default();
+        let bytes = self.body(header_at, offset, size)?;
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let (record, after) = split_record(rest).ok_or_else(bad)?;
             rest = after;
             match record {
                 (b"path", value) => extended.path = Some(value.to_owned()),
+                (b"linkpath", value) => extended.link = Some(value.to_owned()),
                 (b"size", value) => extended.size = Some(decimal(value).ok_or_else(bad)?),
-                _ => {}
+                (key, _) => extended.sparse |= key.starts_with(b"GNU.sparse."),
             }
         }
-        Ok(extended)
+        Ok(())
+    }
+
+    fn long_name(&self, header_at: u64, offset: u64, size: u64) -> Result<Vec<u8>, TarError> {
+        Ok(text(&self.body(header_at, offset, size)?))
+    }
+
+    /// Reads what belongs to a header about the next one.
+    fn body(&self, header_at: u64, offset: u64, size: u64) -> Result<Vec<u8>, TarError> {
+        if size > MAX_EXTENDED_HEADER {
+            return Err(TarError::Extended { offset: header_at });
+        }
+        let mut bytes = vec![0; size as usize];
+        self.file.read_exact_at(&mut bytes, offset).map_err(|source| TarError::Read { offset, source })?;
+        Ok(bytes)
     }
 }
 
@@ -193,9 +238,13 @@ fn number(field: &[u8]) -> Option<u64> {
     })
 }
 
+/// Returns what is before the first NUL.
+fn text(field: &[u8]) -> Vec<u8> {
+    field.iter().copied().take_while(|&b| b != 0).collect()
+}
+
 /// Joins the name's two fields; the first one has a meaning only in headers that say `ustar` and a NUL.
 fn name(header: &[u8; BLOCK]) -> Vec<u8> {
-    let text = |field: &[u8]| field.iter().copied().take_while(|&b| b != 0).collect::<Vec<_>>();
     let (name, prefix) = (text(&header[..100]), text(&header[345..500]));
     if &header[257..263] != b"ustar\0" || prefix.is_empty() {
         return name;

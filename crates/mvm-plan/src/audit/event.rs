@@ -20,6 +20,15 @@ pub enum Event {
         /// The platform that was chosen.
         platform: Platform,
     },
+    /// A name was given to a manifest here, and no origin was asked what it means.
+    Tag {
+        /// The name.
+        requested: RequestedImage,
+        /// The manifest that it means now.
+        manifest: Digest,
+        /// The platform that it means it for.
+        platform: Platform,
+    },
     /// Content came from outside.
     Fetch {
         /// Its digest as stored there.

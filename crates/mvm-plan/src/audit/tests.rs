@@ -83,6 +83,22 @@ fn the_golden_log_is_the_sample() {
 }
 
 #[test]
+fn events_that_came_after_the_first_version_are_written_as_they_were() {
+    let table = [(
+        Event::Tag {
+            requested: "debian:12".parse().unwrap(),
+            manifest: digest(1),
+            platform: Platform::new("linux", "amd64", None),
+        },
+        r#"{"kind":"tag","requested":"debian:12","manifest":"sha256:0101010101010101010101010101010101010101010101010101010101010101","platform":"linux/amd64"}"#,
+    )];
+    for (event, text) in table {
+        assert_eq!(serde_json::to_string(&event).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Event>(text).unwrap(), event);
+    }
+}
+
+#[test]
 fn entries_read_back_from_their_lines() {
     let mut prev = ORIGIN;
     for (index, (line, event)) in log().iter().zip(events()).enumerate() {

@@ -7,6 +7,8 @@ fn sources_parse_and_print() {
     let reference = |text: &str| ImageSource::Registry(text.parse().unwrap());
     let layout = |path: &str, selector| ImageSource::OciLayout { path: path.into(), selector };
     let archive = |path: &str, selector| ImageSource::OciArchive { path: path.into(), selector };
+    let docker = |selector| ImageSource::DockerArchive { path: "a.tar".into(), selector };
+    let named = |name: &str| docker(Some(ArchiveSelector::Name(name.parse().unwrap())));
     let cases = [
         ("debian", reference("debian"), "docker.io/library/debian:latest"),
         ("docker://debian:12", reference("debian:12"), "docker.io/library/debian:12"),
@@ -16,6 +18,10 @@ fn sources_parse_and_print() {
         ("oci:d:host.com/app:v1", layout("d", name("host.com/app:v1")), "oci:d:host.com/app:v1"),
         ("oci-archive:a.tar", archive("a.tar", None), "oci-archive:a.tar"),
         ("oci-archive:a.tar:x", archive("a.tar", name("x")), "oci-archive:a.tar:x"),
+        ("docker-archive:a.tar", docker(None), "docker-archive:a.tar"),
+        ("docker-archive:a.tar:@12", docker(Some(ArchiveSelector::Number(12))), "docker-archive:a.tar:@12"),
+        ("docker-archive:a.tar:b:1", named("b:1"), "docker-archive:a.tar:docker.io/library/b:1"),
+        ("docker-archive:a.tar:r.io:5/b", named("r.io:5/b"), "docker-archive:a.tar:r.io:5/b:latest"),
     ];
     for (text, source, shown) in cases {
         assert_eq!(text.parse::<ImageSource>().as_ref(), Ok(&source), "{text}");
@@ -31,7 +37,10 @@ fn sources_parse_and_print() {
 fn other_sources_are_refused_by_name() {
     let transport = |name: &str| SourceError::Transport { transport: name.to_owned() };
     let cases = [
-        ("docker-archive:a.tar", transport("docker-archive")),
+        ("docker-archive:", SourceError::NoPath("docker-archive:".to_owned())),
+        ("docker-archive:a:@", SourceError::Number("docker-archive:a:@".to_owned())),
+        ("docker-archive:a:@+1", SourceError::Number("docker-archive:a:@+1".to_owned())),
+        ("docker-archive:a:", SourceError::EmptyTag("docker-archive:a:".to_owned())),
         ("docker-daemon:app:1", transport("docker-daemon")),
         ("dir:/tmp/x", transport("dir")),
         ("containers-storage:app", transport("containers-storage")),
@@ -47,6 +56,6 @@ fn other_sources_are_refused_by_name() {
     assert!(matches!("oci:dir:@sha256:0".parse::<ImageSource>(), Err(SourceError::Digest { .. })));
     assert_eq!(
         transport("dir").to_string(),
-        "image source dir: is not supported; use a registry reference, oci:DIR[:TAG] or oci-archive:FILE[:TAG] (skopeo copy converts)"
+        "image source dir: is not supported; use a registry reference, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME] (skopeo copy converts)"
     );
 }

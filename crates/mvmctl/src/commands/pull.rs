@@ -16,7 +16,7 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     network: Network,
-    /// Image: a name, oci:DIR[:TAG] or oci-archive:FILE
+    /// Image: a name, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]
     image: ImageSource,
 }
 

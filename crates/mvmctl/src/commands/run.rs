@@ -66,7 +66,7 @@ pub struct Args {
     policy: String,
     #[command(flatten)]
     network: Network,
-    /// Image: a name, oci:DIR[:TAG] or oci-archive:FILE
+    /// Image: a name, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]
     image: ImageSource,
     /// Command and its arguments [default: the image's]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]

@@ -8,7 +8,7 @@ const VERBS: [(&str, &str); 14] = [
     ("pull", "Fetch an image, verify it and make its root file system"),
     ("login", "Keep the user name and password for a registry, once it has accepted them"),
     ("logout", "Forget the credentials of a registry"),
-    ("image", "List, inspect, verify and remove images"),
+    ("image", "List, inspect, load, verify and remove images"),
     ("vm", "List, stop and remove VMs"),
     ("kernel", "Import, build, list and remove guest kernels"),
     ("audit", "Read and check the audit log"),
@@ -20,7 +20,7 @@ const VERBS: [(&str, &str); 14] = [
 ];
 
 const SUB_VERBS: [(&str, &[&str]); 4] = [
-    ("image", &["ls", "inspect", "tree", "verify", "rm"]),
+    ("image", &["ls", "inspect", "tree", "verify", "load", "tag", "rm"]),
     ("vm", &["ls", "stop", "rm"]),
     ("kernel", &["import", "build", "ls", "default", "rm"]),
     ("audit", &["tail", "verify"]),

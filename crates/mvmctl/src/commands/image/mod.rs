@@ -1,8 +1,10 @@
 //! `mvmctl image …`: one module per verb.
 
 mod inspect;
+mod load;
 mod ls;
 mod rm;
+mod tag;
 mod tree;
 mod verify;
 
@@ -10,13 +12,15 @@ use crate::context::Context;
 use clap::Subcommand;
 use std::process::ExitCode;
 
-/// List, inspect, verify and remove images
+/// List, inspect, load, verify and remove images
 #[derive(Subcommand)]
 pub enum Command {
     Ls(ls::Args),
     Inspect(inspect::Args),
     Tree(tree::Args),
     Verify(verify::Args),
+    Load(load::Args),
+    Tag(tag::Args),
     Rm(rm::Args),
 }
 
@@ -27,6 +31,8 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(context, args),
         Command::Tree(args) => tree::run(context, args),
         Command::Verify(args) => verify::run(context, args),
+        Command::Load(args) => load::run(context, args),
+        Command::Tag(args) => tag::run(context, args),
         Command::Rm(args) => rm::run(context, args),
     }
 }
