@@ -4,9 +4,11 @@ mod advice;
 
 use crate::attach::AttachError;
 use crate::audit_log::AuditError;
+use crate::export::ExportError;
 use crate::kernel_build::KernelBuildError;
 use crate::keys::KeysError;
 use crate::pull::PullError;
+use crate::push::PushError;
 use crate::supervisor::SupervisorError;
 use crate::vm::VmError;
 use mvm_fetch::{AuthError, FetchError};
@@ -81,6 +83,12 @@ pub enum EngineError {
         /// Why not.
         source: Box<PullError>,
     },
+    /// An image could not leave the store.
+    #[error(transparent)]
+    Export(ExportError),
+    /// An image could not be pushed.
+    #[error(transparent)]
+    Push(#[from] PushError),
     /// A VM's directory failed.
     #[error(transparent)]
     Vm(#[from] VmError),
@@ -253,6 +261,16 @@ pub enum EngineError {
     /// The user interrupted.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<ExportError> for EngineError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Interrupted => Self::Interrupted,
+            ExportError::Store(error) => Self::Store(error),
+            error => Self::Export(error),
+        }
+    }
 }
 
 /// Joins an error and its causes into one line, leaving out a cause that the words before it end with.

@@ -38,6 +38,20 @@ pub enum Step {
         /// Digest of the stored layer.
         layer: Digest,
     },
+    /// A layer is going to be uploaded.
+    UploadStarted {
+        /// Digest of the layer as it is sent.
+        layer: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A registry has a layer.
+    LayerSent {
+        /// Digest of the layer there.
+        layer: Digest,
+        /// How it came there.
+        how: Sent,
+    },
     /// The root file system is being put together.
     Assembling,
     /// The root file system is complete.
@@ -49,6 +63,17 @@ pub enum Step {
     },
     /// Something worth saying once, such as a fall-back to emulation.
     Notice(String),
+}
+
+/// How a registry came by a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It had it.
+    Present,
+    /// It took it over from another of its repositories.
+    Mounted,
+    /// It was uploaded.
+    Uploaded,
 }
 
 /// Hears the steps of an operation, possibly from several threads.

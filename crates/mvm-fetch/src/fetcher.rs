@@ -6,10 +6,10 @@ use crate::registry::{Registry, RegistryImage};
 use crate::resolve;
 use crate::source::{ByteSource, Content};
 use crate::{
-    CancelToken, FetchConfig, FetchError, Login, LoginCheck, RegistryError, Resolved, docker_archive, layer,
-    layout,
+    CancelToken, Destination, FetchConfig, FetchError, Login, LoginCheck, RegistryError, Resolved,
+    docker_archive, layer, layout,
 };
-use mvm_ref::{Descriptor, ImageSource, Platform, RegistryName, VerifiedLayer};
+use mvm_ref::{Descriptor, ImageSource, Platform, Reference, RegistryName, VerifiedLayer};
 use std::io::BufRead;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -55,6 +55,12 @@ impl Fetcher {
     /// Shows credentials to a registry and says what it thinks of them.
     pub fn check_login(&self, registry: &RegistryName, login: &Login) -> Result<LoginCheck, FetchError> {
         Ok(self.registry(registry.as_str())?.check_login(registry, login)?)
+    }
+
+    /// Opens a repository to give an image to; nothing is asked of the registry yet.
+    pub fn destination(&self, reference: &Reference) -> Result<Destination, FetchError> {
+        let registry = self.registry(reference.registry())?;
+        Ok(Destination::new(registry, reference)?)
     }
 
     /// Opens the origin of an image; of a registry nothing but the files of certificates is opened before

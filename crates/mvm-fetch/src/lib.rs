@@ -16,6 +16,7 @@ mod bundle;
 mod cancel;
 mod config;
 mod docker_archive;
+mod encode;
 mod error;
 mod fetcher;
 #[cfg(feature = "fuzzing")]
@@ -36,6 +37,7 @@ pub use bundle::{Bundle, Bundled};
 pub use cancel::CancelToken;
 pub use config::{FetchConfig, RegistriesConf};
 pub use docker_archive::{DockerArchiveError, MemberProblem};
+pub use encode::Encoder;
 pub use error::FetchError;
 pub use fetcher::{Fetcher, Origin};
 pub use host::{HostPattern, HostPatternError};
@@ -44,7 +46,7 @@ pub use layout::{LayoutError, TarError};
 pub use notice::Notice;
 pub use proxy::{Proxies, ProxyAddress, ProxyError};
 pub use registry::{
-    AuthError, Auths, CredentialHelper, HelperError, HelperName, HelperNameError, Login, LoginCheck,
-    MirrorsError, RegistryError, Secret,
+    AuthError, Auths, CredentialHelper, Destination, HelperError, HelperName, HelperNameError, Login,
+    LoginCheck, MirrorsError, OpenBlob, RegistryError, Secret,
 };
 pub use resolve::Resolved;

@@ -15,6 +15,7 @@ mod http;
 mod image;
 mod login;
 mod mirrors;
+mod push;
 mod retry;
 mod rules;
 mod token;
@@ -25,6 +26,7 @@ pub use error::RegistryError;
 pub(crate) use image::RegistryImage;
 pub use login::LoginCheck;
 pub use mirrors::MirrorsError;
+pub use push::{Destination, OpenBlob};
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ mod source;
 pub mod verify;
 
 pub use config::{ConfigError, Healthcheck, ImageConfig, MAX_CONFIG_SIZE, ProcessConfig};
-pub use digest::{Digest, DigestError};
+pub use digest::{Digest, DigestError, Hasher};
 pub use document::{Descriptor, Document, DocumentError, MAX_DOCUMENT_SIZE, MAX_LAYERS};
 pub use index::{Index, SelectError, Unusable};
 pub use json::MAX_NESTING;

@@ -185,6 +185,28 @@ impl Dir {
             .map_err(|errno| FileError::new("create", self.join(name), errno))
     }
 
+    /// Makes a file that has no name. Where the file system has no such thing, its name is removed at once.
+    pub(crate) fn unnamed_file(&self) -> Result<File, FileError> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        match rustix::fs::openat(&self.fd, ".", OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, mode) {
+            Ok(fd) => return Ok(File::from(fd)),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => {}
+            Err(errno) => return Err(FileError::new("create a file in", self.path(), errno)),
+        }
+        for attempt in 0_u32.. {
+            let name = format!("unnamed.{}.{attempt}", std::process::id());
+            match self.create_file(&name) {
+                Err(FileError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+                other => {
+                    let file = other?;
+                    self.remove_file(&name)?;
+                    return Ok(file);
+                }
+            }
+        }
+        Err(FileError::new("create a file in", self.path(), Errno::EXIST))
+    }
+
     /// Opens a file for reading and writing, making it if there is none.
     pub(crate) fn open_or_create(&self, name: &str) -> Result<OwnedFd, FileError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;

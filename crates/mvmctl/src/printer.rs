@@ -1,7 +1,9 @@
 //! The one way out: data to stdout, words to stderr.
 
 use serde::Serialize;
+use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 
 /// Writes data and words, each where it belongs.
 #[derive(Clone, Copy)]
@@ -25,6 +27,16 @@ impl Printer {
         let mut out = io::stdout().lock();
         out.write_all(text.as_ref())?;
         out.flush()
+    }
+
+    /// Says whether data goes to somebody's eyes.
+    pub fn shows_data(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// Returns stdout itself, for data that is long.
+    pub fn raw(&self) -> io::Result<File> {
+        Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
     }
 
     /// Writes one line of data to stdout.

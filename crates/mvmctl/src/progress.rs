@@ -2,7 +2,7 @@
 
 use crate::printer::{Printer, bytes};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use mvm_engine::{Progress, Step};
+use mvm_engine::{Progress, Sent, Step};
 use mvm_ref::Digest;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -52,6 +52,17 @@ impl Display {
             Step::LayerCached { layer } => {
                 self.printer.words(format_args!("{}: already here", layer.short()))
             }
+            Step::UploadStarted { layer, size } => {
+                self.printer.words(format_args!("{}: uploading {}", layer.short(), bytes(*size)));
+            }
+            Step::LayerSent { layer, how } => {
+                let how = match how {
+                    Sent::Present => "already there",
+                    Sent::Mounted => "taken over from another repository",
+                    Sent::Uploaded => "uploaded",
+                };
+                self.printer.words(format_args!("{}: {how}", layer.short()));
+            }
             Step::Assembled { root_hash, size } => {
                 self.printer.words(format_args!("root hash {root_hash}, {}", bytes(*size)));
             }
@@ -64,7 +75,7 @@ impl Display {
 impl Bars {
     fn step(&mut self, step: &Step) {
         match step {
-            Step::LayerStarted { layer, size } => {
+            Step::LayerStarted { layer, size } | Step::UploadStarted { layer, size } => {
                 let bar = self.all.add(ProgressBar::new(*size));
                 bar.set_style(style(
                     "{prefix} {bar:30} {decimal_bytes:>9} / {decimal_total_bytes} {decimal_bytes_per_sec}",
@@ -77,7 +88,7 @@ impl Bars {
                     bar.set_position(*received);
                 }
             }
-            Step::LayerDone { layer } => {
+            Step::LayerDone { layer } | Step::LayerSent { layer, .. } => {
                 if let Some(bar) = self.layers.get(layer) {
                     bar.finish();
                 }

@@ -2,7 +2,9 @@
 
 use super::{EngineError, ErrorKind};
 use crate::attach::AttachError;
+use crate::export::ExportError;
 use crate::pull::{PullError, UnpackError};
+use crate::push::PushError;
 use crate::vm::VmError;
 use mvm_fetch::{
     AuthError, DockerArchiveError, FetchError, HelperError, LayoutError, MirrorsError, RegistryError,
@@ -46,6 +48,9 @@ impl EngineError {
                 ErrorKind::Usage
             }
             Self::ForeignPlatform { .. } => ErrorKind::Usage,
+            Self::Export(error) => of_export(error),
+            Self::Push(PushError::NoDestination(_)) => ErrorKind::Usage,
+            Self::Push(PushError::Digest { .. }) => ErrorKind::Conflict,
             Self::DefaultKernel(_) | Self::KernelInUse { .. } => ErrorKind::Conflict,
             Self::NoKernel | Self::NoKernelSource(_) | Self::Launch(LaunchError::NotInstalled { .. }) => {
                 ErrorKind::Missing
@@ -102,6 +107,12 @@ impl EngineError {
             Self::Start { hint, .. } => return hint.clone(),
             Self::Attach(AttachError::Gone | AttachError::Ended(_)) => {
                 "console.log and supervisor.log in the VM's directory say more, unless it ran with --rm"
+            }
+            Self::Export(ExportError::Lost { image, .. } | ExportError::Older { image, .. }) => {
+                return Some(format!("mvmctl image rm {image}, mvmctl gc, then mvmctl pull it again"));
+            }
+            Self::Export(ExportError::Changed { .. } | ExportError::Damaged { .. }) => {
+                "mvmctl image verify --discard on its name, then mvmctl pull, brings it anew"
             }
             Self::ForeignPlatform { .. } => {
                 "choose another platform with --platform; other architectures are not supported"
@@ -197,6 +208,17 @@ fn of_fetch(error: &FetchError) -> ErrorKind {
         },
         FetchError::Thread(_) | FetchError::NoSuchLayer { .. } | FetchError::Abandoned => ErrorKind::Failure,
         _ => ErrorKind::Verification,
+    }
+}
+
+fn of_export(error: &ExportError) -> ErrorKind {
+    match error {
+        ExportError::Lost { .. } | ExportError::Older { .. } => ErrorKind::NotFound,
+        ExportError::Changed { .. } | ExportError::Damaged { .. } => ErrorKind::Verification,
+        ExportError::Exists(_) => ErrorKind::Conflict,
+        ExportError::Store(error) => of_store(error),
+        ExportError::Interrupted => ErrorKind::Interrupted,
+        _ => ErrorKind::Failure,
     }
 }
 

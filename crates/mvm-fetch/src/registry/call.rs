@@ -1,7 +1,5 @@
 //! A request as this crate makes them: what for, with which body, and whether it may be made again.
 
-#![allow(dead_code, reason = "pulls have no bodies")]
-
 use super::RegistryError;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};

@@ -102,7 +102,6 @@ impl Registry {
     /// Makes a request to the repository of `reference`, and authenticates if the registry wants it.
     ///
     /// What may pass is tried again: then the answer may still be one of [`retry::passes`], when that was all.
-    #[allow(dead_code, reason = "pulls count their attempts themselves")]
     pub(super) async fn send(&self, reference: &Reference, call: &Call) -> Result<Answer, RegistryError> {
         self.send_within(&mut self.http.attempts(), reference, call).await
     }

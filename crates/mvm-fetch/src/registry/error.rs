@@ -190,6 +190,32 @@ pub enum RegistryError {
         /// What it says.
         message: String,
     },
+    /// The registry has nothing of that name, and makes nothing of it.
+    #[error("registry {host} has no place for {repository}; it may have to be made there first{}", said(.message))]
+    NoRepository {
+        /// The registry.
+        host: String,
+        /// The repository.
+        repository: String,
+        /// What it says.
+        message: String,
+    },
+    /// What is uploaded is longer than the registry, or a proxy before it, takes.
+    #[error("registry {host} refuses what is uploaded to {repository} as too large{}", said(.message))]
+    UploadTooLarge {
+        /// The registry.
+        host: String,
+        /// The repository.
+        repository: String,
+        /// What it says.
+        message: String,
+    },
+    /// The registry doesn't say where an upload goes.
+    #[error("registry {host} does not say where an upload goes")]
+    NoLocation {
+        /// The registry.
+        host: String,
+    },
     /// Too many requests were made.
     #[error("registry {host} limits the rate of requests; try again {}, or log in", .retry_after.map_or("later".to_owned(), |s| format!("in {s} s")))]
     RateLimited {

@@ -22,7 +22,7 @@ const ACCEPT_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1, \
     application/vnd.docker.distribution.manifest.v1+json;q=0.1";
 const ACCEPT_BLOB: &str = "*/*";
-const DIGEST_HEADER: &str = "docker-content-digest";
+pub(super) const DIGEST_HEADER: &str = "docker-content-digest";
 const MAX_ERROR_BODY: u64 = 16 << 10;
 const MAX_MESSAGE: usize = 200;
 
@@ -96,6 +96,18 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Returns where an image is written to: never to a mirror.
+    pub(super) fn to_write(registry: Arc<Registry>, image: &Reference) -> Result<Self, RegistryError> {
+        let reference = registry.places(image)?.pop().unwrap_or_else(|| image.clone());
+        let url = registry.repository_url(&reference)?;
+        Ok(Self { registry, reference, url, is_last: true })
+    }
+
+    /// Returns what the image is called there.
+    pub(super) fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
     /// Gives an error back if there is no other place to ask, and tells of it otherwise.
     pub(super) fn passed_over(&self, error: RegistryError) -> Result<(), RegistryError> {
         if self.is_last || matches!(error, RegistryError::Cancelled) {
@@ -198,7 +210,7 @@ impl Place {
         }
     }
 
-    fn join(&self, path: &str) -> Result<Url, RegistryError> {
+    pub(super) fn join(&self, path: &str) -> Result<Url, RegistryError> {
         self.url.join(path).map_err(|_| RegistryError::Address { host: self.reference.registry().to_owned() })
     }
 
@@ -247,7 +259,7 @@ impl Place {
     }
 
     /// Reads what the registry says about an error; nothing if it says it in another way than registries do.
-    async fn message(&self, answer: Answer) -> Result<String, RegistryError> {
+    pub(super) async fn message(&self, answer: Answer) -> Result<String, RegistryError> {
         match self.registry.http().body(answer, "error", MAX_ERROR_BODY).await {
             Ok(bytes) => Ok(parse_message(&bytes)),
             Err(RegistryError::Cancelled) => Err(RegistryError::Cancelled),

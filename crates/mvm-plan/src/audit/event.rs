@@ -62,6 +62,15 @@ pub enum Event {
         /// Its bytes.
         size: u64,
     },
+    /// An image was given to a registry.
+    Push {
+        /// The name that it has there.
+        requested: RequestedImage,
+        /// The manifest that it has there.
+        manifest: Digest,
+        /// The digest of its config.
+        config: Digest,
+    },
     /// A plan was signed.
     Sign {
         /// Digest of the plan.

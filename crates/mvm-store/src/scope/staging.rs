@@ -1,12 +1,13 @@
 //! `staging/`: what is being made, each under the lock of its maker.
 
-use super::Inner;
+use super::{Inner, Scope};
 use super::collect::{Collected, CollectedKind};
 use super::documents;
 use crate::dir::{Dir, FileError};
 use crate::error::StoreError;
 use crate::lock::{self, Key, KeyLock};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,6 +45,13 @@ impl Drop for Staged {
             // If this fails, the entry stays without a holder, and the next open of the scope removes it.
             drop(self.staging.remove_tree(&self.name));
         }
+    }
+}
+
+impl Scope {
+    /// Returns an empty file of the store's file system that has no name: nothing of it is left once it is closed.
+    pub fn scratch_file(&self) -> Result<File, StoreError> {
+        Ok(self.inner.staging.unnamed_file()?)
     }
 }
 

@@ -20,7 +20,7 @@ const VERBS: [(&str, &str); 14] = [
 ];
 
 const SUB_VERBS: [(&str, &[&str]); 4] = [
-    ("image", &["ls", "inspect", "tree", "verify", "load", "tag", "rm"]),
+    ("image", &["ls", "inspect", "tree", "verify", "load", "tag", "rm", "save", "push"]),
     ("vm", &["ls", "stop", "rm"]),
     ("kernel", &["import", "build", "ls", "default", "rm"]),
     ("audit", &["tail", "verify"]),

@@ -3,7 +3,9 @@
 mod inspect;
 mod load;
 mod ls;
+mod push;
 mod rm;
+mod save;
 mod tag;
 mod tree;
 mod verify;
@@ -22,6 +24,8 @@ pub enum Command {
     Load(load::Args),
     Tag(tag::Args),
     Rm(rm::Args),
+    Save(save::Args),
+    Push(push::Args),
 }
 
 /// Runs the verb.
@@ -34,5 +38,7 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Load(args) => load::run(context, args),
         Command::Tag(args) => tag::run(context, args),
         Command::Rm(args) => rm::run(context, args),
+        Command::Save(args) => save::run(context, args),
+        Command::Push(args) => push::run(context, args),
     }
 }

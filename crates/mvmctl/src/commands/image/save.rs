@@ -1,0 +1,44 @@
+//! `mvmctl image save`.
+
+use crate::context::Context;
+use anyhow::ensure;
+use mvm_engine::{Compression, SaveFormat, SaveRequest, SaveTarget};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Write images into an archive that docker, podman, skopeo and `mvmctl pull` read
+///
+/// The same images make the same bytes. Config and layers are the ones that were pulled; layers are checked while they
+/// are written, and a file appears when all of it is right.
+#[derive(clap::Args)]
+pub struct Args {
+    /// File to write, or directory with --format oci [default: standard output, unless that is a terminal]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// oci-archive (which docker load reads too), docker-archive, or oci for a directory
+    #[arg(long, value_name = "FORMAT", default_value = "oci-archive")]
+    format: SaveFormat,
+    /// How layers are stored: none, gzip or zstd. Docker archives have plain layers
+    #[arg(long, value_name = "HOW", default_value = "none")]
+    compression: Compression,
+    /// A name as it was pulled, or a manifest digest or root hash, or its beginning
+    #[arg(required = true)]
+    image: Vec<String>,
+}
+
+/// Runs the verb.
+pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
+    let request = SaveRequest { images: args.image, format: args.format, compression: args.compression };
+    let (engine, cancel) = (context.engine()?, context.signals.cancel());
+    if let Some(path) = &args.output {
+        engine.save_images(&request, SaveTarget::Path(path), cancel)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    ensure!(request.format != SaveFormat::OciDirectory, "a directory needs a name: --output DIR");
+    ensure!(
+        !context.printer.shows_data(),
+        "an archive is nothing for a terminal; use --output FILE, or redirect"
+    );
+    engine.save_images(&request, SaveTarget::Stream(&mut context.printer.raw()?), cancel)?;
+    Ok(ExitCode::SUCCESS)
+}
