@@ -104,6 +104,8 @@ pub enum End {
     Mute,
     /// The headers never end.
     EndlessHeaders,
+    /// Informational answers never end.
+    EndlessContinue,
 }
 
 /// What becomes of the connection after an answer.
@@ -181,6 +183,12 @@ impl Reply {
         if self.end == End::Reset(0) {
             return reset(socket);
         }
+        if self.end == End::EndlessContinue {
+            let some = "HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+            loop {
+                to.write_all(some.as_bytes())?;
+            }
+        }
         to.write_all(self.head().as_bytes())?;
         if self.end == End::EndlessHeaders {
             loop {
@@ -213,7 +221,7 @@ impl Reply {
             End::Endless => loop {
                 self.write_body(to, &[b' '; 65_536])?;
             },
-            End::Cut(_) | End::Mute | End::EndlessHeaders => Ok(After::Close),
+            End::Cut(_) | End::Mute | End::EndlessHeaders | End::EndlessContinue => Ok(After::Close),
         }
     }
 

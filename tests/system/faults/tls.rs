@@ -1,6 +1,8 @@
 //! Servers that can't prove who they are.
 
-use mvm_tests::faults::Certificate;
+use mvm_tests::faults::fault::{both, end, length};
+use mvm_tests::faults::login::Login;
+use mvm_tests::faults::{Certificate, End, Length, Rule, Target};
 
 use super::{Fault, Refused, Same, Scene};
 use crate::{Outcome, ensure};
@@ -14,6 +16,40 @@ pub const FAULTS: &[Fault] = &[
             ensure!(!scene.log.of("registry").is_empty(), "nobody asked");
             Ok(())
         },
+    },
+    Fault {
+        name: "tls_and_a_token_server_without",
+        arrange: || {
+            let login = Login::token(Login::bearer("http://tokens.example/token"));
+            Scene::tls(Certificate::Good)?.login(login).credentials()
+        },
+        expected: Refused(6, &["tokens.example", "without encryption"]),
+        check: |scene| {
+            let shown = scene.log.all().iter().any(|request| request.header("authorization").is_some());
+            ensure!(!shown, "the password was shown");
+            Ok(())
+        },
+    },
+    Fault {
+        name: "tls_with_a_password",
+        arrange: || Scene::tls(Certificate::Good)?.login(Login::basic()).credentials(),
+        expected: Same,
+        check: Scene::secrets_stayed,
+    },
+    Fault {
+        name: "tls_that_ends_without_goodbye",
+        arrange: || {
+            let cut = both(length(Length::Close), end(End::Cut(70_000)));
+            Ok(Scene::tls(Certificate::Good)?.rule(Rule::once(Target::Layer(0), cut)))
+        },
+        expected: Same,
+        check: Scene::secrets_stayed,
+    },
+    Fault {
+        name: "no_network_wanted",
+        arrange: || Ok(Scene::plain()?.option("--offline")),
+        expected: Refused(3, &["127.0.0.1"]),
+        check: unheard,
     },
     Fault {
         name: "tls_of_an_authority_nobody_trusts",

@@ -371,6 +371,15 @@ pub const FAULTS: &[Fault] = &[
         check: nothing,
     },
     Fault {
+        name: "continue_without_end",
+        arrange: || {
+            let flood = Rule::always(Target::Tag, end(End::EndlessContinue));
+            Ok(Scene::plain()?.rule(flood).timeout(1).retries(0))
+        },
+        expected: Refused(6, &["127.0.0.1"]),
+        check: nothing,
+    },
+    Fault {
         name: "continue_before_the_answer",
         arrange: || Ok(Scene::plain()?.rule(Rule::once(Target::Tag, continued(20)))),
         expected: Same,
