@@ -28,7 +28,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Checks an exit code, and that the words are one error that holds these texts.
-fn refused(output: &Output, code: i32, texts: &[&str]) -> Outcome {
+pub fn refused(output: &Output, code: i32, texts: &[&str]) -> Outcome {
     let words = output.err();
     ensure!(
         output.code() == code,
@@ -72,7 +72,7 @@ fn no_registry() -> Outcome {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let sandbox = Sandbox::new()?;
     let image = format!("127.0.0.1:{port}/team/image");
-    refused(&sandbox.mvmctl(["pull", &image]).run()?, 6, &[&format!("127.0.0.1:{port}")])
+    refused(&sandbox.mvmctl(["pull", "--retries=0", &image]).run()?, 6, &[&format!("127.0.0.1:{port}")])
 }
 
 /// Answers every request on a port of the system's choice; ends with the test program.

@@ -20,6 +20,7 @@ mod hostile;
 mod images;
 mod lifecycle;
 mod load;
+mod network;
 mod properties;
 mod reproducible;
 mod run;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         images::CASES,
         lifecycle::CASES,
         load::CASES,
+        network::CASES,
         properties::CASES,
         reproducible::CASES,
         run::CASES,

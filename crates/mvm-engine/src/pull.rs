@@ -26,8 +26,9 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Layers that are fetched at the same time: one is inflated while the next one's bytes arrive.
-const PARALLEL_LAYERS: usize = 2;
+/// Bounds of how many layers are fetched at the same time. The lower one lets one be inflated while the next ones'
+/// bytes arrive; more than the upper one take more of a registry's and of memory than they give.
+const PARALLEL_LAYERS: (usize, usize) = (3, 6);
 
 /// How long data gathers before the next part of it is sent to the disk.
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);
@@ -340,7 +341,7 @@ impl Engine {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 1..PARALLEL_LAYERS.min(count) {
+            for _ in 1..parallel_layers().min(count) {
                 scope.spawn(work);
             }
             work();
@@ -424,6 +425,12 @@ impl Layer {
             ],
         }
     }
+}
+
+/// Returns how many layers are fetched at the same time: one for each processor, within bounds.
+fn parallel_layers() -> usize {
+    let (low, high) = PARALLEL_LAYERS;
+    std::thread::available_parallelism().map_or(low, |processors| processors.get().clamp(low, high))
 }
 
 /// Runs `work` while what it writes to `file` is being written to the disk, so that less is left to wait for at the end.
