@@ -133,7 +133,7 @@ fn platforms() -> Vec<Case> {
         .refused(Kind::PlatformWords, "linux/amd64/v1")
         .umoci(LENIENT)
         .skopeo(UNREAD),
-        oddity("architecture-x86_64", "what other tools call amd64", |i| {
+        oddity("architecture-x86-64", "what other tools call amd64", |i| {
             changed(|c| c["architecture"] = json!("x86_64"))(i)
         })
         .accepted(tree)

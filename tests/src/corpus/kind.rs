@@ -49,6 +49,8 @@ pub enum Kind {
     OverlayXattr,
     /// An attribute with a name that is too long, or none.
     XattrName,
+    /// An attribute with two values.
+    XattrsDiffer,
     /// A sparse map that makes no sense.
     Sparse,
     /// More of something than a limit allows.
@@ -170,6 +172,7 @@ impl Kind {
             Kind::Device => (4, "is not among the devices allowed"),
             Kind::OverlayXattr => (4, "which overlayfs would obey"),
             Kind::XattrName => (4, "extended attribute with a name of"),
+            Kind::XattrsDiffer => (4, "two different values of extended attribute"),
             Kind::Sparse => (4, "map of a sparse file"),
             Kind::OverLimit => (4, "are allowed"),
             Kind::NotDirectory => (4, "is not a directory"),

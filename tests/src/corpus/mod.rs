@@ -63,3 +63,6 @@ pub fn cases() -> Vec<Case> {
         |(theme, cases): (&'static str, Vec<Case>)| cases.into_iter().map(move |case| Case { theme, ..case });
     themes.into_iter().flat_map(with_theme).collect()
 }
+
+#[cfg(test)]
+mod tests;

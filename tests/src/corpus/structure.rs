@@ -74,6 +74,23 @@ fn legal() -> Vec<Case> {
             sizes.into_iter().fold(Tree::new(), |tree, size| tree.file(format!("f{size}"), vec![b'x'; size]))
         })
         .bsdtar(Peer::Same),
+        oddity(
+            "star",
+            "star's headers end with a magic of their own, and have times in the prefix's last bytes",
+            |i| {
+                let entry = Entry::file("b", "x").put(field::PREFIX, "d").put(476..488, "13737770000 ");
+                i.layer(Tar::new().dir("d").with(entry.put(488..500, "13737770000 ").put(508..512, "tar\0")))
+            },
+        )
+        .accepted(|| Tree::new().dir("d").file("d/b", "x")),
+        oddity("solaris-extended-header", "an X is an older x", |i| {
+            let header = Entry::new(b'X', "h").data(super::tar::record("path", b"record"));
+            i.layer(Tar::new().with(header).file("header", "x"))
+        })
+        .accepted(|| Tree::new().file("record", "x"))
+        .umoci(Peer::Differs(
+            "it takes the header for an entry of an unknown type; tar and libarchive read it",
+        )),
         oddity("garbage-in-padding", "what follows a file's end in its last block is nobody's", |i| {
             let mut bytes = Entry::file("a", "x").bytes();
             bytes[BLOCK + 1..].fill(b'?');

@@ -17,7 +17,7 @@ const ACL: [u8; 44] = [
 ];
 
 pub(super) fn cases() -> Vec<Case> {
-    [legal(), forms(), overlay(), refused()].into_iter().flatten().collect()
+    [legal(), forms(), libarchive(), overlay(), refused()].into_iter().flatten().collect()
 }
 
 fn legal() -> Vec<Case> {
@@ -143,6 +143,53 @@ fn forms() -> Vec<Case> {
         })
         .accepted(|| Tree::new().file("f", "x").xattr("user.a", vec![b'v'; 60_000]))
         .umoci(Peer::NotAsked("the host's file system takes less than 4 KiB")),
+    ]
+}
+
+fn libarchive() -> Vec<Case> {
+    const GO: Peer =
+        Peer::Differs("it doesn't know libarchive's records; bsdtar writes them beside the others");
+    vec![
+        oddity("libarchive", "bsdtar's records: the name with percent signs, the value in Base64", |i| {
+            let entry = Entry::file("f", "x").pax("LIBARCHIVE.xattr.user.a%20b", "AAH/");
+            i.layer(Tar::new().with(entry))
+        })
+        .accepted(|| Tree::new().file("f", "x").xattr("user.a b", [0, 1, 255]))
+        .umoci(GO)
+        .bsdtar(Peer::Same),
+        oddity("libarchive-and-schily", "both forms of one attribute, as bsdtar writes them", |i| {
+            let entry =
+                Entry::file("f", "x").xattr("user.a", "text").pax("LIBARCHIVE.xattr.user.a", "dGV4dA");
+            i.layer(Tar::new().with(entry))
+        })
+        .accepted(|| Tree::new().file("f", "x").xattr("user.a", "text"))
+        .bsdtar(Peer::Same),
+        oddity(
+            "lists-as-text",
+            "star's access control lists name users of the machine that wrote them",
+            |i| {
+                let entry = Entry::file("f", "x")
+                    .pax("SCHILY.acl.access", "user::rw-,user:joe:rwx,group::r--,mask::rwx,other::r--");
+                i.layer(Tar::new().with(entry.pax("RHT.security.selinux", "system_u:object_r:bin_t:s0\0")))
+            },
+        )
+        .accepted(|| Tree::new().file("f", "x")),
+        hostile("libarchive-against-schily", "readers disagree on which of two values counts", |i| {
+            let entry = Entry::file("f", "x").xattr("user.a", "one").pax("LIBARCHIVE.xattr.user.a", "dHdv");
+            i.layer(Tar::new().with(entry))
+        })
+        .refused(Kind::XattrsDiffer, "user.a")
+        .umoci(Peer::Differs("it doesn't know libarchive's records")),
+        hostile("libarchive-without-base64", "a value in no known form", |i| {
+            i.layer(Tar::new().with(Entry::file("f", "x").pax("LIBARCHIVE.xattr.user.a", "?*")))
+        })
+        .refused(Kind::PaxValue, "LIBARCHIVE.xattr.user.a")
+        .umoci(Peer::Differs("it doesn't know libarchive's records")),
+        hostile("libarchive-overlay", "overlayfs's attributes by another way", |i| {
+            i.layer(Tar::new().with(Entry::dir("d").pax("LIBARCHIVE.xattr.trusted%2eoverlay.opaque", "eQ")))
+        })
+        .refused(Kind::OverlayXattr, "trusted.overlay.opaque")
+        .umoci(Peer::Differs("it doesn't know libarchive's records")),
     ]
 }
 
