@@ -5,12 +5,14 @@
 //! [`TARGETS`], a file in `targets/`, and its seeds in [`seeds`].
 
 pub mod audit;
+pub mod auth;
 pub mod challenge;
 pub mod changes;
 pub mod documents;
 pub mod dsse;
 pub mod erofs;
 pub mod frames;
+pub mod framing;
 pub mod guest_document;
 pub mod image;
 pub mod index;
@@ -21,6 +23,7 @@ pub mod layers;
 pub mod messages;
 pub mod plan;
 pub mod references;
+pub mod registries_conf;
 pub mod seeds;
 pub mod sink;
 pub mod tar;
@@ -41,12 +44,14 @@ pub struct Target {
 /// All targets, in name order.
 pub const TARGETS: &[Target] = &[
     Target { label: "audit", body: audit::body, seeds: seeds::documents::audit },
+    Target { label: "auth", body: auth::body, seeds: auth::seeds },
     Target { label: "challenge", body: challenge::body, seeds: seeds::text::challenges },
     Target { label: "changes", body: changes::body, seeds: seeds::trees::changes },
     Target { label: "documents", body: documents::body, seeds: seeds::documents::oci },
     Target { label: "dsse", body: dsse::body, seeds: seeds::documents::dsse },
     Target { label: "erofs", body: erofs::body, seeds: seeds::trees::erofs },
     Target { label: "frames", body: frames::body, seeds: seeds::wire::frames },
+    Target { label: "framing", body: framing::body, seeds: framing::seeds },
     Target { label: "guest_document", body: guest_document::body, seeds: seeds::wire::guest_documents },
     Target { label: "index", body: index::body, seeds: seeds::trees::index },
     Target { label: "inflate", body: inflate::body, seeds: seeds::trees::inflate },
@@ -56,6 +61,7 @@ pub const TARGETS: &[Target] = &[
     Target { label: "messages", body: messages::body, seeds: seeds::wire::messages },
     Target { label: "plan", body: plan::body, seeds: seeds::documents::plan },
     Target { label: "references", body: references::body, seeds: seeds::text::references },
+    Target { label: "registries_conf", body: registries_conf::body, seeds: registries_conf::seeds },
     Target { label: "tar", body: tar::body, seeds: seeds::trees::tars },
     Target { label: "verity", body: verity::body, seeds: seeds::trees::verity },
 ];

@@ -3,7 +3,7 @@
 use crate::inflate::{Decoder, InflateError};
 use mvm_ref::LayerCompression;
 
-pub use crate::registry::fuzzing::challenge;
+pub use crate::registry::fuzzing::{challenge, credentials, log_in, log_out, places};
 
 /// Unpacks `input`, given in pieces of `piece` bytes, into buffers of `room` bytes, of which each is handed to `take`.
 ///

@@ -1,6 +1,8 @@
 //! The parsers of this module, on bytes in memory.
 
+pub use super::auth::fuzzing::{credentials, log_in, log_out};
 use super::challenge::Challenge;
+pub use super::mirrors::fuzzing::places;
 use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 
 /// Reads `WWW-Authenticate` headers: realm, service and scope of a bearer challenge, nothing of a basic one; an error

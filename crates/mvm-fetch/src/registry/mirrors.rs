@@ -3,6 +3,8 @@
 //! Source: containers-registries.conf(5), version 2.
 
 mod file;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 
 use crate::{HostPattern, Notice, RegistriesConf};
 use file::{Entry, PullFrom};

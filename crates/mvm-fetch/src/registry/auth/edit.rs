@@ -67,7 +67,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 }
 
 impl<'a> Text<'a> {
-    fn parse(path: &Path, bytes: &'a [u8]) -> Result<Self, AuthError> {
+    pub(super) fn parse(path: &Path, bytes: &'a [u8]) -> Result<Self, AuthError> {
         let mut text = Self { others: Vec::new(), auths: Vec::new() };
         if bytes.trim_ascii().is_empty() {
             return Ok(text);
@@ -121,7 +121,7 @@ impl<'a> Text<'a> {
     }
 
     /// Writes the text, indented as Docker does it.
-    fn write(&self) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+    pub(super) fn write(&self) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
         let length =
             |members: &[(String, &str)]| members.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>();
         let auths: usize =

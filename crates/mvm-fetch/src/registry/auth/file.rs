@@ -59,11 +59,15 @@ fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D)
 impl AuthFile {
     /// Reads a file; one that doesn't exist has nothing in it.
     pub(super) fn read(path: &Path) -> Result<Self, AuthError> {
-        let bytes = read(path)?;
+        Self::parse(path, &read(path)?)
+    }
+
+    /// Reads the text of a file.
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, AuthError> {
         let content = if bytes.trim_ascii().is_empty() {
             Content::default()
         } else {
-            serde_json::from_slice(&bytes).map_err(|error| AuthError::json(path, &error))?
+            serde_json::from_slice(bytes).map_err(|error| AuthError::json(path, &error))?
         };
         Ok(Self { path: path.to_owned(), content })
     }

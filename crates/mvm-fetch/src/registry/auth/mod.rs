@@ -8,6 +8,8 @@
 
 mod edit;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod helper;
 mod secret;
 
