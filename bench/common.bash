@@ -33,11 +33,22 @@ ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
 median() { sort -n | awk '{ v[NR] = $1 } END { printf "%.3f", (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 seconds_since() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.4f\n", b - a }'; }
 
-# Prints the median wall time of a command in seconds: repetitions, what is removed before each, command. What others
+# Moves a path out of the way; it is removed at the end, or now if $discard says that it is too large. A file system may go
+# on for minutes avoiding every inode that was just freed, which makes the next measurement's files slow to create.
+aside() {
+    if [ ! -e "$1" ]; then
+        return 0
+    elif [ -n "${discard:-}" ]; then
+        rm -rf "$1"
+    else
+        mv "$1" "$(mktemp -d "$work/aside.XXXXXX")"
+    fi
+}
+# Prints the median wall time of a command in seconds: repetitions, what must be absent before each, command. What others
 # have left to be written is written first, so that nobody waits for another one's data.
 timed() {
     local prepare=$work/prepare
-    printf '#!/bin/sh -e\nrm -rf %s\nsync\n' "$2" >"$prepare"
+    printf '#!/bin/bash\nset -e\nwork=%s discard=%s\n%s\naside %s\nsync\n' "$work" "${discard:-}" "$(declare -f aside)" "$2" >"$prepare"
     chmod +x "$prepare"
     hyperfine --shell none --warmup 1 --runs "$1" --show-output --prepare "$prepare" --export-json "$work/time.json" "$3" \
         >"$work/words" 2>&1 || { tail -n 40 "$work/words" >&2; return 1; }
@@ -48,7 +59,7 @@ field() { sed -n "s/^ *\"$1\": \\([0-9.e-]*\\),\$/\\1/p" "$work/time.json" | hea
 
 # Prints the peak memory of a pull into an empty store, in MiB.
 peak() {
-    rm -rf "$work/store"
+    aside "$work/store"
     { command time -f %M "$mvmctl" --quiet --root "$work/store" pull "$1" >/dev/null; } 2>&1 | tail -n 1 | awk '{ printf "%.1f", $1 / 1024 }'
 }
 # Adds the row of peak memory: image, number of entries.

@@ -34,7 +34,7 @@ curl -sf http://127.0.0.1:$registry_port/v2/bench/debian/blobs/$layer | igzip -d
 END
 chmod +x "$work/floor"
 peers=$(timed "$runs" "$work/p" "$work/peers")
-rm -rf "$work/p"
+aside "$work/p"
 floor=$(timed "$runs" "$work/p" "$work/floor")
 pull=$(timed "$runs" "$work/store" "$mvmctl --quiet --root $work/store pull $image")
 row 'skopeo + umoci + mkfs.erofs' "$(printf %.2f "$peers")" s ''
@@ -54,9 +54,9 @@ if [ -n "$msb" ]; then
     else
         row "microsandbox $msb_version: msb pull" - '' '>2' "SKIP: msb pull failed"
     fi
-    rm -rf "$work/msb"
+    aside "$work/msb"
 else
     row "microsandbox $msb_version: msb pull" - '' '>2' "SKIP: $why_not"
 fi
 peak_row "$image" "$entries"
-rm -rf "$work/store"
+aside "$work/store"
