@@ -27,16 +27,13 @@ pub struct Unusable {
 /// Says that an index has no image for a platform.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "no image for platform {wanted}; available: {}{}{}",
+    "no image for platform {wanted}; available: {}{}",
     list(.available),
-    nested_words(*.nested),
     unusable_words(.unusable)
 )]
 pub struct SelectError {
     wanted: Platform,
     available: Vec<Platform>,
-    /// Entries that are indexes themselves.
-    nested: usize,
     unusable: Vec<Unusable>,
 }
 
@@ -94,7 +91,6 @@ impl Index {
         Err(SelectError {
             wanted: wanted.clone(),
             available: available.into_iter().cloned().collect(),
-            nested: self.manifests.iter().filter(|entry| entry.media_type.is_index()).count(),
             unusable: self.unusable.clone(),
         })
     }
@@ -103,7 +99,7 @@ impl Index {
 impl SelectError {
     /// Says that one image, which is for `offered`, is not for `wanted`.
     pub fn single(wanted: &Platform, offered: &Platform) -> Self {
-        Self { wanted: wanted.clone(), available: vec![offered.clone()], nested: 0, unusable: Vec::new() }
+        Self { wanted: wanted.clone(), available: vec![offered.clone()], unusable: Vec::new() }
     }
 
     /// Returns the platforms that there are images for.
@@ -123,13 +119,6 @@ fn words(index: usize, error: &DocumentError) -> String {
         DocumentError::Json(error) => format!("index entry {index} is not a valid descriptor: {error}"),
         DocumentError::Digest { source, .. } => format!("{error}: {source}"),
         error => error.to_string(),
-    }
-}
-
-fn nested_words(count: usize) -> String {
-    match count {
-        0 => String::new(),
-        count => format!("; indexes in the index, which are not followed: {count}"),
     }
 }
 

@@ -68,7 +68,6 @@ fn the_best_entry_is_chosen() {
             Err(list) => Err(SelectError {
                 wanted: wanted.clone(),
                 available: list.iter().map(|text| text.parse().unwrap()).collect(),
-                nested: index.manifests().iter().filter(|entry| entry.media_type.is_index()).count(),
                 unusable: Vec::new(),
             }),
         };

@@ -38,6 +38,18 @@ fn entry(image: &mut Image, content: &str, platform: Value) -> io::Result<Value>
     Ok(entry)
 }
 
+/// Writes a layout whose name leads to an entry through so many indexes in each other.
+fn nested(image: &mut Image, entry: &Value, levels: usize) -> io::Result<()> {
+    let mut inner = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}).to_string();
+    for _ in 1..levels {
+        let digest = image.blob(inner.as_bytes())?;
+        let entry =
+            json!({"mediaType": INDEX, "digest": digest, "size": inner.len(), "platform": linux("amd64")});
+        inner = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}).to_string();
+    }
+    named(image, &inner, INDEX)
+}
+
 fn linux(architecture: &str) -> Value {
     json!({"os": "linux", "architecture": architecture})
 }
@@ -128,18 +140,29 @@ fn platforms() -> Vec<Case> {
             many(i, &[image])
         })
         .refused(Kind::OperatingSystem, "windows"),
-        hostile("index-in-an-index", "readers that call themselves for each level", |i| {
+        oddity("index-in-an-index", "tools that join indexes make such", |i| {
             let image = entry(i, "x", linux("amd64"))?;
-            let mut inner = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image]}).to_string();
-            for _ in 0..50 {
-                let digest = i.blob(inner.as_bytes())?;
-                let entry = json!({"mediaType": INDEX, "digest": digest, "size": inner.len(), "platform": linux("amd64")});
-                inner = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}).to_string();
-            }
-            named(i, &inner, INDEX)
+            nested(i, &image, 2)
         })
-        .refused(Kind::Platform, "indexes in the index, which are not followed: 1")
+        .accepted(tree)
+        .umoci(Peer::NotAsked("versions differ")),
+        hostile("fifty-indexes-in-each-other", "readers that call themselves for each level", |i| {
+            let image = entry(i, "x", linux("amd64"))?;
+            nested(i, &image, 50)
+        })
+        .refused(Kind::IndexDepth, "more than 4")
         .umoci(Peer::NotAsked("it unpacks what it finds at the end")),
+        hostile("forty-indexes-in-one", "documents that lead to more documents", |i| {
+            let other = entry(i, "x", linux("s390x"))?;
+            let mut entries = Vec::new();
+            for number in 0..40 {
+                let inner = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [other], "annotations": {"n": number.to_string()}});
+                let text = inner.to_string();
+                entries.push(json!({"mediaType": INDEX, "digest": i.blob(text.as_bytes())?, "size": text.len()}));
+            }
+            many(i, &entries)
+        })
+        .refused(Kind::IndexCount, "16"),
         hostile("index-without-entries", "there is no image", |i| many(i, &[])).refused(Kind::Platform, "none"),
     ]
 }

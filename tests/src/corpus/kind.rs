@@ -113,6 +113,10 @@ pub enum Kind {
     Nesting,
     /// A document longer than is read.
     DocumentLimit,
+    /// Indexes in each other, deeper than they are followed.
+    IndexDepth,
+    /// More indexes than are followed.
+    IndexCount,
     /// An index that says another platform than the config.
     PlatformLie,
     /// A config for another operating system.
@@ -204,6 +208,8 @@ impl Kind {
             Kind::Foreign => (4, "layers from outside the registry are not fetched"),
             Kind::Nesting => (4, "nests deeper than"),
             Kind::DocumentLimit => (4, "more than 4194304"),
+            Kind::IndexDepth => (4, "deep in other indexes"),
+            Kind::IndexCount => (4, "that are read for one image"),
             Kind::PlatformLie => (4, "its index says"),
             Kind::OperatingSystem => (4, "image is for operating system"),
             Kind::NoArchitecture => (4, "names no architecture"),
