@@ -126,7 +126,8 @@ impl Place {
 
     async fn manifest(&self, name: &str, expected: Option<Digest>) -> Result<Root, RegistryError> {
         let call = Call::get(self.join(&format!("manifests/{name}"))?, ACCEPT_MANIFEST);
-        let mut attempts = self.attempts();
+        // The first thing that is asked for: whoever mistyped a port wants to know at once, as from docker.
+        let mut attempts = self.attempts().impatient();
         loop {
             match self.try_manifest(&mut attempts, &call, expected).await {
                 Err(error) => self.registry.http().again(&mut attempts, error).await?,

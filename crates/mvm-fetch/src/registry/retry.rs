@@ -26,7 +26,7 @@ impl Attempts {
         Self { left: config.retries, wait: config.backoff, patient: true }
     }
 
-    /// Gives up at once on a host that can't be reached: there is another one to ask.
+    /// Gives up at once on a host that can't be reached.
     pub(super) fn impatient(self) -> Self {
         Self { patient: false, ..self }
     }
