@@ -1,8 +1,8 @@
 //! `staging/`: what is being made, each under the lock of its maker.
 
-use super::{Inner, Scope};
 use super::collect::{Collected, CollectedKind};
 use super::documents;
+use super::{Inner, Scope};
 use crate::dir::{Dir, FileError};
 use crate::error::StoreError;
 use crate::lock::{self, Key, KeyLock};
