@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Read as _;
 
 use mvm_image::erofs::{InodeKind, Reader};
-use mvm_tree::{Attributes, Change, Device, Kind, Limits, Node, Timestamp, Xattr};
+use mvm_tree::{Attributes, Change, Device, Devices, Kind, Node, Timestamp, UnpackPolicy, Xattr};
 
 use crate::image::{Built, Piece, Step, build};
 use crate::tree;
@@ -65,8 +65,8 @@ pub fn body(data: &[u8]) {
 }
 
 /// The limits that inputs are merged under.
-pub fn limits() -> Limits {
-    Limits { entries: 4096, allow_devices: true, ..Limits::default() }
+pub fn limits() -> UnpackPolicy {
+    UnpackPolicy { entries: 4096, devices: Devices::Any, ..UnpackPolicy::default() }
 }
 
 /// Makes layers of an input; every input makes some.

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use mvm_image::segment::{Places, RebuildError, SegmentWriter, rebuild};
-use mvm_tree::read_layer;
+use mvm_tree::{Budget, read_layer};
 
 use crate::image::Segment;
 use crate::{seeds, tar};
@@ -44,7 +44,7 @@ fn store(archive: &[u8]) -> Option<(Segment, Vec<u8>)> {
     let Segment { data, tails, leaves, index } = &mut segment;
     let writer = SegmentWriter::new(data, tails, leaves, index).expect("memory takes everything");
     let mut writer = writer.with_framing(&mut framing);
-    read_layer(&mut &archive[..], &tar::limits(), &mut writer).ok()?;
+    read_layer(&mut &archive[..], &Budget::new(&tar::limits()), &mut writer).ok()?;
     writer.finish().expect("all files are ended");
     Some((segment, framing))
 }

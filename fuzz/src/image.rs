@@ -6,7 +6,7 @@ use std::io;
 use mvm_image::erofs::{ImageOutput, ImageSummary, Segments, assemble};
 use mvm_image::segment::{SegmentWriter, read_index};
 use mvm_image::{BLOCK, verity};
-use mvm_tree::{Attributes, Change, Content, Kind, LayerSink, Limits, Merge, Tail, Tree};
+use mvm_tree::{Attributes, Change, Content, Kind, LayerSink, Merge, Tail, Tree, UnpackPolicy};
 
 /// One step of a layer.
 #[derive(Clone, Debug)]
@@ -100,7 +100,7 @@ fn file(writer: &mut SegmentWriter<&mut Vec<u8>>, pieces: &[Piece]) -> (Content,
 /// Makes segments, merges them and assembles the image; nothing where the merge refuses the layers.
 ///
 /// The tree is made of what was read back from the segments' indexes.
-pub fn build(layers: &[Vec<Step>], limits: &Limits) -> Option<Built> {
+pub fn build(layers: &[Vec<Step>], limits: &UnpackPolicy) -> Option<Built> {
     let mut contents = HashMap::new();
     let mut merge = Merge::new(limits);
     let mut segments = Vec::new();

@@ -1,6 +1,6 @@
 //! The merge of several archives: whatever they are, the tree is sound and the same each time.
 
-use mvm_tree::{Change, Limits, Merge, MergeError, Tree};
+use mvm_tree::{Change, Merge, MergeError, Tree, UnpackPolicy};
 
 use crate::{tar, tree};
 
@@ -24,7 +24,7 @@ pub fn body(data: &[u8]) {
 
 /// Merges layers twice and checks the tree; nothing where they are refused.
 pub fn merge_checked(layers: &[Vec<Change>]) -> Option<Tree> {
-    let limits = Limits { entries: 512, metadata_bytes: 256 << 10, ..tar::limits() };
+    let limits = UnpackPolicy { entries: 512, metadata_bytes: 256 << 10, ..tar::limits() };
     let merged = match merge(layers, &limits) {
         Ok(merged) => merged,
         Err(error) => {
@@ -38,7 +38,7 @@ pub fn merge_checked(layers: &[Vec<Change>]) -> Option<Tree> {
     Some(merged)
 }
 
-fn merge(layers: &[Vec<Change>], limits: &Limits) -> Result<Tree, MergeError> {
+fn merge(layers: &[Vec<Change>], limits: &UnpackPolicy) -> Result<Tree, MergeError> {
     let mut merge = Merge::new(limits);
     for layer in layers {
         merge.begin_layer();

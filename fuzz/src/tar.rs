@@ -2,21 +2,20 @@
 
 use std::io::{self, BufRead, Read};
 
-use mvm_tree::{Change, Kind, LayerSummary, Limits, read_layer};
+use mvm_tree::{Budget, Change, Kind, LayerSummary, UnpackPolicy, read_layer};
 
 use crate::seeds::archive::seal;
 use crate::sink::Memory;
 
-/// Limits that inputs of a few KiB can reach.
-pub fn limits() -> Limits {
-    Limits {
+/// A policy whose limits inputs of a few KiB can reach.
+pub fn limits() -> UnpackPolicy {
+    UnpackPolicy {
         entries: 64,
-        archive_bytes: 256 << 10,
         unpacked_bytes: 128 << 10,
         apparent_bytes: 1 << 30,
         metadata_bytes: 128 << 10,
         xattr_bytes_per_entry: 4096,
-        ..Limits::default()
+        ..UnpackPolicy::default()
     }
 }
 
@@ -46,7 +45,7 @@ fn read_in_pieces(data: &[u8]) {
     let piece = usize::from(data.first().copied().unwrap_or(0)) * 3 + 1;
     let mut again = Memory::default();
     let mut input = Chopped { bytes: data, piece, is_interrupted: false };
-    assert!(read_layer(&mut input, &limits, &mut again).is_ok(), "in pieces of {piece}");
+    assert!(read_layer(&mut input, &Budget::new(&limits), &mut again).is_ok(), "in pieces of {piece}");
     assert_eq!(again, memory, "in pieces of {piece}");
 }
 
@@ -55,7 +54,7 @@ pub fn read(data: &[u8]) -> Option<(Memory, LayerSummary)> {
     let limits = limits();
     let mut memory = Memory::default();
     let mut rest = data;
-    let result = read_layer(&mut rest, &limits, &mut memory);
+    let result = read_layer(&mut rest, &Budget::new(&limits), &mut memory);
     assert!(memory.stored <= limits.unpacked_bytes, "{} bytes stored", memory.stored);
     assert!(data.starts_with(&memory.archive), "what came out is not the start of the archive");
     assert!(memory.apparent <= limits.apparent_bytes, "{} bytes in all", memory.apparent);
@@ -77,7 +76,7 @@ pub fn read(data: &[u8]) -> Option<(Memory, LayerSummary)> {
 }
 
 /// Checks what holds for each change of a layer.
-pub fn check(change: &Change, limits: &Limits) {
+pub fn check(change: &Change, limits: &UnpackPolicy) {
     check_path(change.path(), limits);
     match change {
         Change::Put { attributes, kind, path } => {
@@ -100,7 +99,7 @@ pub fn check(change: &Change, limits: &Limits) {
     }
 }
 
-fn check_path(path: &[u8], limits: &Limits) {
+fn check_path(path: &[u8], limits: &UnpackPolicy) {
     assert!(path.len() < limits.path_bytes);
     if path.is_empty() {
         return;

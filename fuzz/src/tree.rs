@@ -1,9 +1,9 @@
 //! What holds for every merged tree.
 
-use mvm_tree::{Limits, Node, Tree};
+use mvm_tree::{Node, Tree, UnpackPolicy};
 
 /// Checks numbers, names, links and limits of a tree.
-pub fn check(tree: &Tree, limits: &Limits) {
+pub fn check(tree: &Tree, limits: &UnpackPolicy) {
     let mut seen = vec![0u32; tree.len()];
     let mut next = 0;
     let mut names = 0u64;

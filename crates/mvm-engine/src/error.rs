@@ -238,6 +238,12 @@ pub enum EngineError {
         /// The path.
         path: mvm_tree::Escaped,
     },
+    /// The layers of an image in the store were checked under a looser policy than is asked for, or another one.
+    #[error("image {image} is in the store, but was unpacked under another policy than the one asked for")]
+    OtherPolicy {
+        /// The image.
+        image: ImageSource,
+    },
     /// Something in the store is not what the plan names.
     #[error("{what} has changed: the plan says {expected}, the store has {got}")]
     Changed {

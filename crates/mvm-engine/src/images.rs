@@ -2,7 +2,9 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::special_files::{SpecialFiles, special_files};
 use crate::vm::Phase;
+use mvm_image::erofs::Reader;
 use mvm_image::verity::{self, VerifyError};
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform};
@@ -53,6 +55,8 @@ pub struct ImageDetails {
     pub root: RootDetails,
     /// What its config says to run.
     pub process: ProcessDetails,
+    /// Files that give more rights than their owner has.
+    pub special_files: SpecialFiles,
 }
 
 /// A root file system.
@@ -152,7 +156,15 @@ impl Engine {
             source: source.into(),
         })?;
         let process = config.process();
+        let special = Reader::open(image.file()).and_then(|reader| special_files(&reader));
+        let special_files = special.map_err(|source| EngineError::Damaged {
+            root_hash: listing.root_hash,
+            name: name.to_owned(),
+            discarded: false,
+            source: source.into(),
+        })?;
         Ok(ImageDetails {
+            special_files,
             references: listing.references,
             manifest: listing.manifest,
             config_digest: listing.config,

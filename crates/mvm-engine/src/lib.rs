@@ -21,6 +21,7 @@ mod push;
 mod run;
 mod save;
 mod settings;
+mod special_files;
 mod supervisor;
 mod tag;
 mod vm;
@@ -42,6 +43,7 @@ pub use mvm_fetch::{
     Secret,
 };
 pub use mvm_store::{Collected, CollectedKind, GcReport};
+pub use mvm_tree::{SettingError, UnpackPolicy};
 pub use mvm_wire::WindowSize;
 pub use progress::{Cancel, Progress, Sent, Silent, Step};
 pub use pull::{PullError, Pulled};
@@ -49,6 +51,7 @@ pub use push::{PushError, PushRequest, Pushed};
 pub use run::{Launched, PullPolicy, RunRequest, Workload};
 pub use save::{SaveFormat, SaveRequest, SaveTarget, UnknownFormat};
 pub use settings::{HelperEnvironment, Settings};
+pub use special_files::{PathList, SpecialFiles};
 pub use vm::{Phase, VmError};
 pub use vms::{ExecRequest, VmListing};
 

@@ -1,5 +1,6 @@
 //! From a name to a verified root file system in the store.
 
+mod error;
 mod layers;
 mod records;
 
@@ -7,16 +8,16 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::images::deletion;
 use crate::progress::{Cancel, Progress, Step};
+pub use error::{PullError, UnpackError};
 use layers::Layers;
-use mvm_fetch::{FetchConfig, FetchError, Fetcher, Notice, Origin, Resolved};
+use mvm_fetch::{FetchConfig, Fetcher, Notice, Origin, Resolved};
 use mvm_image::GENERATION;
-use mvm_image::erofs::{AssembleError, ImageSummary};
-use mvm_image::segment::{ReadIndexError, SegmentError, SegmentSummary, SegmentWriter};
-use mvm_image::verity::VerifyError;
+use mvm_image::erofs::ImageSummary;
+use mvm_image::segment::{SegmentSummary, SegmentWriter};
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VerifiedLayer};
-use mvm_store::{Claim, Image, ImageClaim, ImageRecord, Segment, SegmentFiles, SegmentStats, StoreError};
-use mvm_tree::{Limits, MergeError, ReadError};
+use mvm_store::{Claim, Image, ImageClaim, ImageRecord, Segment, SegmentFiles, SegmentStats};
+use mvm_tree::{Budget, UnpackPolicy};
 pub(crate) use records::requested_image;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -58,73 +59,31 @@ pub struct Pulled {
     pub config: ImageConfig,
 }
 
-/// Says why an image could not be pulled, beyond fetching and storing.
-#[derive(Debug, thiserror::Error)]
-pub enum PullError {
-    /// A layer could not be fetched, verified or unpacked.
-    #[error("layer {index} ({layer})")]
-    Layer {
-        /// Its position, from 1 (the lowest).
-        index: usize,
-        /// Its digest.
-        layer: Digest,
-        /// Why not.
-        source: Box<UnpackError>,
-    },
-    /// A stored layer's index can't be read.
-    #[error("read the index of layer {index}")]
-    Index {
-        /// Its position, from 1.
-        index: usize,
-        /// Why not.
-        source: ReadIndexError<MergeError>,
-    },
-    /// The root file system could not be put together.
-    #[error("make the root file system")]
-    Assemble(#[from] AssembleError),
-    /// What came out differs from what the stored layers' hashes promise.
-    #[error("a stored layer is damaged")]
-    Damaged(#[from] VerifyError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl PullError {
-    /// Returns what the audit log says of a layer that is not what its manifest and config say.
-    fn failed_check(&self) -> Option<Event> {
-        let Self::Layer { layer, source, .. } = self else { return None };
-        matches!(**source, UnpackError::Fetch(FetchError::Verify(_))).then_some(Event::Verify {
-            digest: *layer,
-            diff_id: None,
-            passed: false,
-        })
-    }
-}
-
-/// Says why a layer's tar stream was refused or could not be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum UnpackError {
-    /// The layer could not be fetched, inflated or verified.
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    /// The archive is malformed, over a limit or hostile; or its parts could not be written.
-    #[error(transparent)]
-    Read(#[from] ReadError<SegmentError>),
-    /// The segment's files could not be written.
-    #[error("write the layer to the store")]
-    Write(#[from] SegmentError),
-    /// The store could not give the files.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 impl Engine {
     /// Returns an image that the store has for a name, if the name was resolved before.
+    ///
+    /// One that was unpacked under a looser policy than is asked for now is an error.
     pub fn cached(&self, image: &ImageSource, platform: &Platform) -> Result<Option<Pulled>, EngineError> {
         let requested = image.to_string();
         let Some(resolution) = self.scope.resolution(&requested, platform)? else { return Ok(None) };
-        self.pulled(&requested, &resolution.manifest)
+        let cached = self.pulled(&requested, &resolution.manifest)?;
+        if let Some(cached) = &cached
+            && let Some(file) = self.scope.image_by_root(&cached.root_hash)?
+            && !self.admits(&file)
+        {
+            return Err(EngineError::OtherPolicy { image: image.clone() });
+        }
+        Ok(cached)
+    }
+
+    /// Says whether an image's layers were checked under a policy at least as strict as the one asked for.
+    fn admits(&self, image: &Image) -> bool {
+        let Some(asked) = &self.settings.unpack else { return true };
+        match image.policy() {
+            // Made before there was a choice.
+            "" => UnpackPolicy::default().is_within(asked),
+            record => UnpackPolicy::from_record(record).is_within(asked),
+        }
     }
 
     /// Returns an image that the store has for a name, if the name can't mean another one by now.
@@ -136,7 +95,12 @@ impl Engine {
         platform: &Platform,
         cancel: &Cancel,
     ) -> Result<Option<Pulled>, EngineError> {
-        let Some(cached) = self.cached(image, platform)? else { return Ok(None) };
+        let cached = match self.cached(image, platform) {
+            Ok(Some(cached)) => cached,
+            // Its layers have to be looked at again.
+            Ok(None) | Err(EngineError::OtherPolicy { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         if image.reference().is_some() {
             return Ok(Some(cached));
         }
@@ -275,42 +239,72 @@ impl Engine {
         events: &mut Vec<Event>,
     ) -> Result<Image, PullError> {
         let chain = resolved.config().diff_ids();
-        if let Some(image) = self.scope.image(chain, GENERATION)? {
+        if let Some(image) = self.scope.image(chain, GENERATION)?
+            && self.admits(&image)
+        {
             events.push(Event::CacheHit { subject: Subject::Image { root_hash: image.record().root_hash } });
             return Ok(image);
         }
+        let policy = self.settings.unpack_policy();
+        policy.check_layers(chain.len())?;
         let mut retried = false;
         loop {
             // Before the image is claimed: who holds a claim never waits for another one.
             let layers = self.fetch_layers(origin, resolved, progress, cancel, events)?;
-            let mut slot = match self.scope.claim_image(chain, GENERATION, &|| cancel.requested())? {
-                ImageClaim::Ready(image) => return Ok(image),
-                ImageClaim::Build(slot) => slot,
-            };
-            progress.step(Step::Assembling);
-            let ImageSummary { root_hash, data_blocks, hash_start, size, .. } = match layers.build(&mut slot)
-            {
-                Ok(summary) => summary,
-                Err(error) => {
-                    let suspects = layers.suspects(&error);
-                    drop((slot, layers));
-                    if !suspects.is_empty() {
-                        let discarded = self.scope.discard_segments(&suspects)?;
-                        events.extend(discarded.iter().filter_map(deletion));
-                    }
-                    if retried || suspects.is_empty() {
-                        return Err(error);
-                    }
-                    retried = true;
-                    continue;
+            let claim = self.scope.claim_image(chain, GENERATION, &|| cancel.requested())?;
+            let error = match self.make(claim, &layers, &policy, progress) {
+                Ok((image, is_new)) => {
+                    let ImageRecord { root_hash, size, .. } = *image.record();
+                    let manifest = resolved.manifest_digest();
+                    events.extend(is_new.then_some(Event::Materialize {
+                        manifest,
+                        root_hash,
+                        generation: GENERATION,
+                        size,
+                    }));
+                    return Ok(image);
                 }
+                Err(error) => error,
             };
-            let image = slot.commit(ImageRecord { root_hash, data_blocks, hash_start, size })?;
-            let manifest = resolved.manifest_digest();
-            events.push(Event::Materialize { manifest, root_hash, generation: GENERATION, size });
-            progress.step(Step::Assembled { root_hash, size });
-            return Ok(image);
+            let suspects = layers.suspects(&error);
+            drop(layers);
+            if !suspects.is_empty() {
+                let discarded = self.scope.discard_segments(&suspects)?;
+                events.extend(discarded.iter().filter_map(deletion));
+            }
+            if retried || suspects.is_empty() {
+                return Err(error);
+            }
+            retried = true;
         }
+    }
+
+    /// Makes the image that was claimed from its layers, or checks them where it was made under another policy.
+    /// Returns it, and whether it is new.
+    fn make(
+        &self,
+        claim: ImageClaim,
+        layers: &Layers,
+        policy: &UnpackPolicy,
+        progress: &dyn Progress,
+    ) -> Result<(Image, bool), PullError> {
+        let mut slot = match claim {
+            ImageClaim::Ready(image) => {
+                if !self.admits(&image) {
+                    layers.check(policy)?;
+                    self.scope.set_image_policy(&image.record().root_hash, &policy.to_record())?;
+                }
+                return Ok((image, false));
+            }
+            ImageClaim::Build(slot) => slot,
+        };
+        progress.step(Step::Assembling);
+        let ImageSummary { root_hash, data_blocks, hash_start, size, .. } =
+            layers.build(policy, &mut slot)?;
+        slot.set_policy(policy.to_record());
+        let image = slot.commit(ImageRecord { root_hash, data_blocks, hash_start, size })?;
+        progress.step(Step::Assembled { root_hash, size });
+        Ok((image, true))
     }
 
     /// Brings every layer into the store, a few at a time, and returns them lowest first.
@@ -325,6 +319,8 @@ impl Engine {
         let count = resolved.layers().len();
         let next = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
+        // Of layers that are in the store already the merge takes account.
+        let budget = Budget::new(&self.settings.unpack_policy());
         let results: Vec<Mutex<Option<Result<Layer, PullError>>>> =
             (0..count).map(|_| Mutex::new(None)).collect();
         let work = || {
@@ -333,7 +329,7 @@ impl Engine {
                 if index >= count || failed.load(Ordering::Relaxed) {
                     return;
                 }
-                let result = self.fetch_layer(origin, resolved, index, progress, cancel);
+                let result = self.fetch_layer(origin, resolved, index, &budget, progress, cancel);
                 if result.is_err() {
                     failed.store(true, Ordering::Relaxed);
                 }
@@ -376,6 +372,7 @@ impl Engine {
         origin: &Origin,
         resolved: &Resolved,
         index: usize,
+        budget: &Budget,
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Layer, PullError> {
@@ -390,7 +387,7 @@ impl Engine {
         };
         progress.step(Step::LayerStarted { layer, size: descriptor.size });
         let report = |received| progress.step(Step::LayerBytes { layer, received });
-        let unpack = |input: &mut dyn std::io::BufRead| unpack(input, slot.files(), slot.framing());
+        let unpack = |input: &mut dyn std::io::BufRead| unpack(input, slot.files(), slot.framing(), budget);
         let fetch = || origin.read_layer(resolved, index, &report, unpack);
         // The lowest layer's data becomes the image itself where it can, and images are synced.
         let fetched = if index == 0 { while_syncing(&slot.files().data, fetch) } else { fetch() };
@@ -456,10 +453,11 @@ fn unpack(
     mut input: &mut dyn std::io::BufRead,
     files: &SegmentFiles,
     framing: &File,
+    budget: &Budget,
 ) -> Result<SegmentSummary, UnpackError> {
     let mut writer = SegmentWriter::new(&files.data, &files.tails, &files.leaves, &files.index)?;
     writer = writer.with_framing(framing);
-    mvm_tree::read_layer(&mut input, &Limits::default(), &mut writer)?;
+    mvm_tree::read_layer(&mut input, budget, &mut writer)?;
     Ok(writer.finish()?)
 }
 

@@ -2,8 +2,9 @@
 
 use crate::login::Helpers;
 use crate::progress::Cancel;
-use mvm_fetch::FetchConfig;
+use mvm_fetch::{ExpansionLimit, FetchConfig};
 use mvm_ref::ScopeName;
+use mvm_tree::UnpackPolicy;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
@@ -30,6 +31,9 @@ pub struct Settings {
     pub helper_environment: HelperEnvironment,
     /// How registries are reached, but for the credentials and what stops it.
     pub network: FetchConfig,
+    /// What layers may hold, if the user has an opinion; else an image in the store is taken as it is, and another one
+    /// has to keep to the default.
+    pub unpack: Option<UnpackPolicy>,
     /// The KVM device.
     pub kvm: PathBuf,
 }
@@ -56,12 +60,19 @@ impl fmt::Debug for HelperEnvironment {
 }
 
 impl Settings {
+    /// Returns what layers may hold that are unpacked now.
+    pub(crate) fn unpack_policy(&self) -> UnpackPolicy {
+        self.unpack.clone().unwrap_or_default()
+    }
+
     /// Returns how registries are spoken to.
     pub(crate) fn fetch_config(&self, cancel: &Cancel) -> FetchConfig {
+        let policy = self.unpack_policy();
         FetchConfig {
             auth_files: self.auth_files.clone(),
             helper: Some(Arc::new(Helpers::new(self))),
             cancel: cancel.flag().clone().into(),
+            expansion: ExpansionLimit { ratio: policy.ratio, from: policy.ratio_from },
             ..self.network.clone()
         }
     }

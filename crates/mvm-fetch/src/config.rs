@@ -1,6 +1,6 @@
 //! How to fetch: whom to trust, how long to wait.
 
-use crate::{CancelToken, CredentialHelper, HostPattern, Notice, Proxies};
+use crate::{CancelToken, CredentialHelper, ExpansionLimit, HostPattern, Notice, Proxies};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -38,6 +38,8 @@ pub struct FetchConfig {
     pub retries: u32,
     /// Time to wait before the first of these, and half the time before the second.
     pub backoff: Duration,
+    /// How much larger than its stored bytes a layer may become.
+    pub expansion: ExpansionLimit,
     /// Stops what the fetcher does.
     pub cancel: CancelToken,
     /// Hears what a person should know while it goes on.
@@ -83,6 +85,7 @@ impl Default for FetchConfig {
             read_timeout: Duration::from_secs(60),
             retries: 4,
             backoff: Duration::from_millis(500),
+            expansion: ExpansionLimit::default(),
             cancel: CancelToken::default(),
             notices: None,
         }

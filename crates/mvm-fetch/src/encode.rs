@@ -111,7 +111,7 @@ fn failed(error: zlib_rs::DeflateError) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inflate::Decoder;
+    use crate::inflate::{Decoder, ExpansionLimit};
 
     fn encode(compression: LayerCompression, bytes: &[u8], split: usize) -> Vec<u8> {
         let mut encoder = Encoder::new(compression, Vec::new()).unwrap();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn decode(compression: LayerCompression, mut bytes: &[u8]) -> Vec<u8> {
-        let mut decoder = Decoder::new(compression).unwrap();
+        let mut decoder = Decoder::new(compression, Some(bytes.len() as u64), ExpansionLimit::default());
         let (mut out, mut piece) = (Vec::new(), vec![0; 4096]);
         loop {
             let count = decoder.run(&mut bytes, &mut piece).unwrap();

@@ -1,6 +1,7 @@
 //! The door to all kinds of origin.
 
 use crate::bundle::{self, Bundle, Bundled};
+use crate::inflate::ExpansionLimit;
 use crate::layout::opened::Spool;
 use crate::registry::{Registry, RegistryImage};
 use crate::resolve;
@@ -28,6 +29,7 @@ pub struct Fetcher {
 pub struct Origin {
     source: ImageSource,
     content: Box<dyn Content>,
+    expansion: ExpansionLimit,
     cancel: CancelToken,
 }
 
@@ -82,12 +84,18 @@ impl Fetcher {
                 Box::new(docker_archive::open(path, selector.as_ref(), &self.spool())?)
             }
         };
-        Ok(Origin::new(source.clone(), content, &self.cancel))
+        Ok(self.limited(Origin::new(source.clone(), content, &self.cancel)))
     }
 
     /// Opens all images of an archive of Docker or of OCI, compressed or not.
     pub fn open_bundle(&self, bundle: Bundle) -> Result<Vec<Bundled>, FetchError> {
-        bundle::open(bundle, &self.spool())
+        let images = bundle::open(bundle, &self.spool())?;
+        let limited = |image: Bundled| Bundled { origin: self.limited(image.origin), ..image };
+        Ok(images.into_iter().map(limited).collect())
+    }
+
+    fn limited(&self, origin: Origin) -> Origin {
+        Origin { expansion: self.config.expansion, ..origin }
     }
 
     fn spool(&self) -> Spool {
@@ -97,7 +105,7 @@ impl Fetcher {
 
 impl Origin {
     pub(crate) fn new(source: ImageSource, content: Box<dyn Content>, cancel: &CancelToken) -> Self {
-        Self { source, content, cancel: cancel.clone() }
+        Self { source, content, expansion: ExpansionLimit::default(), cancel: cancel.clone() }
     }
 
     /// Returns what was opened.
@@ -127,7 +135,7 @@ impl Origin {
         let (descriptor, expected) =
             layers.get(index).ok_or(FetchError::NoSuchLayer { index, layers: layers.len() })?;
         let open = || self.open_blob(descriptor);
-        layer::read(descriptor, *expected, open, &self.cancel, progress, body)
+        layer::read(descriptor, *expected, open, self.expansion, &self.cancel, progress, body)
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn ByteSource>, FetchError> {

@@ -1,6 +1,6 @@
 //! What fuzz targets reach and no other caller: parsers of what a registry sends, on bytes in memory.
 
-use crate::inflate::{Decoder, InflateError};
+use crate::inflate::{Decoder, ExpansionLimit, InflateError};
 use mvm_ref::LayerCompression;
 
 pub use crate::registry::fuzzing::{challenge, credentials, log_in, log_out, places};
@@ -15,7 +15,7 @@ pub fn inflate(
     room: usize,
     mut take: impl FnMut(&[u8]) -> bool,
 ) -> Result<(), InflateError> {
-    let mut decoder = Decoder::new(compression)?;
+    let mut decoder = Decoder::new(compression, Some(input.len() as u64), ExpansionLimit::default());
     let mut output = vec![0; room];
     for mut rest in input.chunks(piece) {
         loop {

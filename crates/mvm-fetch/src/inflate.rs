@@ -1,5 +1,9 @@
 //! Decompression of a layer, piece by piece, of bytes that nobody has verified yet.
 //!
+//! The first bytes say how a layer is compressed, whatever its media type says, as in containerd and skopeo: media types
+//! are wrong in the wild, and the diff ID decides in the end. Zeros may follow a gzip stream, as tapes have it; other
+//! bytes that start no further member are refused, as by Go's reader.
+//!
 //! Source: RFC 1952 (gzip; several members are one stream), RFC 8878 (Zstandard; several frames are one stream).
 
 use mvm_ref::LayerCompression;
@@ -14,14 +18,33 @@ const WINDOW_TOO_LARGE: usize = 16;
 const GZIP_WINDOW_BITS: u8 = 15 + 16;
 const GZIP_MAGIC: u8 = 0x1f;
 
+/// Bytes that are looked at to tell how a layer is compressed.
+const HEAD: usize = 6;
+
+/// How much larger than its stored bytes a layer may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpansionLimit {
+    /// Uncompressed bytes for each stored one; `u64::MAX` is no limit.
+    pub ratio: u64,
+    /// Uncompressed bytes that any layer may have.
+    pub from: u64,
+}
+
+impl Default for ExpansionLimit {
+    /// Returns 1000 to 1, past 1 GiB.
+    fn default() -> Self {
+        Self { ratio: 1000, from: 1 << 30 }
+    }
+}
+
 /// Says why a layer can't be decompressed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InflateError {
-    /// The stream doesn't start as its media type says.
-    #[error("layer is not a {expected} stream")]
-    Magic {
-        /// What its media type says.
-        expected: LayerCompression,
+    /// The layer is compressed in a way that image specifications don't have.
+    #[error("layer is not a tar, gzip or zstd stream but {format}, which is not supported")]
+    Format {
+        /// What it is.
+        format: &'static str,
     },
     /// The compressed data make no sense.
     #[error("{compression} stream is corrupt before byte {offset}: {reason}")]
@@ -51,12 +74,14 @@ pub enum InflateError {
     #[error("zstd stream needs a window over {} MiB", (1_u64 << MAX_WINDOW_LOG) >> 20)]
     Window,
     /// The stream blows up out of proportion.
-    #[error("layer expands to more than {produced} bytes from {consumed}, over {} to 1", Expansion::RATIO)]
+    #[error("layer expands to more than {limit} bytes from {stored}, over {ratio} to 1")]
     Bomb {
-        /// Compressed bytes so far.
-        consumed: u64,
-        /// Uncompressed bytes so far.
-        produced: u64,
+        /// Stored bytes of the layer.
+        stored: u64,
+        /// Uncompressed bytes that it may have.
+        limit: u64,
+        /// The limit on the ratio of the two.
+        ratio: u64,
     },
     /// The decompressor can't be made.
     #[error("cannot set up the zstd decompressor: {reason}")]
@@ -68,23 +93,25 @@ pub enum InflateError {
 
 /// Counts both sides of the decompressor and refuses bombs.
 ///
-/// Deflate can't expand by more than 1032 to 1, which honest files of zeros reach, so that the
-/// ratio is looked at only from a length on which no honest sparse file of usual size has.
-#[derive(Default)]
+/// What comes out is compared with all that is stored, where that is known (a descriptor says it, and it is checked
+/// against what arrives), so that a layer that starts with zeros and goes on with noise is none; else with what has
+/// gone in so far.
 struct Expansion {
     consumed: u64,
     produced: u64,
+    stored: Option<u64>,
+    limit: ExpansionLimit,
 }
 
 impl Expansion {
-    const RATIO: u64 = 1000;
-    const FREE: u64 = 16 << 30;
-
     fn add(&mut self, consumed: usize, produced: usize) -> Result<(), InflateError> {
         self.consumed += consumed as u64;
         self.produced += produced as u64;
-        if self.produced > Self::FREE && self.produced / Self::RATIO > self.consumed {
-            return Err(InflateError::Bomb { consumed: self.consumed, produced: self.produced });
+        let ExpansionLimit { ratio, from } = self.limit;
+        let stored = self.stored.unwrap_or(self.consumed);
+        let limit = stored.saturating_mul(ratio).max(from);
+        if self.produced > limit {
+            return Err(InflateError::Bomb { stored, limit, ratio });
         }
         Ok(())
     }
@@ -97,9 +124,23 @@ pub(crate) struct Decoder {
 }
 
 enum Kind {
-    Stored,
-    Gzip { member: Member, inflate: Box<Inflate> },
-    Zstd { context: Box<DCtx<'static>>, open: bool },
+    /// The first bytes are still to come, of which these are known.
+    Unknown {
+        media: LayerCompression,
+        head: Vec<u8>,
+    },
+    /// The first bytes still have to be handed out.
+    Stored {
+        head: Vec<u8>,
+    },
+    Gzip {
+        member: Member,
+        inflate: Box<Inflate>,
+    },
+    Zstd {
+        context: Box<DCtx<'static>>,
+        open: bool,
+    },
 }
 
 /// Where in a gzip stream the decoder is.
@@ -112,19 +153,10 @@ enum Member {
 }
 
 impl Decoder {
-    pub(crate) fn new(compression: LayerCompression) -> Result<Self, InflateError> {
-        let kind = match compression {
-            LayerCompression::None => Kind::Stored,
-            LayerCompression::Gzip => Kind::Gzip { member: Member::First, inflate: new_inflate() },
-            LayerCompression::Zstd => {
-                let mut context = Box::new(DCtx::create());
-                context
-                    .set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))
-                    .map_err(|code| InflateError::Setup { reason: zstd_safe::get_error_name(code) })?;
-                Kind::Zstd { context, open: true }
-            }
-        };
-        Ok(Self { kind, count: Expansion::default() })
+    /// Returns a decoder for a stream with this media type and, if that is known, this length.
+    pub(crate) fn new(media: LayerCompression, stored: Option<u64>, limit: ExpansionLimit) -> Self {
+        let count = Expansion { consumed: 0, produced: 0, stored, limit };
+        Self { kind: Kind::Unknown { media, head: Vec::new() }, count }
     }
 
     /// Decompresses from the front of `input`, which is shortened, and returns how much of `output` was filled.
@@ -147,18 +179,36 @@ impl Decoder {
     pub(crate) fn finish(self) -> Result<(), InflateError> {
         let truncated = |compression| InflateError::Truncated { compression, offset: self.count.consumed };
         match self.kind {
+            // A layer without a byte is a layer without a file, as containerd has it.
+            Kind::Unknown { head, .. } if head.is_empty() => Ok(()),
+            Kind::Unknown { media, .. } => Err(truncated(media)),
             Kind::Gzip { member: Member::First | Member::Inside, .. } => {
                 Err(truncated(LayerCompression::Gzip))
             }
             Kind::Zstd { open: true, .. } => Err(truncated(LayerCompression::Zstd)),
-            Kind::Stored | Kind::Gzip { .. } | Kind::Zstd { .. } => Ok(()),
+            Kind::Stored { .. } | Kind::Gzip { .. } | Kind::Zstd { .. } => Ok(()),
         }
     }
 
     fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<(usize, usize), InflateError> {
         let offset = self.count.consumed;
         match &mut self.kind {
-            Kind::Stored => {
+            Kind::Unknown { head, .. } => {
+                let Some(first) = input.first() else { return Ok((0, 0)) };
+                head.push(*first);
+                if head.len() == HEAD || !may_be_compressed(head) {
+                    let head = std::mem::take(head);
+                    self.kind = begin(head)?;
+                }
+                Ok((1, 0))
+            }
+            Kind::Stored { head } if !head.is_empty() => {
+                let length = head.len().min(output.len());
+                output[..length].copy_from_slice(&head[..length]);
+                head.drain(..length);
+                Ok((0, length))
+            }
+            Kind::Stored { .. } => {
                 let length = input.len().min(output.len());
                 output[..length].copy_from_slice(&input[..length]);
                 Ok((length, length))
@@ -167,6 +217,67 @@ impl Decoder {
             Kind::Zstd { context, open } => step_zstd(context, open, input, output, offset),
         }
     }
+}
+
+/// Says whether bytes are the beginning of those that a compressed stream of a known kind begins with.
+fn may_be_compressed(head: &[u8]) -> bool {
+    let skippable = |head: &[u8]| matches!(head[0], 0x50..=0x5f) && begins(&[0x2a, 0x4d, 0x18], &head[1..]);
+    let magics: [&[u8]; 5] = [&[0x1f, 0x8b], &[0x28, 0xb5, 0x2f, 0xfd], b"\xfd7zXZ\0", b"BZh", b"PK\x03\x04"];
+    head.is_empty() || skippable(head) || magics.iter().any(|magic| begins(magic, head))
+}
+
+/// Says whether one of two texts is the beginning of the other.
+fn begins(magic: &[u8], head: &[u8]) -> bool {
+    magic.iter().zip(head).all(|(magic, head)| magic == head)
+}
+
+/// Chooses the decompressor by the first bytes of a layer, and hands them to it.
+fn begin(head: Vec<u8>) -> Result<Kind, InflateError> {
+    // No format has anything to give after so few bytes.
+    let mut nothing = [];
+    match &head[..] {
+        [0x1f, 0x8b, ..] => {
+            let (mut member, mut inflate) = (Member::First, new_inflate());
+            let mut at = 0;
+            while at < head.len() {
+                let (consumed, _) =
+                    step_gzip(&mut member, &mut inflate, &head[at..], &mut nothing, at as u64)?;
+                if consumed == 0 {
+                    return Err(corrupt(LayerCompression::Gzip, at as u64, "malformed header"));
+                }
+                at += consumed;
+            }
+            Ok(Kind::Gzip { member, inflate })
+        }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+            let (mut context, mut open) = (new_context()?, true);
+            let mut at = 0;
+            while at < head.len() {
+                let (consumed, _) = step_zstd(&mut context, &mut open, &head[at..], &mut nothing, at as u64)?;
+                if consumed == 0 {
+                    return Err(corrupt(LayerCompression::Zstd, at as u64, "malformed header"));
+                }
+                at += consumed;
+            }
+            Ok(Kind::Zstd { context, open: true })
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Err(InflateError::Format { format: "xz" }),
+        [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A'] => Err(InflateError::Format { format: "bzip2" }),
+        [b'P', b'K', 3, 4, ..] => Err(InflateError::Format { format: "zip" }),
+        _ => Ok(Kind::Stored { head }),
+    }
+}
+
+fn corrupt(compression: LayerCompression, offset: u64, reason: &'static str) -> InflateError {
+    InflateError::Corrupt { compression, offset, reason }
+}
+
+fn new_context() -> Result<Box<DCtx<'static>>, InflateError> {
+    let mut context = Box::new(DCtx::create());
+    context
+        .set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))
+        .map_err(|code| InflateError::Setup { reason: zstd_safe::get_error_name(code) })?;
+    Ok(context)
 }
 
 fn new_inflate() -> Box<Inflate> {
@@ -195,7 +306,8 @@ fn step_gzip(
             }
             *member = Member::Inside;
         }
-        (Member::First, _) => return Err(InflateError::Magic { expected: LayerCompression::Gzip }),
+        // The first member is begun only where its first byte is this one.
+        (Member::First, _) => return Err(corrupt(LayerCompression::Gzip, offset, "no header")),
         (Member::After | Member::Padding, 0) => {
             *member = Member::Padding;
             return Ok((input.iter().take_while(|&&b| b == 0).count(), 0));
@@ -220,11 +332,8 @@ fn pump(
         Ok(Status::StreamEnd) => *member = Member::After,
         Ok(Status::Ok | Status::BufError) => {}
         Err(error) => {
-            return Err(InflateError::Corrupt {
-                compression: LayerCompression::Gzip,
-                offset: offset + consumed as u64,
-                reason: inflate.error_message().unwrap_or(error.as_str()),
-            });
+            let reason = inflate.error_message().unwrap_or(error.as_str());
+            return Err(corrupt(LayerCompression::Gzip, offset + consumed as u64, reason));
         }
     }
     Ok((consumed, produced))
@@ -249,11 +358,10 @@ fn step_zstd(
             Ok((consumed, produced))
         }
         Err(code) if code.wrapping_neg() == WINDOW_TOO_LARGE => Err(InflateError::Window),
-        Err(code) => Err(InflateError::Corrupt {
-            compression: LayerCompression::Zstd,
-            offset: offset + consumed as u64,
-            reason: zstd_safe::get_error_name(code),
-        }),
+        Err(code) => {
+            let reason = zstd_safe::get_error_name(code);
+            Err(corrupt(LayerCompression::Zstd, offset + consumed as u64, reason))
+        }
     }
 }
 

@@ -20,8 +20,8 @@ pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Decompresses with pieces of odd sizes on both sides.
-fn inflate(compression: LayerCompression, stored: &[u8], piece: usize) -> Result<Vec<u8>, InflateError> {
-    let mut decoder = Decoder::new(compression)?;
+fn inflate(media: LayerCompression, stored: &[u8], piece: usize) -> Result<Vec<u8>, InflateError> {
+    let mut decoder = Decoder::new(media, Some(stored.len() as u64), ExpansionLimit::default());
     let mut output = Vec::new();
     let mut buffer = [0; 1021];
     for mut input in stored.chunks(piece) {
@@ -47,6 +47,8 @@ fn streams_of_every_kind_inflate() {
     let cases = [
         (None, tar.clone(), &tar),
         (None, vec![], &vec![]),
+        (None, b"P?".to_vec(), &b"P?".to_vec()),
+        (Gzip, b"(\xb5/x a tar".to_vec(), &b"(\xb5/x a tar".to_vec()),
         (Gzip, gzip(&tar), &tar),
         (Gzip, gzip(b""), &vec![]),
         (Gzip, [gzip(&half), gzip(&half)].concat(), &twice),
@@ -56,6 +58,13 @@ fn streams_of_every_kind_inflate() {
         (Zstd, zstd(b""), &vec![]),
         (Zstd, [zstd(&half), zstd(&half)].concat(), &twice),
         (Zstd, skippable, &tar),
+        (Zstd, [&[0x5f, 0x2a, 0x4d, 0x18, 0, 0, 0, 0], &zstd(&tar)[..]].concat(), &tar),
+        (Gzip, vec![], &vec![]),
+        // What the media type says is not asked.
+        (Gzip, zstd(&tar), &tar),
+        (Gzip, tar.clone(), &tar),
+        (Zstd, gzip(&tar), &tar),
+        (None, gzip(&tar), &tar),
     ];
     for (number, (compression, stored, expected)) in cases.iter().enumerate() {
         for piece in [1, 7, 1021, 65_536] {
@@ -77,13 +86,16 @@ fn broken_streams_are_refused() {
     let truncated =
         |compression, offset: usize| InflateError::Truncated { compression, offset: offset as u64 };
     for piece in [1, 4096] {
-        for length in [0, 1, 5, 17, gz.len() / 2, gz.len() - 1] {
+        for length in [1, 5, 6, 7, 9, 17, gz.len() / 2, gz.len() - 1] {
             assert_eq!(inflate(Gzip, &gz[..length], piece), Err(truncated(Gzip, length)), "{length}");
         }
-        for length in [0, 1, 5, zs.len() / 2, zs.len() - 1] {
+        for length in [1, 5, 6, 7, zs.len() / 2, zs.len() - 1] {
             assert_eq!(inflate(Zstd, &zs[..length], piece), Err(truncated(Zstd, length)), "{length}");
         }
-        assert_eq!(inflate(Gzip, b"PK\x03\x04", piece), Err(InflateError::Magic { expected: Gzip }));
+        let formats = [("xz", &b"\xfd7zXZ\0..."[..]), ("bzip2", b"BZh91AY&SY"), ("zip", b"PK\x03\x04...")];
+        for (format, stored) in formats {
+            assert_eq!(inflate(Gzip, stored, piece), Err(InflateError::Format { format }));
+        }
         let trailing = InflateError::TrailingData { offset: gz.len() as u64 };
         assert_eq!(inflate(Gzip, &[&gz[..], b"x"].concat(), piece), Err(trailing));
         let trailing = InflateError::TrailingData { offset: gz.len() as u64 + 3 };
@@ -91,10 +103,11 @@ fn broken_streams_are_refused() {
         let half_member = [&gz[..], &gz[..20]].concat();
         assert_eq!(inflate(Gzip, &half_member, piece), Err(truncated(Gzip, half_member.len())));
         for (compression, stored) in [
-            (Gzip, flip(&gz, 1)),
+            (Gzip, flip(&gz, 2)),
+            (Gzip, flip(&gz, 3)),
             (Gzip, flip(&gz, gz.len() - 8)),
             (Gzip, flip(&gz, gz.len() - 1)),
-            (Zstd, flip(&zs, 0)),
+            (Zstd, flip(&zs, 4)),
             (Zstd, [&zs[..], b"garbage"].concat()),
             (Zstd, b"\x1f\x8b garbage".to_vec()),
         ] {
@@ -115,16 +128,38 @@ fn a_window_over_the_limit_is_refused_by_name() {
 }
 
 #[test]
-fn bombs_are_refused_and_long_files_of_zeros_are_not() {
+fn bombs_are_refused_and_files_that_start_with_zeros_are_not() {
+    const MIB: u64 = 1 << 20;
+    let usual = ExpansionLimit::default();
     let cases = [
-        (1_u64 << 20, 10 << 30, true),
-        (16 << 20, 16 << 30, true),
-        (16 << 20, (16 << 30) + 1, false),
-        (20 << 20, 17 << 30, true),
+        (1, usual, 1024 * MIB),
+        (MIB, usual, 1024 * MIB),
+        (2 * MIB, usual, 2000 * MIB),
+        (2 * MIB, ExpansionLimit { ratio: 10, from: 0 }, 20 * MIB),
+        (2 * MIB, ExpansionLimit { ratio: u64::MAX, from: 0 }, u64::MAX),
+        (u64::MAX, usual, u64::MAX),
     ];
-    for (consumed, produced, fine) in cases {
-        let mut count = Expansion { consumed, produced: 0 };
-        let bomb = InflateError::Bomb { consumed, produced };
-        assert_eq!(count.add(0, produced as usize), if fine { Ok(()) } else { Err(bomb) });
+    for (stored, limit, most) in cases {
+        let mut count = Expansion { consumed: 0, produced: most - 1, stored: Some(stored), limit };
+        assert_eq!(count.add(1, 1), Ok(()), "{stored}");
+        if most < u64::MAX {
+            let bomb = InflateError::Bomb { stored, limit: most, ratio: limit.ratio };
+            assert_eq!(count.add(0, 1), Err(bomb));
+        }
     }
+    // Of a stream of unknown length what has come so far counts.
+    let mut count =
+        Expansion { consumed: 0, produced: 0, stored: None, limit: ExpansionLimit { ratio: 10, from: 5 } };
+    assert_eq!(count.add(1, 10), Ok(()));
+    assert_eq!(count.add(0, 1), Err(InflateError::Bomb { stored: 1, limit: 10, ratio: 10 }));
+    let zeros = gzip(&vec![0; 3 << 20]);
+    let mut decoder = Decoder::new(
+        LayerCompression::Gzip,
+        Some(zeros.len() as u64),
+        ExpansionLimit { ratio: 100, from: 4096 },
+    );
+    let mut output = vec![0; 4 << 20];
+    let limit = zeros.len() as u64 * 100;
+    let bomb = InflateError::Bomb { stored: zeros.len() as u64, limit, ratio: 100 };
+    assert_eq!(decoder.run(&mut &zeros[..], &mut output), Err(bomb));
 }

@@ -7,7 +7,7 @@
 //! so that it must not wait for lines that the other processor holds: it goes to memory of its own and is copied from there
 //! in one go, and what was received is hashed by the reader, who has time.
 
-use crate::inflate::{Decoder, InflateError};
+use crate::inflate::{Decoder, ExpansionLimit, InflateError};
 use crate::source::ByteSource;
 use crate::{CancelToken, FetchError};
 use mvm_ref::verify::{self, CompressedSide, Expected, TarSide};
@@ -31,6 +31,7 @@ pub(crate) fn read<T, E: From<FetchError>>(
     descriptor: &Descriptor,
     expected: Expected,
     source: impl FnOnce() -> Result<Box<dyn ByteSource>, FetchError> + Send,
+    expansion: ExpansionLimit,
     cancel: &CancelToken,
     progress: &(dyn Fn(u64) + Sync),
     body: impl FnOnce(&mut dyn BufRead) -> Result<T, E>,
@@ -43,7 +44,15 @@ pub(crate) fn read<T, E: From<FetchError>>(
         // The receiver is alive: it is a local of this function.
         emptied.send(Buffer::default()).unwrap_or_default();
     }
-    let job = Filler { descriptor, compressed: &compressed, filled, emptied: to_filler, cancel, progress };
+    let job = Filler {
+        descriptor,
+        expansion,
+        compressed: &compressed,
+        filled,
+        emptied: to_filler,
+        cancel,
+        progress,
+    };
     let (value, tar) = std::thread::scope(|scope| {
         let filler = std::thread::Builder::new()
             .name("layer".to_owned())
@@ -99,6 +108,7 @@ fn hash(compressed: &Mutex<CompressedSide>, bytes: &[u8]) {
 
 struct Filler<'a> {
     descriptor: &'a Descriptor,
+    expansion: ExpansionLimit,
     compressed: &'a Mutex<CompressedSide>,
     filled: SyncSender<Piece>,
     emptied: Receiver<Buffer>,
@@ -112,7 +122,7 @@ impl Filler<'_> {
         let corrupt = |source| FetchError::Inflate { digest, source };
         let compression = self.descriptor.compression();
         let gzip = compression == LayerCompression::Gzip;
-        let mut decoder = Decoder::new(compression).map_err(corrupt)?;
+        let mut decoder = Decoder::new(compression, Some(self.descriptor.size), self.expansion);
         let mut scratch = vec![0; if gzip { SCRATCH } else { 0 }];
         let mut source = source()?;
         let mut buffer = self.take_buffer()?;

@@ -41,7 +41,7 @@ pub use encode::Encoder;
 pub use error::FetchError;
 pub use fetcher::{Fetcher, Origin};
 pub use host::{HostPattern, HostPatternError};
-pub use inflate::InflateError;
+pub use inflate::{ExpansionLimit, InflateError};
 pub use layout::{LayoutError, TarError};
 pub use notice::Notice;
 pub use proxy::{Proxies, ProxyAddress, ProxyError};

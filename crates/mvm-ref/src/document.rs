@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// Length in bytes over which a manifest or an index is refused.
 pub const MAX_DOCUMENT_SIZE: u64 = 4 << 20;
 /// Number of layers over which a manifest is refused.
-pub const MAX_LAYERS: usize = 512;
+pub const MAX_LAYERS: usize = 4096;
 
 /// The type, digest and length of some content, and what an index says about it.
 #[derive(Clone, Debug, PartialEq, Eq)]

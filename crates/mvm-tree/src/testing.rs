@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io::{self, BufRead, Read};
 
-use crate::{Change, Content, Extent, LayerSink, LayerSummary, Limits, ReadError, read_layer};
+use crate::{Budget, Change, Content, Extent, LayerSink, LayerSummary, ReadError, UnpackPolicy, read_layer};
 
 /// One header block in the making; ustar, mode 0644, a file without data.
 #[derive(Clone)]
@@ -201,10 +201,13 @@ impl BufRead for Chopped<'_> {
 }
 
 /// Reads an archive, whole and in odd pieces, and asserts that it makes no difference.
-pub(crate) fn read(archive: &[u8], limits: &Limits) -> (Memory, Result<LayerSummary, ReadError<Infallible>>) {
+pub(crate) fn read(
+    archive: &[u8],
+    policy: &UnpackPolicy,
+) -> (Memory, Result<LayerSummary, ReadError<Infallible>>) {
     let mut memory = Memory::default();
     let mut rest = archive;
-    let result = read_layer(&mut rest, limits, &mut memory);
+    let result = read_layer(&mut rest, &Budget::new(policy), &mut memory);
     if result.is_ok() {
         assert_eq!(rest, b"", "the input is read to its end");
         assert!(memory.archive == archive, "the sink gets every byte of the archive, once and in order");
@@ -214,7 +217,7 @@ pub(crate) fn read(archive: &[u8], limits: &Limits) -> (Memory, Result<LayerSumm
     for &piece in pieces {
         let mut again = Memory::default();
         let mut input = Chopped { bytes: archive, piece, is_interrupted: false };
-        let chopped = read_layer(&mut input, limits, &mut again);
+        let chopped = read_layer(&mut input, &Budget::new(policy), &mut again);
         assert_eq!(format!("{chopped:?}"), format!("{result:?}"), "in pieces of {piece}");
         assert_eq!(again, memory, "in pieces of {piece}");
     }
@@ -223,7 +226,7 @@ pub(crate) fn read(archive: &[u8], limits: &Limits) -> (Memory, Result<LayerSumm
 
 /// Reads an archive that must be good.
 pub(crate) fn read_good(archive: &[u8]) -> Memory {
-    let (memory, result) = read(archive, &Limits::default());
+    let (memory, result) = read(archive, &UnpackPolicy::default());
     result.expect("a good archive");
     memory
 }

@@ -2,6 +2,7 @@
 
 use crate::cli::Global;
 use crate::commands::network::Network;
+use crate::commands::unpack::Unpack;
 use crate::printer::Printer;
 use crate::progress::Display;
 use crate::signals::Signals;
@@ -37,6 +38,7 @@ impl Context {
             login_file: auth_files.login,
             helper_environment: HelperEnvironment::new(environment::of_helpers()),
             network: FetchConfig::default(),
+            unpack: None,
             kvm: PathBuf::from("/dev/kvm"),
         };
         let signals = Signals::install().context("install signal handlers")?;
@@ -64,10 +66,21 @@ impl Context {
 
     /// Returns the engine, which reaches registries as the options say; the first use decides.
     pub fn engine_over(&self, network: Network) -> anyhow::Result<&Engine> {
+        self.engine_unpacking(Some(network), Unpack::default())
+    }
+
+    /// Returns the engine, which reaches registries, where it does, and unpacks layers as the options say; the first use
+    /// decides.
+    pub fn engine_unpacking(&self, network: Option<Network>, unpack: Unpack) -> anyhow::Result<&Engine> {
         if let Some(engine) = self.engine.get() {
             return Ok(engine);
         }
-        let engine = Engine::open(self.settings_over(network)?)?;
+        let settings = match network {
+            Some(network) => self.settings_over(network)?,
+            None => self.settings.clone(),
+        };
+        let settings = Settings { unpack: unpack.resolve()?, ..settings };
+        let engine = Engine::open(settings)?;
         Ok(self.engine.get_or_init(|| engine))
     }
 

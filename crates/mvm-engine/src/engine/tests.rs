@@ -31,6 +31,7 @@ pub(crate) fn fixture() -> Fixture {
         login_file: None,
         helper_environment: Default::default(),
         network: mvm_fetch::FetchConfig::default(),
+        unpack: None,
         kvm: directory.path().join("kvm"),
     };
     Fixture { engine: Engine::open(settings).unwrap(), directory }

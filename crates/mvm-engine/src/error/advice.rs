@@ -7,10 +7,13 @@ use crate::pull::{PullError, UnpackError};
 use crate::push::PushError;
 use crate::vm::VmError;
 use mvm_fetch::{
-    AuthError, DockerArchiveError, FetchError, HelperError, LayoutError, MirrorsError, RegistryError,
+    AuthError, DockerArchiveError, FetchError, HelperError, InflateError, LayoutError, MirrorsError,
+    RegistryError,
 };
+use mvm_image::segment::ReadIndexError;
 use mvm_launch::LaunchError;
 use mvm_store::{KernelError, StoreError};
+use mvm_tree::{Knob, ReadError, Refusal as TreeRefusal};
 use mvm_wire::FailureKind;
 use std::io;
 
@@ -43,7 +46,7 @@ impl EngineError {
             Self::Kernels(KernelError::Digest { .. }) | Self::Damaged { .. } | Self::Changed { .. } => {
                 ErrorKind::Verification
             }
-            Self::Refused(_) | Self::PolicyFile(_) => ErrorKind::Refused,
+            Self::Refused(_) | Self::PolicyFile(_) | Self::OtherPolicy { .. } => ErrorKind::Refused,
             Self::Plan { .. } | Self::Policy(_) | Self::Ambiguous { .. } | Self::NoCommand(_) => {
                 ErrorKind::Usage
             }
@@ -89,6 +92,12 @@ impl EngineError {
             Self::Damaged { name, discarded: true, .. } => return Some(format!("mvmctl pull {name}")),
             Self::Damaged { name, discarded: false, .. } => {
                 return Some(format!("mvmctl image verify --discard {name}, then mvmctl pull on its name"));
+            }
+            Self::Pull { source, .. } if let Some(knob) = knob_of(source) => {
+                return Some(format!("--unpack {} allows more, for an image that you trust", knob.remedy()));
+            }
+            Self::OtherPolicy { .. } => {
+                "pull it again with the same --unpack, so that its layers are checked"
             }
             Self::Pull { source, .. } if matches!(**source, PullError::Damaged(_)) => {
                 "the stored layers were discarded; pull again to fetch them anew"
@@ -150,7 +159,28 @@ fn remedies(refusal: &mvm_plan::Refusal) -> String {
     remedies.join("\n        ")
 }
 
+/// Returns the setting of the unpack policy that could allow what a pull failed for.
+fn knob_of(error: &PullError) -> Option<Knob> {
+    match error {
+        PullError::Policy(breach) => Some(breach.knob()),
+        PullError::Index { source: ReadIndexError::Refused(error), .. } => error.knob(),
+        PullError::Layer { source, .. } => match source.as_ref() {
+            UnpackError::Read(ReadError::Refused { source: TreeRefusal::Policy(breach), .. }) => {
+                Some(breach.knob())
+            }
+            UnpackError::Fetch(FetchError::Inflate { source: InflateError::Bomb { .. }, .. }) => {
+                Some(Knob::Ratio)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 fn of_pull(error: &PullError) -> ErrorKind {
+    if knob_of(error).is_some() {
+        return ErrorKind::Refused;
+    }
     match error {
         PullError::Layer { source, .. } => match source.as_ref() {
             UnpackError::Fetch(error) => of_fetch(error),
@@ -160,6 +190,7 @@ fn of_pull(error: &PullError) -> ErrorKind {
             }
             UnpackError::Read(_) => ErrorKind::Verification,
         },
+        PullError::Policy(_) => ErrorKind::Refused,
         PullError::Index { .. } | PullError::Damaged(_) => ErrorKind::Verification,
         PullError::Store(error) => of_store(error),
         PullError::Assemble(_) => ErrorKind::Failure,

@@ -79,7 +79,7 @@ fn each_name_is_listed_with_all_that_it_has() {
         directory("/usr", 2),
         common("/usr/file", "file", file.clone()),
         common("/usr/link", "file", file),
-        common("/usr/\\xff a\\x0a\\\\", "symlink", json!({"target": "../\\x1b x"})),
+        common("/usr/\\xff a\\x0a\\\\", "symlink", json!({"target": "../\\x1b x", "mode": "0777"})),
         common("/usr-x", "file", json!({"size": 0, "sha256": empty})),
     ];
     for (row, expected) in rows.iter().zip(&expected) {

@@ -1,13 +1,14 @@
 //! From layers in the store to a root file system.
 
 use super::PullError;
+use mvm_fetch::{FetchError, InflateError};
 use mvm_image::erofs::{AssembleError, ImageSummary, assemble, begins_with};
 use mvm_image::files::{self, FileOutput, FileSegments};
-use mvm_image::segment::read_index;
+use mvm_image::segment::{ReadIndexError, read_index};
 use mvm_image::verity::{self, VerifyError};
 use mvm_ref::Digest;
-use mvm_store::{DATA_START, ImageSlot, Segment};
-use mvm_tree::{Limits, Merge};
+use mvm_store::{DATA_START, ImageSlot, Segment, SegmentFiles, SegmentRecord};
+use mvm_tree::{Merge, Tree, UnpackPolicy};
 use std::collections::BTreeSet;
 use std::io::BufReader;
 
@@ -21,13 +22,39 @@ pub(super) struct Layers {
 impl Layers {
     /// Makes the root file system. What was not verified just now is compared with its hashes, lest a damaged layer
     /// become an image that nobody can read.
-    pub(super) fn build(&self, slot: &mut ImageSlot) -> Result<ImageSummary, PullError> {
-        let summary = build(&self.segments, slot)?;
+    pub(super) fn build(
+        &self,
+        policy: &UnpackPolicy,
+        slot: &mut ImageSlot,
+    ) -> Result<ImageSummary, PullError> {
+        self.check_ratios(policy)?;
+        let summary = build(&self.segments, policy, slot)?;
         if !self.cached.is_empty() {
             let ImageSummary { root_hash, data_blocks, .. } = summary;
             verity::verify(slot.file(), &verity::Expected { root_hash, data_blocks })?;
         }
         Ok(summary)
+    }
+
+    /// Checks that a policy allows what the layers hold.
+    pub(super) fn check(&self, policy: &UnpackPolicy) -> Result<(), PullError> {
+        self.check_ratios(policy)?;
+        let layers = self.segments.iter().map(Segment::open).collect::<Result<Vec<_>, _>>()?;
+        merge(&layers, policy).map(drop)
+    }
+
+    /// Checks the ratios of layers that were in the store: nobody inflated them now.
+    fn check_ratios(&self, policy: &UnpackPolicy) -> Result<(), PullError> {
+        for (index, segment) in self.segments.iter().enumerate() {
+            let &SegmentRecord { diff_id, digest, size, tar_size, .. } = segment.record();
+            let limit = size.saturating_mul(policy.ratio).max(policy.ratio_from);
+            if self.cached.contains(&diff_id) && tar_size > limit {
+                let source = InflateError::Bomb { stored: size, limit, ratio: policy.ratio };
+                let source = Box::new(FetchError::Inflate { digest, source }.into());
+                return Err(PullError::Layer { index: index + 1, layer: digest, source });
+            }
+        }
+        Ok(())
     }
 
     /// Returns the layers that may have caused an error by having been damaged.
@@ -41,27 +68,41 @@ impl Layers {
                 | AssembleError::Extent { .. }
                 | AssembleError::TailPlace { .. },
             ) => self.cached.clone(),
+            PullError::Index { source: ReadIndexError::Refused(error), .. } if error.knob().is_some() => {
+                BTreeSet::new()
+            }
             // An index that was written just now is as the layer has it.
             PullError::Index { index, .. } => {
                 let diff_id = self.segments[index - 1].record().diff_id;
                 self.cached.get(&diff_id).copied().into_iter().collect()
             }
-            PullError::Assemble(_) | PullError::Layer { .. } | PullError::Store(_) => BTreeSet::new(),
+            PullError::Assemble(_) | PullError::Layer { .. } | PullError::Policy(_) | PullError::Store(_) => {
+                BTreeSet::new()
+            }
         }
     }
 }
 
-/// Merges layers, lowest first, and writes the root file system.
-fn build(segments: &[Segment], slot: &mut ImageSlot) -> Result<ImageSummary, PullError> {
-    let layers = segments.iter().map(Segment::open).collect::<Result<Vec<_>, _>>()?;
-    let mut merge = Merge::new(&Limits::default());
+/// Merges layers, lowest first.
+fn merge(layers: &[SegmentFiles], policy: &UnpackPolicy) -> Result<Tree, PullError> {
+    let mut merge = Merge::new(policy);
     for (index, files) in layers.iter().enumerate() {
         merge.begin_layer();
         let index_file = BufReader::with_capacity(256 << 10, &files.index);
         read_index(index_file, |change| merge.apply(change))
             .map_err(|source| PullError::Index { index: index + 1, source })?;
     }
-    let tree = merge.finish();
+    Ok(merge.finish())
+}
+
+/// Merges layers, lowest first, and writes the root file system.
+fn build(
+    segments: &[Segment],
+    policy: &UnpackPolicy,
+    slot: &mut ImageSlot,
+) -> Result<ImageSummary, PullError> {
+    let layers = segments.iter().map(Segment::open).collect::<Result<Vec<_>, _>>()?;
+    let tree = merge(&layers, policy)?;
     let adopted = match segments.first() {
         Some(lowest) if begins_with(&tree, 0, lowest.record().blocks)? => slot.adopt(lowest)?,
         _ => false,

@@ -25,3 +25,141 @@ fn a_layer_that_is_not_what_it_should_be_is_in_the_log() {
     let last = fixture.events().pop().unwrap();
     assert_eq!(last, Event::Verify { digest, diff_id: None, passed: false });
 }
+
+/// A layer with one file of 9 bytes, which has the set-user-ID bit, and a device.
+fn odd_layer() -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(9);
+    header.set_mode(0o4755);
+    archive.append_data(&mut header, "su", &b"#!/bin/su"[..]).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Char);
+    header.set_device_major(1).unwrap();
+    header.set_device_minor(3).unwrap();
+    header.set_size(0);
+    header.set_mode(0o666);
+    archive.append_data(&mut header, "null", std::io::empty()).unwrap();
+    archive.into_inner().unwrap()
+}
+
+/// Makes the engine unpack as the settings say, or as it does by itself.
+fn under(fixture: &mut crate::engine::tests::Fixture, settings: &[&str]) {
+    let mut policy = UnpackPolicy::default();
+    settings.iter().for_each(|setting| policy.set(setting).unwrap());
+    fixture.engine.settings.unpack = (!settings.is_empty()).then_some(policy);
+}
+
+#[test]
+fn a_policy_refuses_with_what_would_allow_it() {
+    let mut fixture = fixture();
+    let source = fixture.layout_of("layout", &[odd_layer(), odd_layer()], &json!({}), "amd64");
+    let cases = [
+        ("set-id=refuse", "set-id=keep", "su: mode 4755, and set-user-ID and set-group-ID bits are refused"),
+        ("devices=refuse", "devices=any", "null: character device 1:3 is not among the devices allowed"),
+        ("entries=1", "entries=COUNT", "entries: 2, at most 1 are allowed"),
+        // Over both layers, though each is within the limit.
+        ("entries=3", "entries=COUNT", "entries: 4, at most 3 are allowed"),
+        ("unpacked=17", "unpacked=SIZE", "bytes of file data: 18, at most 17 are allowed"),
+        ("apparent=8", "apparent=SIZE", "bytes of files, with holes: 9, at most 8 are allowed"),
+        ("layers=1", "layers=COUNT", "layers: 2, at most 1 are allowed"),
+    ];
+    for (setting, remedy, words) in cases {
+        under(&mut fixture, &[setting]);
+        let error = fixture.engine.pull(&source, &Platform::host(), &crate::Silent, &Cancel::default());
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused, "{setting}: {error:?}");
+        let chain = crate::chain(&error);
+        assert!(chain.ends_with(words), "{setting}: {chain}");
+        let hint = format!("--unpack {remedy} allows more, for an image that you trust");
+        assert_eq!(error.hint(), Some(hint), "{setting}");
+    }
+    under(&mut fixture, &[]);
+    fixture.pull(&source);
+}
+
+#[test]
+fn what_the_store_has_passes_no_stricter_policy() {
+    let mut fixture = fixture();
+    let source = fixture.layout_of("layout", &[odd_layer()], &json!({}), "amd64");
+    let root_hash = fixture.pull(&source).root_hash;
+    let pull = |fixture: &crate::engine::tests::Fixture| {
+        fixture.engine.pull(&source, &Platform::host(), &crate::Silent, &Cancel::default())
+    };
+    let refused = [
+        "set-id=refuse",
+        "devices=refuse",
+        "entries=1",
+        "unpacked=8",
+        "apparent=8",
+        "path=2",
+        "name=3",
+        "layers=0",
+    ];
+    for setting in refused {
+        under(&mut fixture, &[setting]);
+        let error = pull(&fixture).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused, "{setting}: {error:?}");
+        // Without layers at hand it is not taken either.
+        let error = fixture.engine.cached(&source, &Platform::host()).unwrap_err();
+        assert!(matches!(error, EngineError::OtherPolicy { .. }), "{setting}: {error:?}");
+        assert_eq!(error.kind(), ErrorKind::Refused);
+    }
+    // The ratio of what is stored to what is unpacked is remembered.
+    under(&mut fixture, &["ratio=0", "ratio-from=0"]);
+    pull(&fixture).unwrap();
+    // A stricter one that the layers keep to is recorded, so that they are checked once.
+    under(&mut fixture, &["hardlinks=refuse", "entries=2"]);
+    assert!(fixture.engine.cached(&source, &Platform::host()).is_err());
+    assert_eq!(pull(&fixture).unwrap().root_hash, root_hash);
+    assert_eq!(fixture.engine.cached(&source, &Platform::host()).unwrap().unwrap().root_hash, root_hash);
+    // Looser ones, and none, take it as it is.
+    for settings in [&[][..], &["entries=3", "hardlinks=same-layer"], &["devices=any"]] {
+        under(&mut fixture, settings);
+        assert_eq!(
+            fixture.engine.cached(&source, &Platform::host()).unwrap().unwrap().root_hash,
+            root_hash,
+            "{settings:?}"
+        );
+    }
+}
+
+#[test]
+fn inspect_lists_what_gives_rights() {
+    let fixture = fixture();
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    let capability = b"41 SCHILY.xattr.security.capability=abcd\n";
+    header.set_entry_type(tar::EntryType::XHeader);
+    header.set_size(capability.len() as u64);
+    archive.append_data(&mut header, "pax", &capability[..]).unwrap();
+    let entries = [
+        ("ping", tar::EntryType::Regular, 0o755),
+        ("mail", tar::EntryType::Directory, 0o2775),
+        ("wall", tar::EntryType::Regular, 0o2755),
+    ];
+    for (name, kind, mode) in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.set_mode(mode);
+        archive.append_data(&mut header, name, std::io::empty()).unwrap();
+    }
+    for index in 0..1001 {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(0);
+        header.set_mode(0o4711);
+        archive.append_data(&mut header, format!("many/{index:04}"), std::io::empty()).unwrap();
+    }
+    let layers = [odd_layer(), archive.into_inner().unwrap()];
+    let source = fixture.layout_of("layout", &layers, &json!({}), "amd64");
+    fixture.pull(&source);
+    let found = fixture.engine.inspect_image(&source.to_string()).unwrap().special_files;
+    assert_eq!((found.set_id.count, found.set_id.paths.len()), (1003, 1000));
+    assert_eq!(found.set_id.paths[0].as_ref(), "/many/0000");
+    let list = |paths: &[&str]| crate::PathList {
+        count: paths.len() as u64,
+        paths: paths.iter().map(|path| crate::Shown::new(path.as_bytes())).collect(),
+    };
+    assert_eq!((found.file_capabilities, found.devices), (list(&["/ping"]), list(&["/null"])));
+}

@@ -4,7 +4,7 @@
 
 use super::{LayoutError, open_regular};
 use crate::CancelToken;
-use crate::inflate::Decoder;
+use crate::inflate::{Decoder, ExpansionLimit};
 use mvm_ref::LayerCompression;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -88,7 +88,7 @@ impl ArchiveFile {
             }
         };
         let corrupt = |source| LayoutError::Inflate { path: path.to_owned(), source };
-        let mut decoder = Decoder::new(compression).map_err(corrupt)?;
+        let mut decoder = Decoder::new(compression, None, ExpansionLimit::default());
         let mut spooled = Spooled::new(path, spool)?;
         let mut output = vec![0; PIECE];
         let mut length = beginning;

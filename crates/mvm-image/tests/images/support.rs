@@ -10,7 +10,10 @@ pub mod listing;
 use mvm_image::erofs::{AssembleError, ImageSummary, assemble};
 use mvm_image::files::{FileOutput, FileSegments, SegmentFiles};
 use mvm_image::segment::{SegmentWriter, read_index};
-use mvm_tree::{Attributes, Change, Content, Device, Kind, LayerSink, Limits, Merge, Timestamp, Tree, Xattr};
+use mvm_tree::{
+    Attributes, Change, Content, Device, Devices, Kind, LayerSink, Merge, Timestamp, Tree, UnpackPolicy,
+    Xattr,
+};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -122,7 +125,7 @@ pub struct Built {
 pub fn build_split(layers: &[Vec<Step>], split: usize) -> Result<Built, AssembleError> {
     let dir = TempDir::new().unwrap();
     let mut contents = HashMap::new();
-    let mut merge = Merge::new(&Limits { allow_devices: true, ..Limits::default() });
+    let mut merge = Merge::new(&UnpackPolicy { devices: Devices::Any, ..UnpackPolicy::default() });
     let mut files = Vec::new();
     for (number, steps) in layers.iter().enumerate() {
         let [data, tails, leaves, index] = ["data", "tails", "leaves", "index"]

@@ -24,7 +24,7 @@ mod tests;
 const FILE: &str = "index.db";
 
 /// The steps from an empty database to the newest format; `user_version` counts those taken.
-const MIGRATIONS: &[&str] = &[include_str!("v1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("v1.sql"), include_str!("v2.sql")];
 
 /// Writers of other processes hold the index for milliseconds; one that takes this long is stuck.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);

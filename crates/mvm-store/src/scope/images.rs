@@ -36,6 +36,7 @@ pub struct Image {
     path: PathBuf,
     record: ImageRecord,
     generation: u32,
+    policy: String,
 }
 
 /// The answer to a claim: the image, or the right to make it.
@@ -53,6 +54,7 @@ pub struct ImageSlot {
     inner: Arc<Inner>,
     chain: Digest,
     generation: u32,
+    policy: String,
     file: File,
     staged: Staged,
     // Last, so that it outlives the removal of the staged file.
@@ -85,12 +87,22 @@ impl Scope {
         let staged = Staged::new(&inner.staging, format!("{}.img", key.as_str()))?;
         let file = inner.staging.create_file(staged.name())?;
         let inner = Arc::clone(inner);
-        Ok(ImageClaim::Build(ImageSlot { inner, chain, generation, file, staged, _lock: lock }))
+        let policy = String::new();
+        Ok(ImageClaim::Build(ImageSlot { inner, chain, generation, policy, file, staged, _lock: lock }))
     }
 
     /// Returns the image of a chain, or none if it has to be made.
     pub fn image(&self, chain: &[Digest], generation: u32) -> Result<Option<Image>, StoreError> {
         self.inner.image_of_chain(&chain_key(chain), generation)
+    }
+
+    /// Says that the layers of an image were checked under another unpack policy.
+    pub fn set_image_policy(&self, root: &Digest, policy: &str) -> Result<(), StoreError> {
+        Ok(self.inner.index.write(Durability::Kill, "record an image's policy", |connection| {
+            connection
+                .execute("UPDATE images SET policy = ?2 WHERE root = ?1", params![root.as_bytes(), policy])?;
+            Ok(())
+        })?)
     }
 
     /// Returns the image with a root hash, or none if it is not in this scope.
@@ -110,6 +122,11 @@ impl Image {
         self.generation
     }
 
+    /// Returns the unpack policy that its layers were last checked under, as [`ImageSlot::set_policy`] got it, or nothing.
+    pub fn policy(&self) -> &str {
+        &self.policy
+    }
+
     /// Returns the absolute path of the file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -122,6 +139,11 @@ impl Image {
 }
 
 impl ImageSlot {
+    /// Says under which unpack policy the image's layers were checked, in words that only the caller understands.
+    pub fn set_policy(&mut self, policy: String) {
+        self.policy = policy;
+    }
+
     /// Returns the empty file to fill, open for reading and writing.
     pub fn file(&self) -> &File {
         &self.file
@@ -183,8 +205,8 @@ impl ImageSlot {
         if let Some(image) = inner.image_by_root(root)?
             && (image.record, image.generation) == (record, self.generation)
         {
-            inner.write_image(&self.chain, self.generation, &record)?;
-            return Ok(image);
+            inner.write_image(&self.chain, self.generation, &record, &self.policy)?;
+            return Ok(Image { policy: self.policy, ..image });
         }
         // Locked for use before anybody can see it, so that collection never finds it unused.
         let file = inner.staging.open_file(self.staged.name())?.ok_or_else(|| {
@@ -194,8 +216,9 @@ impl ImageSlot {
         let name = Inner::image_name(root);
         self.staged.move_to(&inner.images, &name)?;
         inner.images.sync()?;
-        inner.write_image(&self.chain, self.generation, &record)?;
-        Ok(Image { file, path: inner.images.join(&name), record, generation: self.generation })
+        inner.write_image(&self.chain, self.generation, &record, &self.policy)?;
+        let path = inner.images.join(&name);
+        Ok(Image { file, path, record, generation: self.generation, policy: self.policy })
     }
 
     fn path(&self) -> PathBuf {
@@ -231,28 +254,35 @@ impl Inner {
         let row = self.index.read("look up an image", |connection| {
             connection
                 .prepare_cached(
-                    "SELECT generation, data_blocks, hash_start, size FROM images WHERE root = ?1",
+                    "SELECT generation, data_blocks, hash_start, size, policy FROM images WHERE root = ?1",
                 )?
                 .query_row([root.as_bytes()], |row| {
                     let (data_blocks, hash_start, size) = (row.get(1)?, row.get(2)?, row.get(3)?);
-                    Ok((row.get(0)?, ImageRecord { root_hash: *root, data_blocks, hash_start, size }))
+                    let record = ImageRecord { root_hash: *root, data_blocks, hash_start, size };
+                    Ok((row.get(0)?, record, row.get(4)?))
                 })
                 .optional()
         })?;
-        let Some((generation, record)) = row else { return Ok(None) };
+        let Some((generation, record, policy)) = row else { return Ok(None) };
         let length = file.metadata().map_err(|error| FileError::new("inspect", &path, error))?.len();
-        Ok((length == record.size).then_some(Image { file, path, record, generation }))
+        Ok((length == record.size).then_some(Image { file, path, record, generation, policy }))
     }
 
-    fn write_image(&self, chain: &Digest, generation: u32, record: &ImageRecord) -> Result<(), StoreError> {
+    fn write_image(
+        &self,
+        chain: &Digest,
+        generation: u32,
+        record: &ImageRecord,
+        policy: &str,
+    ) -> Result<(), StoreError> {
         let root = record.root_hash.as_bytes();
         // Recording the manifest waits for the disk, and so for this row too; without it the image is made again.
         Ok(self.index.write(Durability::Kill, "record an image", |connection| {
             // Not replaced as a whole: that would cascade to the other chains that lead here.
             connection.execute(
-                "INSERT INTO images VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (root) DO UPDATE SET
-                 generation = ?2, data_blocks = ?3, hash_start = ?4, size = ?5",
-                params![root, generation, record.data_blocks, record.hash_start, record.size, now()],
+                "INSERT INTO images VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (root) DO UPDATE SET
+                 generation = ?2, data_blocks = ?3, hash_start = ?4, size = ?5, policy = ?7",
+                params![root, generation, record.data_blocks, record.hash_start, record.size, now(), policy],
             )?;
             connection.execute(
                 "INSERT OR REPLACE INTO chains VALUES (?1, ?2, ?3)",

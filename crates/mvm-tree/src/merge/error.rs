@@ -1,6 +1,6 @@
 //! Why a change can't be merged.
 
-use crate::Escaped;
+use crate::{Breach, Escaped, Knob};
 
 /// Why a change can't be merged into the tree.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -25,6 +25,14 @@ pub enum MergeError {
         path: Escaped,
         /// The component.
         name: Escaped,
+    },
+    /// The policy doesn't allow the change.
+    #[error("merge {path}")]
+    Policy {
+        /// Path of the change.
+        path: Escaped,
+        /// Why not.
+        source: Breach,
     },
     /// A component is longer than the limit.
     #[error("merge {path}: a name of {got} bytes, at most {limit} are allowed")]
@@ -92,4 +100,25 @@ pub enum MergeError {
         /// The limit.
         limit: u64,
     },
+}
+
+impl MergeError {
+    /// Returns the setting of the policy that could allow it, if there is one.
+    pub fn knob(&self) -> Option<Knob> {
+        match self {
+            Self::Policy { source, .. } => Some(source.knob()),
+            Self::NameTooLong { .. } => Some(Knob::Name),
+            Self::PathTooLong { .. } => Some(Knob::Path),
+            Self::TooManySymlinks { .. } => Some(Knob::SymlinkDepth),
+            Self::TooManyNames { .. } => Some(Knob::Entries),
+            Self::TooMuchMetadata { .. } => Some(Knob::Metadata),
+            Self::NoLayer { .. }
+            | Self::RootReplaced
+            | Self::RootRemoved
+            | Self::BadName { .. }
+            | Self::NotDirectory { .. }
+            | Self::TargetMissing { .. }
+            | Self::TargetDirectory { .. } => None,
+        }
+    }
 }

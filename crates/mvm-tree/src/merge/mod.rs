@@ -17,7 +17,10 @@ mod error;
 mod number;
 mod resolve;
 
-use crate::{Attributes, Change, Escaped, Kind, Limits, Node, Tree};
+use crate::policy::Item;
+use crate::{
+    Attributes, Breach, Budget, Change, Content, Escaped, HardLinks, Kind, Node, Tree, UnpackPolicy,
+};
 use arena::{Arena, Child, Dir, Layer};
 pub use error::MergeError;
 use resolve::{Step, last_directory, resolve};
@@ -25,9 +28,9 @@ use resolve::{Step, last_directory, resolve};
 /// Merges the changes of layers, lowest layer first, into a [`Tree`].
 ///
 /// ```
-/// use mvm_tree::{Attributes, Change, Kind, Limits, Merge};
+/// use mvm_tree::{Attributes, Change, Kind, Merge, UnpackPolicy};
 ///
-/// let mut merge = Merge::new(&Limits::default());
+/// let mut merge = Merge::new(&UnpackPolicy::default());
 /// merge.begin_layer();
 /// let (path, attributes) = ((*b"etc/mtab").into(), Attributes::default());
 /// merge.apply(Change::Put { path, attributes, kind: Kind::Symlink((*b"/proc/mounts").into()) })?;
@@ -37,7 +40,7 @@ use resolve::{Step, last_directory, resolve};
 /// ```
 pub struct Merge {
     arena: Arena,
-    limits: Limits,
+    budget: Budget,
     layer: Layer,
     /// The directory of the entry before, which is that of the next one most of the time.
     recent: Option<Recent>,
@@ -58,8 +61,8 @@ struct Place {
 
 impl Merge {
     /// Returns a merge of no layers: an empty root directory.
-    pub fn new(limits: &Limits) -> Self {
-        Self { arena: Arena::new(), limits: limits.clone(), layer: 0, recent: None }
+    pub fn new(policy: &UnpackPolicy) -> Self {
+        Self { arena: Arena::new(), budget: Budget::new(policy), layer: 0, recent: None }
     }
 
     /// Begins the next layer. Files of the first one name segment 0, of the second one segment 1, and so on.
@@ -68,18 +71,32 @@ impl Merge {
         self.recent = None;
     }
 
-    /// Applies one change of the layer that was begun last.
+    /// Applies one change of the layer that was begun last, if the policy allows it.
     ///
     /// After an error the tree is in no state to be used.
     pub fn apply(&mut self, change: Change) -> Result<(), MergeError> {
         if self.layer == 0 {
             return Err(MergeError::NoLayer { path: Escaped::new(change.path()) });
         }
+        self.allow(&change)
+            .map_err(|source| MergeError::Policy { path: Escaped::new(change.path()), source })?;
         match change {
             Change::Put { path, attributes, kind } => self.put(&path, attributes, kind),
             Change::Link { path, target } => self.link(&path, &target),
             Change::Whiteout { path } => self.whiteout(&path),
             Change::Opaque { path } => self.opaque(&path),
+        }
+    }
+
+    /// Checks a change as it was checked when the layer was read, maybe under another policy.
+    fn allow(&self, change: &Change) -> Result<(), Breach> {
+        self.budget.take_entry()?;
+        self.budget.policy().check(Item::from(change))?;
+        match change {
+            Change::Put { kind: Kind::Regular(content), .. } => {
+                self.budget.take_file(stored(content), content.size)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -141,6 +158,10 @@ impl Merge {
                 target: Escaped::new(target),
             });
         }
+        if found.layer != self.layer && self.budget.policy().hard_links == HardLinks::SameLayer {
+            let source = Breach::HardLinkAcross { target: Escaped::new(target) };
+            return Err(MergeError::Policy { path: Escaped::new(path), source });
+        }
         self.arena.bind(dir, name, Child { node: found.node, layer: self.layer });
         self.check_size(path)
     }
@@ -179,7 +200,7 @@ impl Merge {
         if let Some(recent) = self.recent.as_ref().filter(|recent| *recent.path == *path) {
             return Ok(Some(recent.place));
         }
-        let steps = resolve(&self.arena, &self.limits, path, of)?;
+        let steps = resolve(&self.arena, self.budget.policy(), path, of)?;
         let path_len = steps.iter().map(|step| step.name.len() + 1).sum();
         Ok(last_directory(&self.arena, &steps).map(|dir| Place { dir, path_len }))
     }
@@ -191,7 +212,7 @@ impl Merge {
         let place = match &self.recent {
             Some(recent) if *recent.path == *parent => recent.place,
             _ => {
-                let steps = resolve(&self.arena, &self.limits, parent, path)?;
+                let steps = resolve(&self.arena, self.budget.policy(), parent, path)?;
                 let path_len = steps.iter().map(|step| step.name.len() + 1).sum();
                 // Before anything is made: the tree must not become deeper than paths can say.
                 self.check_path(path, path_len + name.len())?;
@@ -258,7 +279,7 @@ impl Merge {
         if name.is_empty() || name == b"." || name == b".." || name.contains(&0) {
             return Err(MergeError::BadName { path: Escaped::new(path), name: Escaped::new(name) });
         }
-        let (got, limit) = (name.len(), self.limits.name_bytes);
+        let (got, limit) = (name.len(), self.budget.policy().name_bytes);
         if got > limit {
             return Err(MergeError::NameTooLong { path: Escaped::new(path), got, limit });
         }
@@ -266,7 +287,7 @@ impl Merge {
     }
 
     fn check_path(&self, path: &[u8], len: usize) -> Result<(), MergeError> {
-        let limit = self.limits.path_bytes;
+        let limit = self.budget.policy().path_bytes;
         if len >= limit {
             return Err(MergeError::PathTooLong { path: Escaped::new(path), limit });
         }
@@ -275,16 +296,25 @@ impl Merge {
 
     fn check_size(&self, path: &[u8]) -> Result<(), MergeError> {
         // Numbers of inodes have 32 bits.
-        let limit = self.limits.entries.min(u64::from(u32::MAX) / 2);
+        let limit = self.budget.policy().entries.min(u64::from(u32::MAX) / 2);
         if self.arena.names() > limit {
             return Err(MergeError::TooManyNames { path: Escaped::new(path), limit });
         }
-        let limit = self.limits.metadata_bytes;
+        let limit = self.budget.policy().metadata_bytes;
         if self.arena.weight() > limit {
             return Err(MergeError::TooMuchMetadata { path: Escaped::new(path), limit });
         }
         Ok(())
     }
+}
+
+/// Returns the bytes of a file that are no holes, at most as many as its layer's archive has for it.
+fn stored(content: &Content) -> u64 {
+    let block = |count: u64| count.saturating_mul(4096);
+    let blocks: u64 = content.extents.iter().fold(0, |sum, extent| sum.saturating_add(block(extent.count)));
+    let end = content.extents.last().map_or(0, |last| block(last.file_block.saturating_add(last.count)));
+    let padding = end.saturating_sub(content.size);
+    blocks.saturating_sub(padding).saturating_add(content.tail.map_or(0, |tail| tail.len.into()))
 }
 
 /// Splits a path into its parent and its last component.

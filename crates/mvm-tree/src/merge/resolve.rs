@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::MergeError;
 use super::arena::{Arena, Dir};
-use crate::{Escaped, Limits};
+use crate::{Escaped, UnpackPolicy};
 
 /// One resolved component.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Step {
 /// Resolves all components of `path`, the last one too, for the entry `of`, which errors name.
 pub(super) fn resolve(
     arena: &Arena,
-    limits: &Limits,
+    policy: &UnpackPolicy,
     path: &[u8],
     of: &[u8],
 ) -> Result<Vec<Step>, MergeError> {
@@ -38,8 +38,8 @@ pub(super) fn resolve(
         let component = &rest[at..end];
         at = rest.len().min(end + 1);
         walked += 1;
-        if walked > limits.path_bytes {
-            return Err(MergeError::PathTooLong { path: Escaped::new(of), limit: limits.path_bytes });
+        if walked > policy.path_bytes {
+            return Err(MergeError::PathTooLong { path: Escaped::new(of), limit: policy.path_bytes });
         }
         match component {
             b"" | b"." => continue,
@@ -56,8 +56,8 @@ pub(super) fn resolve(
             continue;
         };
         links += 1;
-        if links > limits.symlink_depth {
-            return Err(MergeError::TooManySymlinks { path: Escaped::new(of), limit: limits.symlink_depth });
+        if links > policy.symlink_depth {
+            return Err(MergeError::TooManySymlinks { path: Escaped::new(of), limit: policy.symlink_depth });
         }
         if target.first() == Some(&b'/') {
             steps.clear();

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::Escaped;
+use crate::{Breach, Escaped};
 
 /// Why reading a layer stopped; `E` is the sink's error.
 #[derive(Debug, thiserror::Error)]
@@ -168,16 +168,6 @@ pub enum Refusal {
     /// A character device 0/0, which overlayfs takes for a whiteout.
     #[error("a character device 0:0, which overlayfs would take for a whiteout")]
     OverlayWhiteout,
-    /// A device that a container has no use for.
-    #[error("{kind} device {major}:{minor} is not among the devices allowed")]
-    Device {
-        /// `character` or `block`.
-        kind: &'static str,
-        /// Major number.
-        major: u32,
-        /// Minor number.
-        minor: u32,
-    },
     /// An extended attribute that steers overlayfs.
     #[error("extended attribute {name}, which overlayfs would obey")]
     OverlayXattr {
@@ -202,16 +192,9 @@ pub enum Refusal {
         /// What is wrong with it.
         reason: SparseFault,
     },
-    /// A limit is exceeded.
-    #[error("{what}: {got}, at most {limit} are allowed")]
-    OverLimit {
-        /// What is counted.
-        what: &'static str,
-        /// How much there is.
-        got: u64,
-        /// The limit.
-        limit: u64,
-    },
+    /// The policy doesn't allow it.
+    #[error(transparent)]
+    Policy(#[from] Breach),
 }
 
 /// What is wrong with the map of a sparse file.

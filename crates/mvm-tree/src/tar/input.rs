@@ -4,7 +4,7 @@ use std::io::{self, BufRead};
 
 use super::error::{Refusal, SparseFault};
 use super::header::BLOCK;
-use crate::LayerSink;
+use crate::{Breach, LayerSink, UnpackPolicy};
 
 /// Why reading stopped, before it is known where.
 #[derive(Debug)]
@@ -12,6 +12,12 @@ pub(super) enum Fault<E> {
     Read(io::Error),
     Refused(Refusal),
     Store(E),
+}
+
+impl<E> From<Breach> for Fault<E> {
+    fn from(breach: Breach) -> Self {
+        Self::Refused(breach.into())
+    }
 }
 
 impl<E> From<Refusal> for Fault<E> {
@@ -36,12 +42,12 @@ pub(super) struct Input<'a, R, S> {
     inner: &'a mut R,
     sink: &'a mut S,
     offset: u64,
-    limit: u64,
+    policy: &'a UnpackPolicy,
 }
 
 impl<'a, R: BufRead, S: LayerSink> Input<'a, R, S> {
-    pub(super) fn new(inner: &'a mut R, limit: u64, sink: &'a mut S) -> Self {
-        Self { inner, sink, offset: 0, limit }
+    pub(super) fn new(inner: &'a mut R, policy: &'a UnpackPolicy, sink: &'a mut S) -> Self {
+        Self { inner, sink, offset: 0, policy }
     }
 
     /// Returns the number of bytes read.
@@ -148,11 +154,7 @@ impl<'a, R: BufRead, S: LayerSink> Input<'a, R, S> {
 
     fn advance(&mut self, count: usize) -> Result<(), Refusal> {
         self.offset += count as u64;
-        if self.offset > self.limit {
-            let (got, limit) = (self.offset, self.limit);
-            return Err(Refusal::OverLimit { what: "bytes of the archive", got, limit });
-        }
-        Ok(())
+        Ok(self.policy.check_archive(self.offset)?)
     }
 }
 

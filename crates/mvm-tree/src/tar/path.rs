@@ -1,13 +1,13 @@
 //! Paths of entries: brought into one form, and what their names mean.
 
 use super::error::Refusal;
-use crate::{Escaped, Limits};
+use crate::{Escaped, UnpackPolicy};
 
 /// Returns a path without leading, trailing and doubled slashes and without `.`; the root is the empty path.
 ///
 /// A `..` is refused wherever it stands. Container engines resolve some of them, but no tool writes them.
-pub(super) fn normalise(what: &'static str, raw: &[u8], limits: &Limits) -> Result<Box<[u8]>, Refusal> {
-    check_bytes(what, raw, limits)?;
+pub(super) fn normalise(what: &'static str, raw: &[u8], policy: &UnpackPolicy) -> Result<Box<[u8]>, Refusal> {
+    check_bytes(what, raw, policy)?;
     let mut path = Vec::with_capacity(raw.len());
     for name in raw.split(|b| *b == b'/') {
         match name {
@@ -17,10 +17,7 @@ pub(super) fn normalise(what: &'static str, raw: &[u8], limits: &Limits) -> Resu
         }
         // The name of a whiteout never becomes a name in the tree; the one that it removes may be as long as any.
         let length = name.strip_prefix(b".wh.").unwrap_or(name).len();
-        if length > limits.name_bytes {
-            let (got, limit) = (length as u64, limits.name_bytes as u64);
-            return Err(Refusal::OverLimit { what: "bytes of a name", got, limit });
-        }
+        policy.check_name(length)?;
         if !path.is_empty() {
             path.push(b'/');
         }
@@ -30,15 +27,11 @@ pub(super) fn normalise(what: &'static str, raw: &[u8], limits: &Limits) -> Resu
 }
 
 /// Checks the length of a path or link target, and that it has no NUL.
-pub(super) fn check_bytes(what: &'static str, raw: &[u8], limits: &Limits) -> Result<(), Refusal> {
+pub(super) fn check_bytes(what: &'static str, raw: &[u8], policy: &UnpackPolicy) -> Result<(), Refusal> {
     if raw.contains(&0) {
         return Err(Refusal::Nul { what, value: Escaped::new(raw) });
     }
-    if raw.len() >= limits.path_bytes {
-        let (got, limit) = (raw.len() as u64, (limits.path_bytes as u64).saturating_sub(1));
-        return Err(Refusal::OverLimit { what: "bytes of a path", got, limit });
-    }
-    Ok(())
+    Ok(policy.check_path(raw.len())?)
 }
 
 /// What a path stands for (image-spec, `layer.md`, "Whiteouts").
@@ -84,6 +77,7 @@ pub(super) fn meaning(path: &[u8]) -> Result<Meaning, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Breach, Knob};
 
     #[test]
     fn normalises_paths() {
@@ -105,15 +99,18 @@ mod tests {
             ("a\0b", Err(Refusal::Nul { what: "path", value: Escaped::new(b"a\0b") })),
         ];
         for (raw, want) in cases {
-            let got = normalise("path", raw.as_bytes(), &Limits::default());
+            let got = normalise("path", raw.as_bytes(), &UnpackPolicy::default());
             assert_eq!(got, want.map(|path| path.as_bytes().into()), "{raw:?}");
         }
     }
 
     #[test]
     fn bounds_paths() {
-        let limits = Limits { path_bytes: 8, name_bytes: 4, ..Limits::default() };
-        let over = |what, got, limit| Err(Refusal::OverLimit { what, got, limit });
+        let policy = UnpackPolicy { path_bytes: 8, name_bytes: 4, ..UnpackPolicy::default() };
+        let over = |what, got, limit| {
+            let knob = if what == "bytes of a name" { Knob::Name } else { Knob::Path };
+            Err(Refusal::Policy(Breach::OverLimit { knob, what, got, limit }))
+        };
         let cases: [(&str, Result<&str, Refusal>); 6] = [
             ("abcd/ef", Ok("abcd/ef")),
             (".wh.abc", Ok(".wh.abc")),
@@ -123,7 +120,7 @@ mod tests {
             ("abcd", Ok("abcd")),
         ];
         for (raw, want) in cases {
-            let got = normalise("path", raw.as_bytes(), &limits);
+            let got = normalise("path", raw.as_bytes(), &policy);
             assert_eq!(got, want.map(|path| path.as_bytes().into()), "{raw:?}");
         }
     }

@@ -5,7 +5,7 @@ use super::header::MAX_ID;
 use super::libarchive;
 use super::number::{decimal, time};
 use super::sparse::Records;
-use crate::{Escaped, Limits, Timestamp, Xattr};
+use crate::{Escaped, Timestamp, Xattr};
 
 /// What extended headers say about an entry.
 ///
@@ -30,7 +30,7 @@ pub(super) struct Extended {
 
 impl Extended {
     /// Adds the records of an extended header. A global one can't hold what belongs to one entry.
-    pub(super) fn read(&mut self, payload: &[u8], is_global: bool, limits: &Limits) -> Result<(), Refusal> {
+    pub(super) fn read(&mut self, payload: &[u8], is_global: bool) -> Result<(), Refusal> {
         let mut rest = payload;
         while !rest.is_empty() {
             let malformed = Refusal::PaxRecord { at: payload.len() - rest.len() };
@@ -38,7 +38,7 @@ impl Extended {
             self.set(key, value, is_global)?;
             rest = remaining;
         }
-        self.join_xattrs(limits)
+        self.join_xattrs()
     }
 
     fn set(&mut self, key: &[u8], value: &[u8], is_global: bool) -> Result<(), Refusal> {
@@ -96,7 +96,7 @@ impl Extended {
     }
 
     /// Brings both forms of extended attributes together.
-    fn join_xattrs(&mut self, limits: &Limits) -> Result<(), Refusal> {
+    fn join_xattrs(&mut self) -> Result<(), Refusal> {
         keep_last(&mut self.xattrs);
         keep_last(&mut self.encoded_xattrs);
         for encoded in std::mem::take(&mut self.encoded_xattrs) {
@@ -111,12 +111,6 @@ impl Extended {
         }
         self.xattrs.append(&mut self.encoded_xattrs);
         self.xattrs.sort_unstable();
-        let got: usize = self.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
-        let limit = limits.xattr_bytes_per_entry;
-        if got > limit {
-            let (got, limit) = (got as u64, limit as u64);
-            return Err(Refusal::OverLimit { what: "bytes of extended attributes", got, limit });
-        }
         Ok(())
     }
 }

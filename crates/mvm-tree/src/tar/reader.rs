@@ -9,7 +9,8 @@ use super::path::{Meaning, check_bytes, meaning, normalise};
 use super::pax::Extended;
 use super::sparse::Sparse;
 use super::{LayerSummary, device};
-use crate::{Attributes, Change, Content, Device, Escaped, Kind, LayerSink, Limits, Timestamp};
+use crate::policy::{Item, What};
+use crate::{Attributes, Budget, Change, Content, Device, Escaped, Kind, LayerSink, Timestamp, UnpackPolicy};
 
 /// Largest extended header.
 const MAX_EXTENDED: u64 = 1 << 20;
@@ -19,15 +20,17 @@ const MAX_EXTENDED: u64 = 1 << 20;
 /// File data goes from the input's buffer to the sink without a copy, so that the buffer should be large. After
 /// the mark of the archive's end the rest of the input is read too, that what hashes the input sees all of it.
 ///
-/// After an error the sink has got a part of the layer.
+/// What the layer takes is counted in `budget`, which all layers of an image share. After an error the sink has got a part
+/// of the layer.
 pub fn read_layer<R: BufRead, S: LayerSink>(
     input: &mut R,
-    limits: &Limits,
+    budget: &Budget,
     sink: &mut S,
 ) -> Result<LayerSummary, ReadError<S::Error>> {
     let mut reader = Reader {
-        input: Input::new(input, limits.archive_bytes, sink),
-        limits,
+        input: Input::new(input, budget.policy(), sink),
+        budget,
+        policy: budget.policy(),
         summary: LayerSummary::default(),
         metadata: 0,
         start: 0,
@@ -41,7 +44,8 @@ pub fn read_layer<R: BufRead, S: LayerSink>(
 
 struct Reader<'a, R, S> {
     input: Input<'a, R, S>,
-    limits: &'a Limits,
+    budget: &'a Budget,
+    policy: &'a UnpackPolicy,
     summary: LayerSummary,
     /// Bytes of paths, link targets and extended attributes.
     metadata: u64,
@@ -113,7 +117,7 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
             match header.type_flag() {
                 b'x' | b'X' | b'g' | b'L' | b'K' => self.extended(&header, &mut pending)?,
                 _ => {
-                    self.check_entries()?;
+                    self.budget.take_entry()?;
                     self.entry(&header, std::mem::take(&mut pending))?;
                     self.summary.entries += 1;
                 }
@@ -123,10 +127,6 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
 
     fn end(&self, pending: &Pending) -> Result<(), Fault<S::Error>> {
         if pending.is_empty() { Ok(()) } else { Err(Refusal::HeaderDangling.into()) }
-    }
-
-    fn check_entries(&self) -> Result<(), Refusal> {
-        check("entries", self.summary.entries + 1, self.limits.entries)
     }
 
     /// Reads an extended header.
@@ -141,15 +141,15 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
         let is_repeated = match flag {
             'g' => {
                 // Global headers count as entries, or an archive of nothing else would have no bound.
-                self.check_entries()?;
+                self.budget.take_entry()?;
                 // Container engines take nothing from them; they must be well-formed all the same.
-                Extended::default().read(&payload, true, self.limits)?;
+                Extended::default().read(&payload, true)?;
                 self.summary.entries += 1;
                 false
             }
             'x' | 'X' => {
                 let mut extended = Extended::default();
-                extended.read(&payload, false, self.limits)?;
+                extended.read(&payload, false)?;
                 self.path = extended.path.clone().unwrap_or_default();
                 pending.pax.replace(extended).is_some()
             }
@@ -183,10 +183,11 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
             attributes: attributes(header, &mut extended)?,
         };
         self.summary.ignored_xattrs += extended.ignored_xattrs;
-        let path = normalise("path", &self.path, self.limits)?;
+        let path = normalise("path", &self.path, self.policy)?;
         let xattrs: usize = entry.attributes.xattrs.iter().map(|x| x.name.len() + x.value.len()).sum();
-        self.metadata += (path.len() + entry.link.len() + xattrs) as u64;
-        check("bytes of names and attributes", self.metadata, self.limits.metadata_bytes)?;
+        let name = path.rsplit(|b| *b == b'/').next().map_or(0, <[u8]>::len);
+        self.metadata += (name + entry.link.len() + xattrs) as u64;
+        self.policy.check_metadata(self.metadata)?;
 
         let sparse = self.sparse(header, &entry, &extended)?;
         match meaning(&path)? {
@@ -214,6 +215,7 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
     }
 
     fn whiteout(&mut self, entry: &Entry, change: Change) -> Result<(), Fault<S::Error>> {
+        self.policy.check(Item::from(&change))?;
         self.skip_data(entry)?;
         self.summary.whiteouts += 1;
         self.change(change)
@@ -231,7 +233,10 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
         if path.is_empty() && entry.flag != b'5' {
             return Err(Refusal::Root.into());
         }
-        let device = || Ok::<_, Refusal>(Device { major: header.major()?, minor: header.minor()? });
+        let device = |is_block| {
+            let number = Device { major: header.major()?, minor: header.minor()? };
+            device::check(is_block, number).map(|()| number)
+        };
         let kind = match entry.flag {
             b'0' | b'S' => {
                 let sparse = match sparse {
@@ -240,17 +245,21 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
                     }
                     sparse => sparse,
                 };
+                // Before its data are taken.
+                self.policy.check(Item::Node { attributes: &entry.attributes, what: What::File })?;
                 Kind::Regular(self.file(entry.archived, sparse)?)
             }
             b'1' => {
-                let target = normalise("link target", &entry.link, self.limits)?;
+                let target = normalise("link target", &entry.link, self.policy)?;
                 if target.is_empty() {
                     return Err(Refusal::LinkTarget.into());
                 }
-                return self.change(Change::Link { path, target });
+                let change = Change::Link { path, target };
+                self.policy.check(Item::from(&change))?;
+                return self.change(change);
             }
             b'2' => {
-                check_bytes("link target", &entry.link, self.limits)?;
+                check_bytes("link target", &entry.link, self.policy)?;
                 if entry.link.is_empty() {
                     return Err(Refusal::LinkTarget.into());
                 }
@@ -258,18 +267,15 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
                 entry.attributes.mode = 0o777;
                 Kind::Symlink(entry.link.into())
             }
-            b'3' => Kind::CharDevice(device()?),
-            b'4' => Kind::BlockDevice(device()?),
+            b'3' => Kind::CharDevice(device(false)?),
+            b'4' => Kind::BlockDevice(device(true)?),
             b'5' => Kind::Directory,
             b'6' => Kind::Fifo,
             flag => return Err(Refusal::TypeFlag { flag }.into()),
         };
-        match kind {
-            Kind::CharDevice(number) => device::check(false, number, self.limits)?,
-            Kind::BlockDevice(number) => device::check(true, number, self.limits)?,
-            _ => {}
-        }
-        self.change(Change::Put { path, attributes: entry.attributes, kind })
+        let change = Change::Put { path, attributes: entry.attributes, kind };
+        self.policy.check(Item::from(&change))?;
+        self.change(change)
     }
 
     /// Hands a file's data to the sink.
@@ -277,8 +283,7 @@ impl<R: BufRead, S: LayerSink> Reader<'_, R, S> {
         let sparse = sparse.unwrap_or_else(|| Sparse::dense(archived));
         self.summary.data_bytes = self.summary.data_bytes.saturating_add(sparse.stored);
         self.summary.apparent_bytes = self.summary.apparent_bytes.saturating_add(sparse.size);
-        check("bytes of file data", self.summary.data_bytes, self.limits.unpacked_bytes)?;
-        check("bytes of files, with holes", self.summary.apparent_bytes, self.limits.apparent_bytes)?;
+        self.budget.take_file(sparse.stored, sparse.size)?;
 
         self.input.sink().begin(sparse.size).map_err(Fault::Store)?;
         let mut at = 0;
@@ -369,8 +374,4 @@ fn strip_nul(what: &'static str, payload: &mut Vec<u8>) -> Result<(), Refusal> {
         return Err(Refusal::Nul { what, value: Escaped::new(payload) });
     }
     Ok(())
-}
-
-fn check(what: &'static str, got: u64, limit: u64) -> Result<(), Refusal> {
-    if got > limit { Err(Refusal::OverLimit { what, got, limit }) } else { Ok(()) }
 }

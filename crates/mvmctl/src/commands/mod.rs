@@ -14,5 +14,6 @@ pub mod network;
 pub mod pull;
 pub mod run;
 pub mod supervise;
+pub mod unpack;
 pub mod version;
 pub mod vm;

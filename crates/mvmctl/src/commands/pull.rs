@@ -1,6 +1,7 @@
 //! `mvmctl pull`.
 
 use crate::commands::network::Network;
+use crate::commands::unpack::Unpack;
 use crate::context::Context;
 use mvm_ref::{ImageSource, Platform};
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     network: Network,
+    #[command(flatten)]
+    unpack: Unpack,
     /// Image: a name, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]
     image: ImageSource,
 }
@@ -24,7 +27,7 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let platform = args.platform.unwrap_or_else(Platform::host);
     let progress = context.progress();
-    let engine = context.engine_over(args.network)?;
+    let engine = context.engine_unpacking(Some(args.network), args.unpack)?;
     let pulled = engine.pull(&args.image, &platform, &progress, context.signals.cancel());
     progress.finish();
     let pulled = pulled?;

@@ -1,6 +1,7 @@
 //! `mvmctl run`.
 
 use crate::commands::network::Network;
+use crate::commands::unpack::Unpack;
 use crate::context::Context;
 use crate::terminal;
 use anyhow::Context as _;
@@ -66,6 +67,8 @@ pub struct Args {
     policy: String,
     #[command(flatten)]
     network: Network,
+    #[command(flatten)]
+    unpack: Unpack,
     /// Image: a name, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]
     image: ImageSource,
     /// Command and its arguments [default: the image's]
@@ -117,7 +120,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         terminal::require().context("-it needs a terminal")?;
     }
     let progress = context.progress();
-    let engine = context.engine_over(args.network)?;
+    let engine = context.engine_unpacking(Some(args.network), args.unpack)?;
     let launched = engine.run(request, &progress, context.signals.cancel());
     progress.finish();
     let launched = launched?;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::segment::SegmentWriter;
 use mvm_ref::Digest;
-use mvm_tree::{Limits, read_layer};
+use mvm_tree::{Budget, Devices, UnpackPolicy, read_layer};
 use std::io::BufReader;
 
 /// A segment in memory.
@@ -20,7 +20,8 @@ fn store(archive: &[u8], buffer: usize) -> Segment {
     let Segment { data, tails, leaves, index, framing } = &mut segment;
     let mut writer = SegmentWriter::new(data, tails, leaves, index).unwrap().with_framing(framing);
     let mut input = BufReader::with_capacity(buffer, archive);
-    read_layer(&mut input, &Limits { allow_devices: true, ..Limits::default() }, &mut writer).unwrap();
+    let policy = UnpackPolicy { devices: Devices::Any, ..UnpackPolicy::default() };
+    read_layer(&mut input, &Budget::new(&policy), &mut writer).unwrap();
     writer.finish().unwrap();
     segment
 }

@@ -5,7 +5,7 @@ use super::*;
 
 #[test]
 fn many_files_in_one_directory() {
-    let mut merge = Merge::new(&Limits::default());
+    let mut merge = Merge::new(&UnpackPolicy::default());
     merge.begin_layer();
     for n in 0..200_000u64 {
         // Neither ascending nor descending.
@@ -23,7 +23,7 @@ fn many_files_in_one_directory() {
 
 #[test]
 fn a_million_hard_links() {
-    let mut merge = Merge::new(&Limits::default());
+    let mut merge = Merge::new(&UnpackPolicy::default());
     merge.begin_layer();
     merge.apply(file("a", 1)).expect("a file");
     for n in 0..1_000_000 {
@@ -36,7 +36,7 @@ fn a_million_hard_links() {
 /// CVE-2026-95838: whiteouts of one directory, over and over, that holds much of their own layer.
 #[test]
 fn repeated_opaque_whiteouts() {
-    let mut merge = Merge::new(&Limits::default());
+    let mut merge = Merge::new(&UnpackPolicy::default());
     for _ in 0..2 {
         merge.begin_layer();
         for n in 0..100_000u64 {
@@ -52,12 +52,12 @@ fn repeated_opaque_whiteouts() {
 /// Links lead ever deeper, though each path is short.
 #[test]
 fn a_tree_deeper_than_paths() {
-    let mut merge = Merge::new(&Limits::default());
+    let mut merge = Merge::new(&UnpackPolicy::default());
     merge.begin_layer();
     merge.apply(symlink("l", "/")).expect("a link");
     let mut result = Ok(());
     for n in 0..3000 {
-        let prefix = "d/".repeat(n + 1);
+        let prefix = vec!["d"; n + 1].join("/");
         result = merge.apply(dir("l/d", 0o755)).and_then(|()| merge.apply(symlink("l", &prefix)));
         if result.is_err() {
             break;
@@ -65,7 +65,7 @@ fn a_tree_deeper_than_paths() {
     }
     assert_eq!(result, Err(MergeError::PathTooLong { path: escaped("l/d"), limit: 4096 }));
     // The deepest tree that there can be takes no recursion to number, to list, or to drop.
-    let mut merge = Merge::new(&Limits::default());
+    let mut merge = Merge::new(&UnpackPolicy::default());
     merge.begin_layer();
     let deep = ["d"; 2000].join("/");
     merge.apply(dir(&deep, 0o700)).expect("a directory");
@@ -78,7 +78,7 @@ fn a_tree_deeper_than_paths() {
 
 #[test]
 fn many_layers() {
-    let mut merge = Merge::new(&Limits::default());
+    let mut merge = Merge::new(&UnpackPolicy::default());
     for n in 0..10_000 {
         merge.begin_layer();
         merge.apply(file("same", n)).expect("a file");

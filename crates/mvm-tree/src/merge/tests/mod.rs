@@ -5,7 +5,9 @@ mod model;
 mod whiteouts;
 
 use super::{Merge, MergeError};
-use crate::{Attributes, Change, Content, Escaped, Kind, Limits, Node, Tree, Xattr, dump};
+use crate::{
+    Attributes, Breach, Change, Content, Escaped, Kind, Knob, Node, Tree, UnpackPolicy, Xattr, dump,
+};
 
 fn bytes(text: &str) -> Box<[u8]> {
     text.as_bytes().into()
@@ -42,10 +44,10 @@ fn opaque(path: &str) -> Change {
 }
 
 fn merge(layers: &[&[Change]]) -> Result<Tree, MergeError> {
-    merge_with(&Limits::default(), layers)
+    merge_with(&UnpackPolicy::default(), layers)
 }
 
-fn merge_with(limits: &Limits, layers: &[&[Change]]) -> Result<Tree, MergeError> {
+fn merge_with(limits: &UnpackPolicy, layers: &[&[Change]]) -> Result<Tree, MergeError> {
     let mut merge = Merge::new(limits);
     for layer in layers {
         merge.begin_layer();
@@ -334,7 +336,7 @@ fn refuses_what_is_no_tree() {
     for (layer, want) in cases {
         assert_refused(&[layer], want);
     }
-    let mut merge = Merge::new(&Limits::default());
+    let mut merge = Merge::new(&UnpackPolicy::default());
     assert_eq!(merge.apply(file("a", 1)), Err(MergeError::NoLayer { path: escaped("a") }));
     // A dangling link must not make a name that no entry may have.
     let layer = [symlink("l", &format!("{long}/x")), file("l/y", 1)];
@@ -343,7 +345,7 @@ fn refuses_what_is_no_tree() {
 
 #[test]
 fn keeps_to_its_limits() {
-    let limits = Limits { entries: 3, path_bytes: 16, metadata_bytes: 30, ..Limits::default() };
+    let limits = UnpackPolicy { entries: 3, path_bytes: 16, metadata_bytes: 30, ..UnpackPolicy::default() };
     let names = |path: &str| MergeError::TooManyNames { path: escaped(path), limit: 3 };
     let path = |path: &str| MergeError::PathTooLong { path: escaped(path), limit: 16 };
     let weight = |path: &str| MergeError::TooMuchMetadata { path: escaped(path), limit: 30 };
@@ -357,7 +359,8 @@ fn keeps_to_its_limits() {
     for (layer, want) in cases {
         assert_eq!(merge_with(&limits, &[layer]), Err(want));
     }
-    // What is replaced or removed no longer counts.
+    // What is replaced or removed no longer counts as a name or as metadata, but as an entry.
+    let limits = UnpackPolicy { entries: 7, ..limits };
     let layers: [&[Change]; 4] = [
         &[file("a/b/c", 1)],
         &[whiteout("a")],
@@ -365,4 +368,7 @@ fn keeps_to_its_limits() {
         &[file("a", 1)],
     ];
     assert_eq!(merge_with(&limits, &layers).map(|tree| tree.len()), Ok(3));
+    let source = Breach::OverLimit { knob: Knob::Entries, what: "entries", got: 7, limit: 6 };
+    let want = MergeError::Policy { path: escaped("a"), source };
+    assert_eq!(merge_with(&UnpackPolicy { entries: 6, ..limits }, &layers), Err(want));
 }

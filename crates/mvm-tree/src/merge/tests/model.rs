@@ -150,7 +150,7 @@ fn agrees_with_the_model() {
     };
     let mut refused = 0;
     for round in 0..20_000u64 {
-        let (mut model, mut merge) = (Model::default(), Merge::new(&Limits::default()));
+        let (mut model, mut merge) = (Model::default(), Merge::new(&UnpackPolicy::default()));
         let mut history = Vec::new();
         let mut is_good = true;
         'layers: for layer in 1..=3 {

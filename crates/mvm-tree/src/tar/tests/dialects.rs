@@ -2,7 +2,7 @@
 
 use super::{put, why};
 use crate::testing::{Archive, Block, content, pax_records, read, read_good};
-use crate::{Attributes, Change, Device, Kind, LayerSummary, Limits, Refusal, Timestamp, Xattr};
+use crate::{Attributes, Change, Device, Kind, LayerSummary, Refusal, Timestamp, UnpackPolicy, Xattr};
 
 fn xattr(name: &str, value: &[u8]) -> Xattr {
     Xattr { name: name.as_bytes().into(), value: value.into() }
@@ -20,7 +20,7 @@ fn reads_every_kind() {
     archive.block(Block::new(b'3', b"dev/null").device(1, 3));
     archive.file("dev/.wh.gone", "ignored").file("dev/.wh..wh..opq", "").file(".wh..wh.aufs", "x");
     archive.entry(0, "old", b"v7").entry(0, "old-dir/", b"");
-    let (memory, result) = read(&archive.end(), &Limits::default());
+    let (memory, result) = read(&archive.end(), &UnpackPolicy::default());
 
     let device = Device { major: 1, minor: 3 };
     let want = [
@@ -133,7 +133,7 @@ fn reads_xattrs() {
         ("RHT.security.selinux", b"system_u:object_r:bin_t:s0"),
     ]);
     archive.file("f", "").file("g", "");
-    let (memory, result) = read(&archive.end(), &Limits::default());
+    let (memory, result) = read(&archive.end(), &UnpackPolicy::default());
     let xattrs = [
         xattr("security.capability", capability),
         xattr("system.posix_acl_access", b"acl"),
@@ -156,7 +156,7 @@ fn joins_both_forms_of_xattrs() {
         ("SCHILY.xattr.user.a", b"1"),
         ("LIBARCHIVE.xattr.com.apple.provenance", b""),
     ]);
-    let (memory, result) = read(&archive.file("f", "").end(), &Limits::default());
+    let (memory, result) = read(&archive.file("f", "").end(), &UnpackPolicy::default());
     let xattrs = [xattr("user.a", b"1"), xattr("user.b", b"2"), xattr("user.c=", b"x")];
     let attributes = Attributes { mode: 0o644, xattrs: xattrs.into(), ..Attributes::default() };
     assert_eq!(
@@ -274,11 +274,11 @@ fn reads_to_the_end_of_the_input() {
         ("odd bytes", [&good[..], &zeros[..1024], b"x"].concat(), 1),
     ];
     for (name, bytes, trailing) in cases {
-        let (memory, result) = read(&bytes, &Limits::default());
+        let (memory, result) = read(&bytes, &UnpackPolicy::default());
         assert_eq!(memory.changes[0], put_bytes(b"a"), "{name}");
         let summary = result.expect(name);
         assert_eq!((summary.trailing_bytes, summary.archive_bytes), (trailing, bytes.len() as u64), "{name}");
     }
-    let (memory, result) = read(b"", &Limits::default());
+    let (memory, result) = read(b"", &UnpackPolicy::default());
     assert_eq!((memory.changes, result.expect("nothing")), (vec![], LayerSummary::default()));
 }

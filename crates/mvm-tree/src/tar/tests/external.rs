@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::testing::{Memory, read_good};
-use crate::{Change, Kind, Limits, Merge, Node, Tree};
+use crate::{Change, Kind, Merge, Node, Tree, UnpackPolicy};
 
 /// Makes a directory with what archives hold, its times apart.
 fn make_source(root: &Path) {
@@ -48,7 +48,7 @@ fn run(program: &str, package: &str, arguments: &[&str], directory: &Path) -> Op
 }
 
 fn merged(memory: &Memory) -> Tree {
-    let mut merge = Merge::new(&Limits::default());
+    let mut merge = Merge::new(&UnpackPolicy::default());
     merge.begin_layer();
     memory.changes.iter().try_for_each(|change| merge.apply(change.clone())).expect("a layer that merges");
     merge.finish()

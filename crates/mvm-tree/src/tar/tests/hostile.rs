@@ -2,7 +2,7 @@
 
 use super::{refusal, why};
 use crate::testing::{Archive, Block, pax_records, read, read_good};
-use crate::{Escaped, Limits, ReadError, Refusal};
+use crate::{Breach, Budget, Devices, Escaped, Knob, ReadError, Refusal, UnpackPolicy};
 
 fn escaped(text: &str) -> Escaped {
     Escaped::new(text.as_bytes())
@@ -12,11 +12,11 @@ fn escaped(text: &str) -> Escaped {
 fn names_the_entry_and_its_place() {
     let mut archive = Archive::default();
     archive.file("good", "data").pax(&[("mtime", b"1")]).file("a/../etc/\x1b[31m", "");
-    let got = refusal(&archive.end(), &Limits::default());
+    let got = refusal(&archive.end(), &UnpackPolicy::default());
     let value = escaped("a/../etc/\x1b[31m");
     let want = (1, 1024, r"a/../etc/\x1b[31m".to_owned(), Refusal::Parent { what: "path", value });
     assert_eq!(got, want);
-    let error = read(&archive.end(), &Limits::default()).1.expect_err("refused");
+    let error = read(&archive.end(), &UnpackPolicy::default()).1.expect_err("refused");
     assert_eq!(error.to_string(), r"read entry 1 at byte 1024, a/../etc/\x1b[31m");
 }
 
@@ -42,7 +42,8 @@ fn failing(archive: Vec<u8>, after: u64) -> (String, String) {
     }
     use std::io::Read as _;
     let mut input = std::io::BufReader::new((&archive[..]).take(after).chain(Corrupt));
-    let error = crate::read_layer(&mut input, &Limits::default(), &mut Full).expect_err("a failure");
+    let error = crate::read_layer(&mut input, &Budget::new(&UnpackPolicy::default()), &mut Full)
+        .expect_err("a failure");
     let cause = std::error::Error::source(&error).expect("a cause").to_string();
     (error.to_string(), cause)
 }
@@ -83,7 +84,10 @@ fn refuses_paths() {
     let nul = |what, value| Refusal::Nul { what, value: escaped(value) };
     let new = Archive::default;
     let long = "n/".repeat(2048);
-    let over = |what, got, limit| Refusal::OverLimit { what, got, limit };
+    let over = |what, got, limit| {
+        let knob = if what == "bytes of a name" { Knob::Name } else { Knob::Path };
+        Refusal::Policy(Breach::OverLimit { knob, what, got, limit })
+    };
     let cases: [(Vec<u8>, Refusal); 16] = [
         (new().file("../x", "").end(), parent("path", "../x")),
         (new().dir("/..").end(), parent("path", "/..")),
@@ -127,7 +131,7 @@ fn refuses_whiteouts_of_no_file() {
 fn refuses_devices() {
     let device =
         |flag, major, minor| Archive::default().block(Block::new(flag, b"dev").device(major, minor)).end();
-    let unusual = |kind, major, minor| Some(Refusal::Device { kind, major, minor });
+    let unusual = |kind, major, minor| Some(Refusal::Policy(Breach::Device { kind, major, minor }));
     let range = |field, value, limit| Some(Refusal::Range { field, value, limit });
     let cases: [(u8, u64, u64, Option<Refusal>, bool); 9] = [
         (b'3', 1, 3, None, false),
@@ -140,7 +144,7 @@ fn refuses_devices() {
         (b'3', 4096, 0, range("major number", 4096, 4095), true),
         (b'4', 8, 1 << 20, range("minor number", 1 << 20, (1 << 20) - 1), true),
     ];
-    let lenient = Limits { allow_devices: true, ..Limits::default() };
+    let lenient = UnpackPolicy { devices: Devices::Any, ..UnpackPolicy::default() };
     for (flag, major, minor, want, even_lenient) in cases {
         let archive = device(flag, major, minor);
         match &want {
@@ -201,7 +205,7 @@ fn refuses_archives_that_end_early() {
     // Padding may be missing.
     let is_boundary = |len: usize| len == 0 || len == whole || (2736..=3072).contains(&len);
     for len in (0..=whole).step_by(64).chain([1, 511, 513, 1023, 1537, whole - 1]) {
-        let result = read(&archive.0[..len], &Limits::default()).1;
+        let result = read(&archive.0[..len], &UnpackPolicy::default()).1;
         match result {
             Ok(_) => assert!(is_boundary(len), "{len}"),
             Err(ReadError::Refused { source: Refusal::Truncated { .. }, .. }) => {
@@ -221,7 +225,8 @@ fn refuses_archives_that_end_early() {
     assert_eq!(why(&[0; 700]), Refusal::Truncated { missing: 324 });
     // A size near the largest number needs no memory.
     let huge = Block::new(b'0', b"x").set(124, b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff").done();
-    let limits = Limits { unpacked_bytes: u64::MAX, apparent_bytes: u64::MAX, ..Limits::default() };
+    let limits =
+        UnpackPolicy { unpacked_bytes: u64::MAX, apparent_bytes: u64::MAX, ..UnpackPolicy::default() };
     assert_eq!(refusal(&huge, &limits).3, Refusal::Truncated { missing: i64::MAX as u64 });
 }
 
@@ -284,7 +289,11 @@ fn refuses_xattrs() {
     }
     assert_eq!(why(&xattr("", b"y")), Refusal::XattrName { got: 0 });
     assert_eq!(why(&xattr(&"user.".repeat(52), b"y")), Refusal::XattrName { got: 260 });
-    let want = Refusal::OverLimit { what: "bytes of extended attributes", got: 65_537, limit: 65_536 };
+    let over = |got| {
+        let (knob, what, limit) = (Knob::Xattrs, "bytes of extended attributes", 65_536);
+        Refusal::Policy(Breach::OverLimit { knob, what, got, limit })
+    };
+    let want = over(65_537);
     assert_eq!(why(&xattr("user.x", &[0; 65_531])), want);
     assert_eq!(read_good(&xattr("user.x", &[0; 65_530])).changes.len(), 1);
     let libarchive = |value: &[u8]| {
@@ -303,7 +312,7 @@ fn refuses_xattrs() {
     // Both forms count together.
     let records: [(&str, &[u8]); 2] =
         [("SCHILY.xattr.user.a", &[0; 40_000]), ("LIBARCHIVE.xattr.user.b", &[b'A'; 40_000])];
-    let want = Refusal::OverLimit { what: "bytes of extended attributes", got: 70_012, limit: 65_536 };
+    let want = over(70_012);
     assert_eq!(why(&Archive::default().pax(&records).file("f", "").end()), want);
 }
 
@@ -312,15 +321,23 @@ fn keeps_to_its_limits() {
     let mut archive = Archive::default();
     archive.file("a", &"x".repeat(1000)).file("b", &"x".repeat(1000)).file("c", "");
     let archive = archive.end();
-    let over = |what, got, limit| Refusal::OverLimit { what, got, limit };
-    let all = Limits::default;
-    let cases: [(Limits, u64, Refusal); 5] = [
-        (Limits { entries: 2, ..all() }, 2, over("entries", 3, 2)),
-        (Limits { unpacked_bytes: 1999, ..all() }, 1, over("bytes of file data", 2000, 1999)),
-        (Limits { apparent_bytes: 1999, ..all() }, 1, over("bytes of files, with holes", 2000, 1999)),
-        (Limits { metadata_bytes: 2, ..all() }, 2, over("bytes of names and attributes", 3, 2)),
+    let over = |what, got, limit| {
+        let knob = match what {
+            "entries" => Knob::Entries,
+            "bytes of file data" => Knob::Unpacked,
+            "bytes of files, with holes" => Knob::Apparent,
+            _ => Knob::Metadata,
+        };
+        Refusal::Policy(Breach::OverLimit { knob, what, got, limit })
+    };
+    let all = UnpackPolicy::default;
+    let cases: [(UnpackPolicy, u64, Refusal); 5] = [
+        (UnpackPolicy { entries: 2, ..all() }, 2, over("entries", 3, 2)),
+        (UnpackPolicy { unpacked_bytes: 1999, ..all() }, 1, over("bytes of file data", 2000, 1999)),
+        (UnpackPolicy { apparent_bytes: 1999, ..all() }, 1, over("bytes of files, with holes", 2000, 1999)),
+        (UnpackPolicy { metadata_bytes: 2, ..all() }, 2, over("bytes of names and attributes", 3, 2)),
         (
-            Limits { metadata_bytes: 2, unpacked_bytes: 1000, ..all() },
+            UnpackPolicy { metadata_bytes: 2, unpacked_bytes: 1000, ..all() },
             1,
             over("bytes of file data", 2000, 1000),
         ),
@@ -329,25 +346,11 @@ fn keeps_to_its_limits() {
         let got = refusal(&archive, &limits);
         assert_eq!((got.0, got.3), (index, want));
     }
-    let exact = Limits {
-        entries: 3,
-        unpacked_bytes: 2000,
-        apparent_bytes: 2000,
-        metadata_bytes: 3,
-        archive_bytes: archive.len() as u64,
-        ..all()
-    };
+    let exact =
+        UnpackPolicy { entries: 3, unpacked_bytes: 2000, apparent_bytes: 2000, metadata_bytes: 3, ..all() };
     assert!(read(&archive, &exact).1.is_ok());
-    // Nor may what follows the end have no end.
-    let limits = Limits { archive_bytes: archive.len() as u64 - 1, ..exact };
-    match crate::read_layer(&mut &archive[..], &limits, &mut crate::testing::Memory::default()) {
-        Err(ReadError::Refused {
-            source: Refusal::OverLimit { what: "bytes of the archive", .. }, ..
-        }) => {}
-        other => panic!("{other:?}"),
-    }
     let globals = Archive::default().entry(b'g', "g", b"").entry(b'g', "g", b"").end();
-    assert_eq!(refusal(&globals, &Limits { entries: 1, ..all() }).3, over("entries", 2, 1));
+    assert_eq!(refusal(&globals, &UnpackPolicy { entries: 1, ..all() }).3, over("entries", 2, 1));
 }
 
 /// Bytes of good archives, changed at random: nothing panics, whatever the pieces.
@@ -380,8 +383,8 @@ fn survives_changed_bytes() {
             }
         }
         bytes.truncate(bytes.len() - random(600));
-        let (memory, result) = read(&bytes, &Limits::default());
-        let mut merge = crate::Merge::new(&Limits::default());
+        let (memory, result) = read(&bytes, &UnpackPolicy::default());
+        let mut merge = crate::Merge::new(&UnpackPolicy::default());
         merge.begin_layer();
         if result.is_ok() && memory.changes.into_iter().try_for_each(|change| merge.apply(change)).is_ok() {
             assert!(merge.finish().len() < 20);

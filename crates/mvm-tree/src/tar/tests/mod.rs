@@ -7,7 +7,7 @@ mod sparse;
 
 use super::{ReadError, Refusal};
 use crate::testing::read;
-use crate::{Attributes, Change, Kind, Limits};
+use crate::{Attributes, Change, Kind, UnpackPolicy};
 
 fn put(path: &str, kind: Kind) -> Change {
     let mode = if matches!(kind, Kind::Symlink(_)) { 0o777 } else { 0o644 };
@@ -16,7 +16,7 @@ fn put(path: &str, kind: Kind) -> Change {
 }
 
 /// Returns why an archive is refused.
-fn refusal(archive: &[u8], limits: &Limits) -> (u64, u64, String, Refusal) {
+fn refusal(archive: &[u8], limits: &UnpackPolicy) -> (u64, u64, String, Refusal) {
     match read(archive, limits).1 {
         Err(ReadError::Refused { index, offset, path, source }) => (index, offset, path.to_string(), source),
         other => panic!("refused, expected; got {other:?}"),
@@ -24,5 +24,5 @@ fn refusal(archive: &[u8], limits: &Limits) -> (u64, u64, String, Refusal) {
 }
 
 fn why(archive: &[u8]) -> Refusal {
-    refusal(archive, &Limits::default()).3
+    refusal(archive, &UnpackPolicy::default()).3
 }

@@ -2,7 +2,7 @@
 
 use super::{put, refusal, why};
 use crate::testing::{Archive, Block, content, read_good};
-use crate::{Kind, Limits, Refusal, SparseFault};
+use crate::{Breach, Kind, Knob, Refusal, SparseFault, UnpackPolicy};
 
 /// What all the archives of one file hold: 512 bytes of `a` at 1024, 100 bytes of `b` at 4096, and a hole at the end.
 const SIZE: u64 = 8192;
@@ -178,10 +178,11 @@ fn bounds_maps() {
     assert_eq!(why(&old_gnu(0, &regions, b"")), Refusal::Sparse { reason: SparseFault::Long });
     // Length with holes is what counts.
     let archive = old_gnu(0o77777777777, &[(0o77777777777, 0)], b"");
-    let limits = Limits { apparent_bytes: 1 << 30, ..Limits::default() };
+    let limits = UnpackPolicy { apparent_bytes: 1 << 30, ..UnpackPolicy::default() };
     let got = refusal(&archive, &limits).3;
     let (what, limit) = ("bytes of files, with holes", 1 << 30);
-    assert_eq!(got, Refusal::OverLimit { what, got: 0o77777777777, limit });
+    let (knob, got_bytes) = (Knob::Apparent, 0o77777777777);
+    assert_eq!(got, Refusal::Policy(Breach::OverLimit { knob, what, got: got_bytes, limit }));
     // Half a region.
     let mut header = Block::new(b'S', b"sparse");
     header.set(257, b"ustar  \0").octal(386, 12, 512);

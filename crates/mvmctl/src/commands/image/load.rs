@@ -1,5 +1,6 @@
 //! `mvmctl image load`.
 
+use crate::commands::unpack::Unpack;
 use crate::context::Context;
 use mvm_engine::Bundle;
 use mvm_ref::Platform;
@@ -22,6 +23,8 @@ pub struct Args {
     /// Print what was loaded as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    unpack: Unpack,
 }
 
 /// Runs the verb.
@@ -35,7 +38,12 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     };
     let platform = args.platform.unwrap_or_else(Platform::host);
     let progress = context.progress();
-    let loaded = context.engine()?.load(bundle, &platform, &progress, context.signals.cancel());
+    let loaded = context.engine_unpacking(None, args.unpack)?.load(
+        bundle,
+        &platform,
+        &progress,
+        context.signals.cancel(),
+    );
     progress.finish();
     let loaded = loaded?;
     if args.json {

@@ -1,0 +1,74 @@
+//! Why an image can't be pulled.
+
+use mvm_fetch::FetchError;
+use mvm_image::erofs::AssembleError;
+use mvm_image::segment::{ReadIndexError, SegmentError};
+use mvm_image::verity::VerifyError;
+use mvm_plan::audit::Event;
+use mvm_ref::Digest;
+use mvm_store::StoreError;
+use mvm_tree::{Breach, MergeError, ReadError};
+
+/// Says why an image could not be pulled, beyond fetching and storing.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// A layer could not be fetched, verified or unpacked.
+    #[error("layer {index} ({layer})")]
+    Layer {
+        /// Its position, from 1 (the lowest).
+        index: usize,
+        /// Its digest.
+        layer: Digest,
+        /// Why not.
+        source: Box<UnpackError>,
+    },
+    /// A stored layer's index can't be read.
+    #[error("read the index of layer {index}")]
+    Index {
+        /// Its position, from 1.
+        index: usize,
+        /// Why not.
+        source: ReadIndexError<MergeError>,
+    },
+    /// The image as a whole is not what the unpack policy allows.
+    #[error(transparent)]
+    Policy(#[from] Breach),
+    /// The root file system could not be put together.
+    #[error("make the root file system")]
+    Assemble(#[from] AssembleError),
+    /// What came out differs from what the stored layers' hashes promise.
+    #[error("a stored layer is damaged")]
+    Damaged(#[from] VerifyError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PullError {
+    /// Returns what the audit log says of a layer that is not what its manifest and config say.
+    pub(super) fn failed_check(&self) -> Option<Event> {
+        let Self::Layer { layer, source, .. } = self else { return None };
+        matches!(**source, UnpackError::Fetch(FetchError::Verify(_))).then_some(Event::Verify {
+            digest: *layer,
+            diff_id: None,
+            passed: false,
+        })
+    }
+}
+
+/// Says why a layer's tar stream was refused or could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// The layer could not be fetched, inflated or verified.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The archive is malformed, over a limit or hostile; or its parts could not be written.
+    #[error(transparent)]
+    Read(#[from] ReadError<SegmentError>),
+    /// The segment's files could not be written.
+    #[error("write the layer to the store")]
+    Write(#[from] SegmentError),
+    /// The store could not give the files.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
