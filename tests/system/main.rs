@@ -14,6 +14,7 @@ mod boots;
 mod concurrency;
 mod corpus;
 mod credentials;
+mod export;
 mod faults;
 mod harness;
 mod hostile;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         boots::CASES,
         concurrency::CASES,
         credentials::CASES,
+        export::CASES,
         harness::CASES,
         hostile::CASES,
         images::CASES,

@@ -308,7 +308,7 @@ impl Engine {
     }
 
     /// Brings every layer into the store, a few at a time, and returns them lowest first.
-    fn fetch_layers(
+    pub(crate) fn fetch_layers(
         &self,
         origin: &Origin,
         resolved: &Resolved,

@@ -5,9 +5,9 @@ use crate::error::EngineError;
 use crate::export::{Compression, ExportError, LayerBlob, ManifestDocument, StoredImage, manifest, spool};
 use crate::progress::{Cancel, Progress, Sent, Step};
 use mvm_fetch::{Destination, FetchError, Fetcher};
-use mvm_image::GENERATION;
 use mvm_plan::audit::Event;
 use mvm_ref::{Descriptor, Digest, ImageSource, MediaType, Platform, Reference};
+use mvm_store::Segment;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
@@ -75,7 +75,8 @@ impl Engine {
         let destination = destination.ok_or_else(|| PushError::NoDestination(request.image.clone()))?;
         let push = Push { engine: self, image: &image, compression: request.compression, progress, cancel };
         let pushed = self.while_fetching(progress, cancel, |fetcher| push.run(fetcher, &destination));
-        pushed.map_err(|error| if cancel.requested() { EngineError::Interrupted } else { error })
+        self.discard_damaged(pushed)
+            .map_err(|error| if cancel.requested() { EngineError::Interrupted } else { error })
     }
 }
 
@@ -92,12 +93,25 @@ impl Push<'_> {
         let Self { image, .. } = self;
         let to = fetcher.destination(reference)?;
         let mounts = self.mount_sources(reference)?;
+        // Looked for when the first is needed: a registry that has all needs none from here.
+        let mut segments: Option<Vec<Segment>> = None;
         let mut blobs: BTreeMap<Digest, LayerBlob> = BTreeMap::new();
         for (original, diff_id) in image.manifest.layers().iter().zip(&image.chain) {
             if !blobs.contains_key(diff_id) {
                 let blob = match self.as_it_came(&to, original, &mounts)? {
                     Some(blob) => blob,
-                    None => self.upload_layer(&to, diff_id)?,
+                    None => {
+                        let segments = match &segments {
+                            Some(segments) => segments,
+                            None => segments.insert(self.engine.layers_to_give(
+                                image,
+                                fetcher,
+                                self.progress,
+                                self.cancel,
+                            )?),
+                        };
+                        self.upload_layer(&to, segments, diff_id)?
+                    }
                 };
                 blobs.insert(*diff_id, blob);
             }
@@ -167,12 +181,17 @@ impl Push<'_> {
     }
 
     /// Compresses a layer and uploads it.
-    fn upload_layer(&self, to: &Destination, diff_id: &Digest) -> Result<LayerBlob, EngineError> {
-        let segment = self.engine.scope.segment(diff_id, GENERATION)?;
+    fn upload_layer(
+        &self,
+        to: &Destination,
+        segments: &[Segment],
+        diff_id: &Digest,
+    ) -> Result<LayerBlob, EngineError> {
+        let segment = segments.iter().find(|segment| segment.record().diff_id == *diff_id);
         let lost = || ExportError::Lost { image: self.image.asked.clone(), layer: *diff_id };
         let segment = segment.ok_or_else(lost)?;
         let compression = self.compression.0;
-        let spooled = spool(self.engine, &self.image.asked, &segment, compression, self.cancel)?;
+        let spooled = spool(self.engine, &self.image.asked, segment, compression, self.cancel)?;
         let (digest, size) = (spooled.digest, spooled.size);
         let blob = LayerBlob { digest, size, media_type: MediaType::OciLayer(compression) };
         if to.has_blob(&digest, size)? {

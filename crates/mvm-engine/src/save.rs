@@ -6,7 +6,7 @@ use crate::export::{
     Compression, Entry, ExportError, Fault, LayerBlob, StoredImage, TarWriter, checked_layer,
     docker_manifest, index, manifest, spool, tag_name,
 };
-use crate::progress::Cancel;
+use crate::progress::{Cancel, Progress};
 use mvm_ref::{Digest, LayerCompression};
 use mvm_store::Segment;
 use std::collections::BTreeSet;
@@ -77,26 +77,30 @@ struct Source {
 impl Engine {
     /// Writes images so that other tools, and `pull`, can read them: the same images make the same bytes.
     ///
-    /// Every layer is compared with its diff ID while it is written; where one differs nothing is left at a path.
+    /// Every layer is compared with its diff ID while it is written; where one differs nothing is left at a path, and the
+    /// layer is discarded. A layer that is not in the store is fetched from where its image came from.
     pub fn save_images(
         &self,
         request: &SaveRequest,
         target: SaveTarget<'_>,
+        progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        let mut sources: Vec<Source> = Vec::new();
-        for asked in &request.images {
-            let image = self.stored_image(asked)?;
-            let name = image.name.as_ref().and_then(tag_name);
-            if let Some(known) =
-                sources.iter_mut().find(|known| known.image.manifest_bytes == image.manifest_bytes)
-            {
-                known.names.extend(name.filter(|name| !known.names.contains(name)));
-                continue;
+        let sources = self.while_fetching(progress, cancel, |fetcher| {
+            let mut sources: Vec<Source> = Vec::new();
+            for asked in &request.images {
+                let image = self.stored_image(asked)?;
+                let name = image.name.as_ref().and_then(tag_name);
+                let known = sources.iter_mut().find(|s| s.image.manifest_bytes == image.manifest_bytes);
+                if let Some(known) = known {
+                    known.names.extend(name.filter(|name| !known.names.contains(name)));
+                    continue;
+                }
+                let layers = self.layers_to_give(&image, fetcher, progress, cancel)?;
+                sources.push(Source { image, layers, names: name.into_iter().collect() });
             }
-            let layers = self.stored_layers(&image)?;
-            sources.push(Source { image, layers, names: name.into_iter().collect() });
-        }
+            Ok::<_, EngineError>(sources)
+        })?;
         let save = |members: Members<'_>, to: &Path| {
             Save { engine: self, request, cancel, members, to, written: BTreeSet::new() }.run(&sources)
         };
@@ -105,7 +109,7 @@ impl Engine {
             (SaveTarget::Path(path), SaveFormat::OciDirectory) => into_directory(path, save),
             (SaveTarget::Path(path), _) => into_file(path, save),
         };
-        Ok(saved?)
+        self.discard_damaged(saved.map_err(EngineError::from))
     }
 }
 

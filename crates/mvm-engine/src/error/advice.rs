@@ -118,10 +118,10 @@ impl EngineError {
                 "console.log and supervisor.log in the VM's directory say more, unless it ran with --rm"
             }
             Self::Export(ExportError::Lost { image, .. } | ExportError::Older { image, .. }) => {
-                return Some(format!("mvmctl image rm {image}, mvmctl gc, then mvmctl pull it again"));
+                return Some(format!("mvmctl image rm {image}, then pull or load it again"));
             }
             Self::Export(ExportError::Changed { .. } | ExportError::Damaged { .. }) => {
-                "mvmctl image verify --discard on its name, then mvmctl pull, brings it anew"
+                "the stored layer was discarded; run the command again to fetch it anew"
             }
             Self::ForeignPlatform { .. } => {
                 "choose another platform with --platform; other architectures are not supported"

@@ -5,6 +5,7 @@
 
 mod blobs;
 mod documents;
+mod restore;
 mod tar;
 
 pub(crate) use blobs::{Fault, checked_layer, spool};
@@ -142,6 +143,8 @@ pub(crate) struct StoredImage {
     pub manifest_bytes: Vec<u8>,
     /// Diff IDs, lowest layer first.
     pub chain: Vec<Digest>,
+    /// Where it can be had again.
+    pub origins: Vec<ImageSource>,
 }
 
 impl Engine {
@@ -156,7 +159,12 @@ impl Engine {
             .map_err(|source| ExportError::Manifest { image: asked.to_owned(), source })?;
         // A beginning of a digest may be a name too, but then it isn't how this image was found.
         let name = asked.parse::<ImageSource>().ok().filter(|s| listing.references.contains(&s.to_string()));
+        let origin = |text: &String| match text.parse() {
+            Ok(ImageSource::Registry(named)) => Some(ImageSource::Registry(named.pinned(listing.manifest))),
+            origin => origin.ok(),
+        };
         Ok(StoredImage {
+            origins: listing.references.iter().filter_map(origin).collect(),
             asked: asked.to_owned(),
             name: name.and_then(|source| source.reference().cloned()),
             platform: listing.platform,
@@ -169,7 +177,7 @@ impl Engine {
     }
 
     /// Returns the layers of an image, lowest first, if all of them can be given back.
-    pub(crate) fn stored_layers(&self, image: &StoredImage) -> Result<Vec<Segment>, ExportError> {
+    fn stored_layers(&self, image: &StoredImage) -> Result<Vec<Segment>, ExportError> {
         let find = |layer: &Digest| {
             let (layer, asked) = (*layer, || image.asked.clone());
             let segment = self.scope.segment(&layer, GENERATION)?;

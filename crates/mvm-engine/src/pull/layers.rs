@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::io::BufReader;
 
 /// All layers of an image, lowest first.
-pub(super) struct Layers {
+pub(crate) struct Layers {
     pub(super) segments: Vec<Segment>,
     /// Those that were in the store before, and may have been damaged since they were verified.
     pub(super) cached: BTreeSet<Digest>,

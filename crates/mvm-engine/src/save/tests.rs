@@ -2,7 +2,7 @@ use super::*;
 use crate::Silent;
 use crate::engine::tests::{Fixture, fixture};
 use crate::error::ErrorKind;
-use mvm_ref::{ImageSource, Platform};
+use mvm_ref::ImageSource;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ fn request(images: &[&str], format: &str, compression: &str) -> SaveRequest {
 
 fn archive(fixture: &Fixture, request: &SaveRequest) -> Result<Vec<u8>, EngineError> {
     let mut bytes = Vec::new();
-    fixture.engine.save_images(request, SaveTarget::Stream(&mut bytes), &Cancel::default())?;
+    fixture.engine.save_images(request, SaveTarget::Stream(&mut bytes), &Silent, &Cancel::default())?;
     Ok(bytes)
 }
 
@@ -94,7 +94,7 @@ fn a_directory_is_a_layout_and_appears_whole() {
     let path = fixture.path("layout");
     let save = |images: &[&str], path: &Path| {
         let request = request(images, "oci", "gzip");
-        fixture.engine.save_images(&request, SaveTarget::Path(path), &Cancel::default())
+        fixture.engine.save_images(&request, SaveTarget::Path(path), &Silent, &Cancel::default())
     };
     save(&[&one], &path).unwrap();
     let source: ImageSource = format!("oci:{}", path.display()).parse().unwrap();
@@ -107,38 +107,45 @@ fn a_directory_is_a_layout_and_appears_whole() {
 }
 
 #[test]
-fn a_damaged_layer_leaves_no_file() {
+fn a_damaged_layer_leaves_no_file_and_is_fetched_again() {
     let fixture = fixture();
     let [one, _] = two_images(&fixture);
     let file = fixture.path("out/saved.tar");
     fs::create_dir(fixture.path("out")).unwrap();
     let save = || {
         let request = request(&[&one], "oci-archive", "none");
-        fixture.engine.save_images(&request, SaveTarget::Path(&file), &Cancel::default())
+        fixture.engine.save_images(&request, SaveTarget::Path(&file), &Silent, &Cancel::default())
     };
-    fs::write(&file, "what was there before").unwrap();
+    save().unwrap();
+    let whole = fs::read(&file).unwrap();
     let layer = fixture.engine.inspect_image(&one).unwrap().layers[0];
-    let segment = fixture.engine.scope.segment(&layer, mvm_image::GENERATION).unwrap().unwrap();
-    let parts = ["tails", "framing"].map(|part| segment.path().join(part));
-    for part in &parts {
-        let whole = fs::read(part).unwrap();
-        let mut damaged = whole.clone();
+    let parts = || {
+        let segment = fixture.engine.scope.segment(&layer, mvm_image::GENERATION).unwrap().unwrap();
+        ["tails", "framing"].map(|part| segment.path().join(part))
+    };
+    for number in [0, 1] {
+        let part = &parts()[number];
+        let mut damaged = fs::read(part).unwrap();
         // In the framing: before the end, which says the length.
-        damaged[whole.len().saturating_sub(12)] ^= 1;
+        let at = damaged.len().saturating_sub(12);
+        damaged[at] ^= 1;
         fs::write(part, &damaged).unwrap();
+        fs::write(&file, "what was there before").unwrap();
         let error = save().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Verification, "{}: {error:?}", part.display());
         assert_eq!(fs::read(&file).unwrap(), b"what was there before");
-        fs::write(part, &whole).unwrap();
+        save().unwrap();
+        assert_eq!(fs::read(&file).unwrap(), whole);
     }
-    fs::remove_file(&parts[1]).unwrap();
+    fs::remove_file(&parts()[1]).unwrap();
+    save().unwrap();
+    assert_eq!(fs::read(&file).unwrap(), whole);
+    fs::remove_file(&parts()[1]).unwrap();
+    fs::remove_dir_all(fixture.path("one")).unwrap();
     let error = save().unwrap_err();
     assert!(matches!(error, EngineError::Export(ExportError::Older { .. })), "{error:?}");
     fixture.engine.scope.discard_segments(&[layer].into()).unwrap();
     let error = save().unwrap_err();
     assert!(matches!(error, EngineError::Export(ExportError::Lost { .. })), "{error:?}");
-    let cancelled = Cancel::default();
-    cancelled.flag().store(true, std::sync::atomic::Ordering::Relaxed);
-    fixture.engine.pull(&one.parse().unwrap(), &Platform::host(), &Silent, &Cancel::default()).unwrap();
     assert_eq!(fs::read_dir(fixture.path("out")).unwrap().count(), 1);
 }

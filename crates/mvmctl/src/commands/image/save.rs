@@ -1,5 +1,6 @@
 //! `mvmctl image save`.
 
+use crate::commands::network::Network;
 use crate::context::Context;
 use anyhow::ensure;
 use mvm_engine::{Compression, SaveFormat, SaveRequest, SaveTarget};
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 /// Write images into an archive that docker, podman, skopeo and `mvmctl pull` read
 ///
 /// The same images make the same bytes. Config and layers are the ones that were pulled; layers are checked while they
-/// are written, and a file appears when all of it is right.
+/// are written, and a file appears when all of it is right. A layer that is no longer in the store is fetched again.
 #[derive(clap::Args)]
 pub struct Args {
     /// File to write, or directory with --format oci [default: standard output, unless that is a terminal]
@@ -21,6 +22,8 @@ pub struct Args {
     /// How layers are stored: none, gzip or zstd. Docker archives have plain layers
     #[arg(long, value_name = "HOW", default_value = "none")]
     compression: Compression,
+    #[command(flatten)]
+    network: Network,
     /// A name as it was pulled, or a manifest digest or root hash, or its beginning
     #[arg(required = true)]
     image: Vec<String>,
@@ -29,16 +32,21 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let request = SaveRequest { images: args.image, format: args.format, compression: args.compression };
-    let (engine, cancel) = (context.engine()?, context.signals.cancel());
-    if let Some(path) = &args.output {
-        engine.save_images(&request, SaveTarget::Path(path), cancel)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    ensure!(request.format != SaveFormat::OciDirectory, "a directory needs a name: --output DIR");
-    ensure!(
-        !context.printer.shows_data(),
-        "an archive is nothing for a terminal; use --output FILE, or redirect"
-    );
-    engine.save_images(&request, SaveTarget::Stream(&mut context.printer.raw()?), cancel)?;
+    let mut stream = None;
+    let target = match &args.output {
+        Some(path) => SaveTarget::Path(path),
+        None => {
+            ensure!(request.format != SaveFormat::OciDirectory, "a directory needs a name: --output DIR");
+            ensure!(
+                !context.printer.shows_data(),
+                "an archive is nothing for a terminal; use --output FILE, or redirect"
+            );
+            SaveTarget::Stream(stream.insert(context.printer.raw()?))
+        }
+    };
+    let (engine, progress) = (context.engine_over(args.network)?, context.progress());
+    let saved = engine.save_images(&request, target, &progress, context.signals.cancel());
+    progress.finish();
+    saved?;
     Ok(ExitCode::SUCCESS)
 }
