@@ -6,7 +6,9 @@
 //! - a parent that no layer describes: umoci gives it the time of unpacking;
 //! - a parent that is a file: umoci fails;
 //! - a whiteout of a directory in which the same layer has put something: containerd says that what the layer put stays, in a
-//!   directory that nobody describes; umoci keeps the lower directory's owner and times.
+//!   directory that nobody describes; umoci keeps the lower directory's owner and times;
+//! - an opaque directory with one beneath it that the same layer describes, and in that one something of a lower layer: umoci
+//!   gives the inner directory the time of unpacking.
 
 use std::collections::BTreeMap;
 
@@ -242,17 +244,19 @@ impl Generator {
         self.forget(&path);
     }
 
-    /// Removes all that lower layers put in a directory, unless this layer has put something into one of theirs.
+    /// Removes all that lower layers put in a directory, unless this layer has put something into one of theirs, or has
+    /// described a directory beneath that holds something of theirs.
     fn opaque(&mut self) {
         let (path, spelled) = self.directory();
-        let is_mixed = |directory: &Vec<u8>| {
-            self.tree.iter().any(|(other, node)| node.layer == self.layer && within(directory, other))
-        };
+        let own: Vec<&Vec<u8>> = (self.tree.iter())
+            .filter(|(other, node)| **other != path && within(&path, other) && node.layer == self.layer)
+            .map(|(other, _)| other)
+            .collect();
         let lower: Vec<Vec<u8>> = (self.tree.iter())
             .filter(|(other, node)| **other != path && within(&path, other) && node.layer != self.layer)
             .map(|(other, _)| other.clone())
             .collect();
-        if lower.iter().any(is_mixed) {
+        if lower.iter().any(|lower| own.iter().any(|own| within(lower, own) || within(own, lower))) {
             return;
         }
         self.tar.push(Entry::file(join(&spelled, b".wh..wh..opq"), ""));

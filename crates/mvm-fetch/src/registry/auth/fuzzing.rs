@@ -20,6 +20,7 @@ pub fn credentials(bytes: &[u8], registry: &RegistryName) -> Option<(String, Str
 
 /// Returns the text after a login; nothing where the file can't be read.
 pub fn log_in(bytes: &[u8], registry: &RegistryName, user: &str, password: &str) -> Option<Vec<u8>> {
+    AuthFile::parse(Path::new("file"), bytes).ok()?;
     let mut text = Text::parse(Path::new("file"), bytes).ok()?;
     let entry = Entry::Auth(encode(user, &Secret::from(password.to_owned())));
     text.set(registry.as_str(), server(registry), &entry);
@@ -28,6 +29,7 @@ pub fn log_in(bytes: &[u8], registry: &RegistryName, user: &str, password: &str)
 
 /// Returns the text after a logout; nothing where the file can't be read.
 pub fn log_out(bytes: &[u8], registry: &RegistryName) -> Option<Vec<u8>> {
+    AuthFile::parse(Path::new("file"), bytes).ok()?;
     let mut text = Text::parse(Path::new("file"), bytes).ok()?;
     text.remove(registry.as_str());
     text.write().ok().map(|text| text.to_vec())
