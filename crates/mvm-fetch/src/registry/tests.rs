@@ -1,6 +1,7 @@
 mod failures;
 mod logins;
 mod mirrored;
+mod pushes;
 mod retries;
 mod server;
 mod tls;
