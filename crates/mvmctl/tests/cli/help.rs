@@ -8,7 +8,7 @@ const VERBS: [(&str, &str); 14] = [
     ("pull", "Fetch an image, verify it and make its root file system"),
     ("login", "Keep the user name and password for a registry, once it has accepted them"),
     ("logout", "Forget the credentials of a registry"),
-    ("image", "List, inspect, load, verify and remove images"),
+    ("image", "List, inspect, load, save, push, verify and remove images"),
     ("vm", "List, stop and remove VMs"),
     ("kernel", "Import, build, list and remove guest kernels"),
     ("audit", "Read and check the audit log"),

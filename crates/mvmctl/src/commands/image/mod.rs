@@ -14,7 +14,7 @@ use crate::context::Context;
 use clap::Subcommand;
 use std::process::ExitCode;
 
-/// List, inspect, load, verify and remove images
+/// List, inspect, load, save, push, verify and remove images
 #[derive(Subcommand)]
 pub enum Command {
     Ls(ls::Args),
