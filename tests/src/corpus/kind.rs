@@ -49,6 +49,18 @@ pub enum Kind {
     OverlayXattr,
     /// An attribute with a name that is too long, or none.
     XattrName,
+    /// A whiteout where none are allowed.
+    NoWhiteouts,
+    /// An absolute link where none are allowed.
+    NoAbsoluteLinks,
+    /// A hard link where none are allowed.
+    NoHardLinks,
+    /// A hard link to another layer's file where none are allowed.
+    NoHardLinksAcross,
+    /// A set-id bit where none are allowed.
+    NoSetId,
+    /// A file capability where none are allowed.
+    NoCapabilities,
     /// An attribute with two values.
     XattrsDiffer,
     /// A sparse map that makes no sense.
@@ -176,6 +188,12 @@ impl Kind {
             Kind::Device => (5, "is not among the devices allowed"),
             Kind::OverlayXattr => (4, "which overlayfs would obey"),
             Kind::XattrName => (4, "extended attribute with a name of"),
+            Kind::NoWhiteouts => (5, "whiteouts are refused"),
+            Kind::NoAbsoluteLinks => (5, "absolute targets are refused"),
+            Kind::NoHardLinks => (5, "hard links are refused"),
+            Kind::NoHardLinksAcross => (5, "only those within a layer are allowed"),
+            Kind::NoSetId => (5, "set-user-ID and set-group-ID bits are refused"),
+            Kind::NoCapabilities => (5, "file capabilities are refused"),
             Kind::XattrsDiffer => (4, "two different values of extended attribute"),
             Kind::Sparse => (4, "map of a sparse file"),
             Kind::OverLimit => (5, "are allowed"),
@@ -184,7 +202,7 @@ impl Kind {
             Kind::TargetDirectory => (4, "the target is a directory"),
             Kind::TooManySymlinks => (5, "symbolic links on the way"),
             Kind::PathTooLong => (5, "its place in the tree has a path longer"),
-            Kind::Magic => (4, "layer is not a"),
+            Kind::Magic => (4, "which is not supported"),
             Kind::Corrupt => (4, "stream is corrupt"),
             Kind::StreamTruncated => (4, "stream is truncated"),
             Kind::TrailingData => (4, "followed by other data"),

@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 use crate::process::Program;
 
@@ -21,6 +22,8 @@ pub const FLAG: &str = "--measure";
 pub struct Cost {
     /// From start to end.
     pub wall: Duration,
+    /// Time of processors, in the kernel too.
+    pub processor: Duration,
     /// Largest resident set, in bytes.
     pub peak: u64,
 }
@@ -34,8 +37,11 @@ pub fn measured(program: &Path, report: &Path) -> io::Result<Program> {
 pub fn read(report: &Path) -> io::Result<Cost> {
     let text = fs::read_to_string(report)?;
     let mut numbers = text.split_whitespace().map(str::parse);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(micros)), Some(Ok(peak))) => Ok(Cost { wall: Duration::from_micros(micros), peak }),
+    match (numbers.next(), numbers.next(), numbers.next()) {
+        (Some(Ok(wall)), Some(Ok(processor)), Some(Ok(peak))) => {
+            let (wall, processor) = (Duration::from_micros(wall), Duration::from_micros(processor));
+            Ok(Cost { wall, processor, peak })
+        }
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("not a report: {text:?}"))),
     }
 }
@@ -51,9 +57,11 @@ pub fn helper() -> Option<ExitCode> {
     let begin = Instant::now();
     let status = Command::new(program).args(arguments).status();
     let wall = begin.elapsed().as_micros();
-    let peak = getrusage(UsageWho::RUSAGE_CHILDREN).map_or(-1, |usage| usage.max_rss() * 1024);
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN);
+    let peak = usage.map_or(-1, |usage| usage.max_rss() * 1024);
+    let processor = usage.map_or(-1, |usage| (usage.user_time() + usage.system_time()).num_microseconds());
     let code = status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
-    Some(match fs::write(report, format!("{wall} {peak}")) {
+    Some(match fs::write(report, format!("{wall} {processor} {peak}")) {
         // A program that a signal ended gives a code that none of ours has.
         Ok(()) => ExitCode::from(code.unwrap_or(255)),
         Err(_) => ExitCode::from(254),

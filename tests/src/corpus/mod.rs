@@ -25,6 +25,7 @@ mod modes;
 mod names;
 mod owners;
 mod pax;
+mod policy;
 mod replacement;
 mod sparse;
 mod structure;
@@ -58,6 +59,7 @@ pub fn cases() -> Vec<Case> {
         ("sparse", sparse::cases()),
         ("compression", compression::cases()),
         ("bombs", bombs::cases()),
+        ("policy", policy::cases()),
     ];
     let with_theme =
         |(theme, cases): (&'static str, Vec<Case>)| cases.into_iter().map(move |case| Case { theme, ..case });
