@@ -4,6 +4,7 @@
 //! `make fuzz` links them with libFuzzer and looks for new inputs. Adding a target is a module here, a line in
 //! [`TARGETS`], a file in `targets/`, and its seeds in [`seeds`].
 
+pub mod archive;
 pub mod audit;
 pub mod auth;
 pub mod challenge;
@@ -43,6 +44,7 @@ pub struct Target {
 
 /// All targets, in name order.
 pub const TARGETS: &[Target] = &[
+    Target { label: "archive", body: archive::body, seeds: archive::seeds },
     Target { label: "audit", body: audit::body, seeds: seeds::documents::audit },
     Target { label: "auth", body: auth::body, seeds: auth::seeds },
     Target { label: "challenge", body: challenge::body, seeds: seeds::text::challenges },

@@ -60,33 +60,38 @@ fn images_of_random_trees_are_sound() {
 /// Builds the image of layers, without the steps that a merge refuses.
 fn sound(layers: Vec<Vec<Step>>) -> Built {
     let mut kept: Vec<Vec<Step>> = Vec::new();
+    let mut merge = merged(&kept);
     for layer in layers {
         kept.push(Vec::new());
+        merge.begin_layer();
         for step in layer {
-            let last = kept.len() - 1;
-            kept[last].push(step);
-            if !is_merged(&kept) {
-                kept[last].pop();
+            if merge.apply(change(&step)).is_ok() {
+                kept.last_mut().unwrap().push(step);
+            } else {
+                // After an error a merge is in no state to be used.
+                merge = merged(&kept);
             }
         }
     }
     build(&kept, &changes::limits()).unwrap()
 }
 
-fn is_merged(layers: &[Vec<Step>]) -> bool {
+fn merged(layers: &[Vec<Step>]) -> Merge {
     let mut merge = Merge::new(&changes::limits());
-    layers.iter().all(|layer| {
+    for layer in layers {
         merge.begin_layer();
-        layer.iter().all(|step| {
-            let change = match step {
-                Step::Change(change) => change.clone(),
-                Step::File(path, ..) => Change::Put {
-                    path: path.clone(),
-                    attributes: Attributes::default(),
-                    kind: Kind::Regular(Content::default()),
-                },
-            };
-            merge.apply(change).is_ok()
-        })
-    })
+        layer.iter().for_each(|step| merge.apply(change(step)).unwrap());
+    }
+    merge
+}
+
+fn change(step: &Step) -> Change {
+    match step {
+        Step::Change(change) => change.clone(),
+        Step::File(path, ..) => Change::Put {
+            path: path.clone(),
+            attributes: Attributes::default(),
+            kind: Kind::Regular(Content::default()),
+        },
+    }
 }

@@ -80,6 +80,7 @@ fn sparse() -> Vec<Vec<u8>> {
         .octal(410, 12, 4096);
     old.octal(422, 12, 100).octal(434, 12, 8192).octal(446, 12, 0);
     let mut many = old.clone();
+    many.octal(124, 12, data.len() as u64);
     many.octal(434, 12, 5000).octal(458, 12, 6000).octal(470, 12, 0).put(482, &[1]);
     let mut more = [0; 512];
     more[..12].copy_from_slice(b"00000020000\0");
