@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn decode(compression: LayerCompression, mut bytes: &[u8]) -> Vec<u8> {
-        let mut decoder = Decoder::new(compression, Some(bytes.len() as u64), ExpansionLimit::default());
+        let mut decoder = Decoder::new(compression, ExpansionLimit::default());
         let (mut out, mut piece) = (Vec::new(), vec![0; 4096]);
         loop {
             let count = decoder.run(&mut bytes, &mut piece).unwrap();

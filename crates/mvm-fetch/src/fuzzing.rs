@@ -15,7 +15,7 @@ pub fn inflate(
     room: usize,
     mut take: impl FnMut(&[u8]) -> bool,
 ) -> Result<(), InflateError> {
-    let mut decoder = Decoder::new(compression, Some(input.len() as u64), ExpansionLimit::default());
+    let mut decoder = Decoder::new(compression, ExpansionLimit::default());
     let mut output = vec![0; room];
     for mut rest in input.chunks(piece) {
         loop {

@@ -76,9 +76,9 @@ pub enum InflateError {
     /// The stream blows up out of proportion.
     #[error("layer expands to more than {limit} bytes from {stored}, over {ratio} to 1")]
     Bomb {
-        /// Stored bytes of the layer.
+        /// Stored bytes that went in.
         stored: u64,
-        /// Uncompressed bytes that it may have.
+        /// Uncompressed bytes that may come of them.
         limit: u64,
         /// The limit on the ratio of the two.
         ratio: u64,
@@ -93,13 +93,11 @@ pub enum InflateError {
 
 /// Counts both sides of the decompressor and refuses bombs.
 ///
-/// What comes out is compared with all that is stored, where that is known (a descriptor says it, and it is checked
-/// against what arrives), so that a layer that starts with zeros and goes on with noise is none; else with what has
-/// gone in so far.
+/// What has come out is compared with what has gone in so far, not with all that is stored: a bomb ends after a second, and
+/// not when a thousand times its own length was made of it.
 struct Expansion {
     consumed: u64,
     produced: u64,
-    stored: Option<u64>,
     limit: ExpansionLimit,
 }
 
@@ -108,10 +106,9 @@ impl Expansion {
         self.consumed += consumed as u64;
         self.produced += produced as u64;
         let ExpansionLimit { ratio, from } = self.limit;
-        let stored = self.stored.unwrap_or(self.consumed);
-        let limit = stored.saturating_mul(ratio).max(from);
+        let limit = self.consumed.saturating_mul(ratio).max(from);
         if self.produced > limit {
-            return Err(InflateError::Bomb { stored, limit, ratio });
+            return Err(InflateError::Bomb { stored: self.consumed, limit, ratio });
         }
         Ok(())
     }
@@ -153,9 +150,9 @@ enum Member {
 }
 
 impl Decoder {
-    /// Returns a decoder for a stream with this media type and, if that is known, this length.
-    pub(crate) fn new(media: LayerCompression, stored: Option<u64>, limit: ExpansionLimit) -> Self {
-        let count = Expansion { consumed: 0, produced: 0, stored, limit };
+    /// Returns a decoder for a stream with this media type.
+    pub(crate) fn new(media: LayerCompression, limit: ExpansionLimit) -> Self {
+        let count = Expansion { consumed: 0, produced: 0, limit };
         Self { kind: Kind::Unknown { media, head: Vec::new() }, count }
     }
 

@@ -122,7 +122,7 @@ impl Filler<'_> {
         let corrupt = |source| FetchError::Inflate { digest, source };
         let compression = self.descriptor.compression();
         let gzip = compression == LayerCompression::Gzip;
-        let mut decoder = Decoder::new(compression, Some(self.descriptor.size), self.expansion);
+        let mut decoder = Decoder::new(compression, self.expansion);
         let mut scratch = vec![0; if gzip { SCRATCH } else { 0 }];
         let mut source = source()?;
         let mut buffer = self.take_buffer()?;

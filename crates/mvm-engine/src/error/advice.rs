@@ -10,7 +10,6 @@ use mvm_fetch::{
     AuthError, DockerArchiveError, FetchError, HelperError, InflateError, LayoutError, MirrorsError,
     RegistryError,
 };
-use mvm_image::segment::ReadIndexError;
 use mvm_launch::LaunchError;
 use mvm_store::{KernelError, StoreError};
 use mvm_tree::{Knob, ReadError, Refusal as TreeRefusal};
@@ -163,7 +162,7 @@ fn remedies(refusal: &mvm_plan::Refusal) -> String {
 fn knob_of(error: &PullError) -> Option<Knob> {
     match error {
         PullError::Policy(breach) => Some(breach.knob()),
-        PullError::Index { source: ReadIndexError::Refused(error), .. } => error.knob(),
+        PullError::Merge { source, .. } => source.knob(),
         PullError::Layer { source, .. } => match source.as_ref() {
             UnpackError::Read(ReadError::Refused { source: TreeRefusal::Policy(breach), .. }) => {
                 Some(breach.knob())
@@ -191,7 +190,7 @@ fn of_pull(error: &PullError) -> ErrorKind {
             UnpackError::Read(_) => ErrorKind::Verification,
         },
         PullError::Policy(_) => ErrorKind::Refused,
-        PullError::Index { .. } | PullError::Damaged(_) => ErrorKind::Verification,
+        PullError::Index { .. } | PullError::Merge { .. } | PullError::Damaged(_) => ErrorKind::Verification,
         PullError::Store(error) => of_store(error),
         PullError::Assemble(_) => ErrorKind::Failure,
     }

@@ -30,6 +30,16 @@ pub enum PullError {
         /// Why not.
         source: ReadIndexError<MergeError>,
     },
+    /// A layer can't be merged with those below it.
+    #[error("layer {index} ({layer})")]
+    Merge {
+        /// Its position, from 1.
+        index: usize,
+        /// Its digest.
+        layer: Digest,
+        /// Why not.
+        source: MergeError,
+    },
     /// The image as a whole is not what the unpack policy allows.
     #[error(transparent)]
     Policy(#[from] Breach),

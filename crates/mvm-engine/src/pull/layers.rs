@@ -40,7 +40,7 @@ impl Layers {
     pub(super) fn check(&self, policy: &UnpackPolicy) -> Result<(), PullError> {
         self.check_ratios(policy)?;
         let layers = self.segments.iter().map(Segment::open).collect::<Result<Vec<_>, _>>()?;
-        merge(&layers, policy).map(drop)
+        merge(&self.segments, &layers, policy).map(drop)
     }
 
     /// Checks the ratios of layers that were in the store: nobody inflated them now.
@@ -68,11 +68,9 @@ impl Layers {
                 | AssembleError::Extent { .. }
                 | AssembleError::TailPlace { .. },
             ) => self.cached.clone(),
-            PullError::Index { source: ReadIndexError::Refused(error), .. } if error.knob().is_some() => {
-                BTreeSet::new()
-            }
+            PullError::Merge { source, .. } if source.knob().is_some() => BTreeSet::new(),
             // An index that was written just now is as the layer has it.
-            PullError::Index { index, .. } => {
+            PullError::Index { index, .. } | PullError::Merge { index, .. } => {
                 let diff_id = self.segments[index - 1].record().diff_id;
                 self.cached.get(&diff_id).copied().into_iter().collect()
             }
@@ -84,13 +82,17 @@ impl Layers {
 }
 
 /// Merges layers, lowest first.
-fn merge(layers: &[SegmentFiles], policy: &UnpackPolicy) -> Result<Tree, PullError> {
+fn merge(segments: &[Segment], layers: &[SegmentFiles], policy: &UnpackPolicy) -> Result<Tree, PullError> {
     let mut merge = Merge::new(policy);
     for (index, files) in layers.iter().enumerate() {
         merge.begin_layer();
         let index_file = BufReader::with_capacity(256 << 10, &files.index);
-        read_index(index_file, |change| merge.apply(change))
-            .map_err(|source| PullError::Index { index: index + 1, source })?;
+        read_index(index_file, |change| merge.apply(change)).map_err(|source| match source {
+            ReadIndexError::Refused(source) => {
+                PullError::Merge { index: index + 1, layer: segments[index].record().digest, source }
+            }
+            source => PullError::Index { index: index + 1, source },
+        })?;
     }
     Ok(merge.finish())
 }
@@ -102,7 +104,7 @@ fn build(
     slot: &mut ImageSlot,
 ) -> Result<ImageSummary, PullError> {
     let layers = segments.iter().map(Segment::open).collect::<Result<Vec<_>, _>>()?;
-    let tree = merge(&layers, policy)?;
+    let tree = merge(segments, &layers, policy)?;
     let adopted = match segments.first() {
         Some(lowest) if begins_with(&tree, 0, lowest.record().blocks)? => slot.adopt(lowest)?,
         _ => false,

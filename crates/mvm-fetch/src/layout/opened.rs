@@ -88,7 +88,7 @@ impl ArchiveFile {
             }
         };
         let corrupt = |source| LayoutError::Inflate { path: path.to_owned(), source };
-        let mut decoder = Decoder::new(compression, None, ExpansionLimit::default());
+        let mut decoder = Decoder::new(compression, ExpansionLimit::default());
         let mut spooled = Spooled::new(path, spool)?;
         let mut output = vec![0; PIECE];
         let mut length = beginning;

@@ -15,12 +15,12 @@ pub struct Args {
     /// Print what was pulled as JSON
     #[arg(long)]
     json: bool,
+    /// Image: a name, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]
+    image: ImageSource,
     #[command(flatten)]
     network: Network,
     #[command(flatten)]
     unpack: Unpack,
-    /// Image: a name, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]
-    image: ImageSource,
 }
 
 /// Runs the verb.

@@ -65,15 +65,15 @@ pub struct Args {
     /// Policy that the plan must satisfy: development or production
     #[arg(long, default_value = "development", value_name = "NAME")]
     policy: String,
-    #[command(flatten)]
-    network: Network,
-    #[command(flatten)]
-    unpack: Unpack,
     /// Image: a name, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]
     image: ImageSource,
     /// Command and its arguments [default: the image's]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    unpack: Unpack,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
