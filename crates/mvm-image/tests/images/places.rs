@@ -4,7 +4,7 @@ use crate::support::{self, Mount, plain};
 use mvm_image::BLOCK;
 use mvm_image::erofs::{AssembleError, ImageOutput, ImageSummary, Reader, Segments, assemble};
 use mvm_image::verity::leaf;
-use mvm_tree::{Change, Content, Extent, Kind, Merge, Tail, Tree, UnpackPolicy};
+use mvm_tree::{Change, Content, Extent, Kind, Merge, Tail, Tree};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -21,7 +21,7 @@ fn content(size: u64, extents: &[(u64, u64, u64)], tail: Option<(u64, u16)>) -> 
 
 /// A tree of one layer with a file `f0`, `f1`, … for each content.
 fn tree(contents: &[Content]) -> Tree {
-    let mut merge = Merge::new(&UnpackPolicy::default());
+    let mut merge = Merge::new(&support::boundless());
     merge.begin_layer();
     for (number, content) in contents.iter().enumerate() {
         let (path, kind) = (format!("f{number}").into_bytes().into(), Kind::Regular(content.clone()));

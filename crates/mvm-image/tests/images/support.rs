@@ -11,8 +11,7 @@ use mvm_image::erofs::{AssembleError, ImageSummary, assemble};
 use mvm_image::files::{FileOutput, FileSegments, SegmentFiles};
 use mvm_image::segment::{SegmentWriter, read_index};
 use mvm_tree::{
-    Attributes, Change, Content, Device, Devices, Kind, LayerSink, Merge, Timestamp, Tree, UnpackPolicy,
-    Xattr,
+    Attributes, Change, Content, Device, Kind, LayerSink, Merge, Timestamp, Tree, UnpackPolicy, Xattr,
 };
 use std::collections::HashMap;
 use std::fs::File;
@@ -125,7 +124,7 @@ pub struct Built {
 pub fn build_split(layers: &[Vec<Step>], split: usize) -> Result<Built, AssembleError> {
     let dir = TempDir::new().unwrap();
     let mut contents = HashMap::new();
-    let mut merge = Merge::new(&UnpackPolicy { devices: Devices::Any, ..UnpackPolicy::default() });
+    let mut merge = Merge::new(&boundless());
     let mut files = Vec::new();
     for (number, steps) in layers.iter().enumerate() {
         let [data, tails, leaves, index] = ["data", "tails", "leaves", "index"]
@@ -268,5 +267,16 @@ impl Drop for Mount {
         if !run("umount", &[path]).is_some_and(|output| output.status.success()) {
             eprintln!("cannot unmount {path}");
         }
+    }
+}
+
+/// Returns a policy that leaves it to the image to refuse something.
+pub fn boundless() -> UnpackPolicy {
+    UnpackPolicy {
+        unpacked_bytes: u64::MAX,
+        apparent_bytes: u64::MAX,
+        xattr_bytes_per_entry: usize::MAX,
+        path_bytes: usize::MAX,
+        ..UnpackPolicy::loosest()
     }
 }
