@@ -184,11 +184,24 @@ fn files() -> Outcome {
     ensure!(refused.err().contains("refuses the stored credentials"), "{}", refused.err());
     std::fs::write(runtime.join("containers/auth.json"), &right)?;
     sandbox.mvmctl(["pull", &image]).env("XDG_RUNTIME_DIR", &runtime).run()?.ok()?;
-    // A file that is named is the only one.
+    // A login that is kept where it isn't found first says so, and how that is mended.
+    let host_wide = right.replace(&format!("{host}/team"), &host);
+    std::fs::write(runtime.join("containers/auth.json"), host_wide)?;
+    let login = sandbox.mvmctl(["login", "-u", USER, "--password-stdin", &host]);
+    let hidden = login.env("XDG_RUNTIME_DIR", &runtime).input(PASSWORD).run()?.ok()?;
+    let first = runtime.join("containers/auth.json");
+    let mended = format!("mvmctl logout --authfile {} {host}\n", first.display());
+    ensure!(hidden.err().ends_with(&mended), "{}", hidden.err());
+    let left = sandbox.mvmctl(["logout", &host]).env("XDG_RUNTIME_DIR", &runtime).run()?.ok()?;
+    let still = format!("note: {} still has credentials of {host}, of user {USER}\n", first.display());
+    ensure!(left.err().ends_with(&still), "{}", left.err());
+    // A file that is named is the only one, and must be there.
     let named = sandbox.path().join("auth.json");
     std::fs::write(&named, &right)?;
     sandbox.mvmctl(["pull", "--authfile"]).arg(&named).arg(&image).run()?.ok()?;
     sandbox.mvmctl(["pull", &image]).env("REGISTRY_AUTH_FILE", &named).run()?.ok()?;
+    let misspelt = sandbox.mvmctl(["pull", "--authfile", "misspelt.json", &image]).run()?.exits(2)?;
+    ensure!(misspelt.err().contains("there is no file of credentials"), "{}", misspelt.err());
     let login = sandbox.mvmctl(["login", "-u", USER, "--password-stdin", "--authfile"]);
     login.arg(sandbox.path().join("other.json")).arg(&host).input(PASSWORD).run()?.ok()?;
     ensure!(sandbox.path().join("other.json").exists(), "the login is not where it should be");

@@ -72,6 +72,9 @@ pub enum EngineError {
     /// There are no credentials of a registry.
     #[error("there are no credentials of {0}")]
     NotLoggedIn(RegistryName),
+    /// The file of credentials that was named isn't there.
+    #[error("there is no file of credentials {0:?}")]
+    NoAuthFile(PathBuf),
     /// There is no place to keep credentials.
     #[error("no file to keep credentials in: neither --authfile nor $HOME is set")]
     NoLoginFile,

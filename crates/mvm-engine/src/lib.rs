@@ -39,8 +39,8 @@ pub use kernels::KernelListing;
 pub use load::Loaded;
 pub use login::{LoggedIn, logged_in, login, logout, logout_all};
 pub use mvm_fetch::{
-    Bundle, FetchConfig, HostPattern, Login, LoginCheck, Proxies, ProxyAddress, ProxyError, RegistriesConf,
-    Secret,
+    Bundle, FetchConfig, HostPattern, KnownUser, Login, LoginCheck, Proxies, ProxyAddress, ProxyError,
+    RegistriesConf, Secret,
 };
 pub use mvm_store::{Collected, CollectedKind, GcReport};
 pub use mvm_tree::{SettingError, UnpackPolicy};

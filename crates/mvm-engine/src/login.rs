@@ -6,7 +6,7 @@ use crate::error::EngineError;
 use crate::progress::Cancel;
 use crate::settings::Settings;
 pub(crate) use helpers::Helpers;
-use mvm_fetch::{Auths, FetchError, Fetcher, Login, LoginCheck};
+use mvm_fetch::{Auths, FetchError, Fetcher, KnownUser, Login, LoginCheck};
 use mvm_ref::RegistryName;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,8 @@ pub struct LoggedIn {
     pub check: LoginCheck,
     /// The file that has them, or that names the helper which has them.
     pub path: PathBuf,
+    /// Credentials in another file that is searched before, and so are shown to the registry instead.
+    pub hidden_by: Option<KnownUser>,
 }
 
 /// Shows credentials to a registry and keeps them if they are right.
@@ -33,14 +35,16 @@ pub fn login(
         FetchError::Cancelled => EngineError::Interrupted,
         error => EngineError::Login { registry: registry.clone(), source: error },
     })?;
-    auths(settings).store(&path, registry, login)?;
-    Ok(LoggedIn { check, path })
+    let auths = auths(settings);
+    auths.store(&path, registry, login)?;
+    let hidden_by = auths.user(registry)?.filter(|known| known.path != path);
+    Ok(LoggedIn { check, path, hidden_by })
 }
 
 /// Forgets the credentials of a registry that a login has kept.
 ///
-/// Returns the user as whom the registry is still spoken to, where another file has credentials too.
-pub fn logout(settings: &Settings, registry: &RegistryName) -> Result<Option<String>, EngineError> {
+/// Returns as whom the registry is still spoken to, where another file has credentials too.
+pub fn logout(settings: &Settings, registry: &RegistryName) -> Result<Option<KnownUser>, EngineError> {
     let auths = auths(settings);
     auths.erase(login_file(settings)?, registry)?;
     Ok(auths.user(registry)?)
@@ -53,7 +57,8 @@ pub fn logout_all(settings: &Settings) -> Result<Vec<String>, EngineError> {
 
 /// Returns the user as whom a registry is spoken to.
 pub fn logged_in(settings: &Settings, registry: &RegistryName) -> Result<String, EngineError> {
-    auths(settings).user(registry)?.ok_or_else(|| EngineError::NotLoggedIn(registry.clone()))
+    let known = auths(settings).user(registry)?.ok_or_else(|| EngineError::NotLoggedIn(registry.clone()))?;
+    Ok(known.user)
 }
 
 fn auths(settings: &Settings) -> Auths {

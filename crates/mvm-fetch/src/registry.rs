@@ -20,7 +20,9 @@ mod retry;
 mod rules;
 mod token;
 
-pub use auth::{AuthError, Auths, CredentialHelper, HelperError, HelperName, HelperNameError, Login, Secret};
+pub use auth::{
+    AuthError, Auths, CredentialHelper, HelperError, HelperName, HelperNameError, KnownUser, Login, Secret,
+};
 pub(crate) use client::Registry;
 pub use error::RegistryError;
 pub(crate) use image::RegistryImage;

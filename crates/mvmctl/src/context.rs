@@ -8,7 +8,7 @@ use crate::progress::Display;
 use crate::signals::Signals;
 use crate::{environment, guest};
 use anyhow::Context as _;
-use mvm_engine::{Check, Engine, FetchConfig, HelperEnvironment, Settings};
+use mvm_engine::{Check, Engine, EngineError, FetchConfig, HelperEnvironment, Settings};
 use std::cell::OnceCell;
 use std::path::PathBuf;
 
@@ -17,6 +17,8 @@ pub struct Context {
     pub printer: Printer,
     pub signals: Signals,
     settings: Settings,
+    /// What `--authfile` names.
+    authfile: Option<PathBuf>,
     engine: OnceCell<Engine>,
 }
 
@@ -27,7 +29,7 @@ impl Context {
         let root = root.context("no place for the store: neither --root nor $HOME is set")?;
         let root = std::path::absolute(&root).with_context(|| format!("resolve {}", root.display()))?;
         let authfile = global.authfile.map(std::path::absolute).transpose().context("resolve --authfile")?;
-        let auth_files = environment::auth_files(authfile);
+        let auth_files = environment::auth_files(authfile.clone());
         let settings = Settings {
             root,
             scope: global.scope,
@@ -42,7 +44,7 @@ impl Context {
             kvm: PathBuf::from("/dev/kvm"),
         };
         let signals = Signals::install().context("install signal handlers")?;
-        Ok(Self { printer: Printer::new(global.quiet), signals, settings, engine: OnceCell::new() })
+        Ok(Self { printer: Printer::new(global.quiet), signals, settings, authfile, engine: OnceCell::new() })
     }
 
     /// Returns the engine, opening the store at first use.
@@ -76,12 +78,25 @@ impl Context {
             return Ok(engine);
         }
         let settings = match network {
-            Some(network) => self.settings_over(network)?,
+            Some(network) => {
+                self.check_authfile()?;
+                self.settings_over(network)?
+            }
             None => self.settings.clone(),
         };
         let settings = Settings { unpack: unpack.resolve()?, ..settings };
         let engine = Engine::open(settings)?;
         Ok(self.engine.get_or_init(|| engine))
+    }
+
+    /// Checks that `--authfile` names a file that is there.
+    ///
+    /// A login makes it; whoever only reads it would be refused for want of credentials, if the name is misspelt.
+    fn check_authfile(&self) -> Result<(), EngineError> {
+        match self.authfile.as_ref().filter(|path| !path.exists()) {
+            Some(path) => Err(EngineError::NoAuthFile(path.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Checks this machine; works without a store.

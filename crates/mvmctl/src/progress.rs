@@ -16,15 +16,14 @@ pub struct Display {
 struct Bars {
     all: MultiProgress,
     layers: HashMap<Digest, ProgressBar>,
+    done: Option<ProgressBar>,
     assembling: Option<ProgressBar>,
 }
 
 impl Display {
     /// Chooses bars or lines.
     pub fn new(printer: Printer) -> Self {
-        let bars = printer.interactive().then(|| {
-            Mutex::new(Bars { all: MultiProgress::new(), layers: HashMap::new(), assembling: None })
-        });
+        let bars = printer.interactive().then(|| Mutex::new(Bars::new(MultiProgress::new())));
         Self { printer, bars }
     }
 
@@ -35,7 +34,7 @@ impl Display {
         for bar in bars.layers.values() {
             bar.finish_and_clear();
         }
-        if let Some(bar) = bars.assembling.take() {
+        for bar in [bars.done.take(), bars.assembling.take()].into_iter().flatten() {
             bar.finish_and_clear();
         }
     }
@@ -73,6 +72,10 @@ impl Display {
 }
 
 impl Bars {
+    fn new(all: MultiProgress) -> Self {
+        Self { all, layers: HashMap::new(), done: None, assembling: None }
+    }
+
     fn step(&mut self, step: &Step) {
         match step {
             Step::LayerStarted { layer, size } | Step::UploadStarted { layer, size } => {
@@ -89,17 +92,31 @@ impl Bars {
                 }
             }
             Step::LayerDone { layer } | Step::LayerSent { layer, .. } => {
-                if let Some(bar) = self.layers.get(layer) {
-                    bar.finish();
+                // An image may have more layers than the screen has lines, and those that move must be seen.
+                if let Some(bar) = self.layers.remove(layer) {
+                    bar.finish_and_clear();
+                    self.all.remove(&bar);
                 }
+                self.count();
             }
+            Step::LayerCached { .. } => self.count(),
             Step::Assembling => {
                 let bar = self.all.add(ProgressBar::new_spinner());
                 bar.set_style(style("{spinner} making the root file system"));
                 self.assembling = Some(bar);
             }
-            Step::Resolved { .. } | Step::LayerCached { .. } | Step::Assembled { .. } | Step::Notice(_) => {}
+            Step::Resolved { .. } | Step::Assembled { .. } | Step::Notice(_) => {}
         }
+    }
+
+    /// Counts one more layer that needs no bar.
+    fn count(&mut self) {
+        let done = self.done.get_or_insert_with(|| {
+            let bar = self.all.insert(0, ProgressBar::new_spinner());
+            bar.set_style(style("layers done: {pos}"));
+            bar
+        });
+        done.inc(1);
     }
 }
 
@@ -120,5 +137,26 @@ impl Progress for Display {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use indicatif::ProgressDrawTarget;
+
+    #[test]
+    fn only_layers_under_way_have_bars() {
+        let mut bars = Bars::new(MultiProgress::with_draw_target(ProgressDrawTarget::hidden()));
+        let layers: Vec<_> = (0..60_u8).map(|at| Digest::of(&[at])).collect();
+        for layer in &layers {
+            bars.step(&Step::LayerStarted { layer: *layer, size: 1 });
+        }
+        bars.step(&Step::LayerCached { layer: layers[0] });
+        for layer in &layers[2..] {
+            bars.step(&Step::LayerDone { layer: *layer });
+        }
+        assert_eq!(bars.layers.len(), 2);
+        assert_eq!(bars.done.map(|bar| bar.position()), Some(59));
     }
 }

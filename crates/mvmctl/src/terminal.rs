@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use mvm_engine::{Attachment, Cancel, ControlConnection, EngineError, Secret, Target, WindowSize};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::termios::{self, LocalModes, OptionalActions, Termios};
+use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -70,6 +70,8 @@ pub enum Echo {
 
 /// Longest answer to a question, in bytes; a terminal's line ends there.
 const MAX_ANSWER: usize = 4096;
+/// No character, in the place of one that the terminal acts upon (`_POSIX_VDISABLE`).
+const DISABLED: u8 = 0;
 
 /// Asks a question on the terminal and returns the line that is typed.
 pub fn ask(question: &str, echo: Echo, cancel: &Cancel) -> anyhow::Result<Secret> {
@@ -139,7 +141,11 @@ impl<'a> Mode<'a> {
 
     /// Lines, without showing what is typed.
     fn hidden(terminal: BorrowedFd<'a>) -> io::Result<Self> {
-        Self::change(terminal, |mode| mode.local_modes.remove(LocalModes::ECHO))
+        Self::change(terminal, |mode| {
+            mode.local_modes.remove(LocalModes::ECHO);
+            // A shell that stopped us would show what is typed after we went on.
+            mode.special_codes[SpecialCodeIndex::VSUSP] = DISABLED;
+        })
     }
 
     fn change(terminal: BorrowedFd<'a>, change: impl FnOnce(&mut Termios)) -> io::Result<Self> {

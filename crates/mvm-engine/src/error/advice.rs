@@ -28,7 +28,7 @@ impl EngineError {
             | Self::Offline { .. } => ErrorKind::NotFound,
             Self::Fetch(error) | Self::Login { source: error, .. } => of_fetch(error),
             Self::Auth(AuthError::NotLoggedIn { .. }) | Self::NotLoggedIn(_) => ErrorKind::NotFound,
-            Self::Auth(AuthError::User) | Self::PinnedName(_) => ErrorKind::Usage,
+            Self::Auth(AuthError::User) | Self::NoAuthFile(_) | Self::PinnedName(_) => ErrorKind::Usage,
             Self::Auth(AuthError::Helper(HelperError::NotInstalled { .. })) | Self::NoLoginFile => {
                 ErrorKind::Missing
             }

@@ -160,7 +160,9 @@ impl Http {
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(Answer { response, host, elsewhere: url.origin() != origin });
             }
-            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            // Some servers send UTF-8 where it should be percent-encoded; the address has it encoded.
+            let location =
+                response.headers().get(LOCATION).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
             let next = location.and_then(|text| url.join(text).ok());
             let next =
                 next.ok_or_else(|| refuse(&url, location.unwrap_or_default(), "it is not an address"))?;

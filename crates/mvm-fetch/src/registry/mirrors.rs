@@ -156,13 +156,34 @@ impl Mirrors {
 }
 
 /// Returns how much of a name a prefix stands for, if it does.
+///
+/// A host without a port stands for all of its ports, as podman has it: else `HOST:443` would evade a rule that blocks
+/// `HOST`, and so would other letters of the same host.
 fn matched(prefix: &str, name: &str) -> Option<usize> {
-    if let Some(domain) = prefix.strip_prefix('*') {
-        let host = name.split('/').next()?;
-        return (host.len() > domain.len() && host.ends_with(domain)).then_some(host.len());
-    }
-    let rest = name.strip_prefix(prefix)?;
-    (rest.is_empty() || rest.starts_with('/')).then_some(prefix.len())
+    let length = match prefix.strip_prefix('*') {
+        Some(domain) => {
+            let registry = name.split('/').next()?;
+            let host = if port(domain).is_some() { registry } else { without_port(registry) };
+            (host.len() > domain.len()).then_some(host.len())?
+        }
+        None => prefix.len(),
+    };
+    let (head, rest) = name.split_at_checked(length)?;
+    let fits = match prefix.strip_prefix('*') {
+        Some(domain) => head.get(head.len() - domain.len()..)?.eq_ignore_ascii_case(domain),
+        None => head.eq_ignore_ascii_case(prefix),
+    };
+    (fits && (rest.is_empty() || rest.starts_with(['/', ':']))).then_some(length)
+}
+
+/// Returns the port at the end of a host.
+fn port(host: &str) -> Option<&str> {
+    let (_, port) = host.rsplit_once(':')?;
+    port.bytes().all(|byte| byte.is_ascii_digit()).then_some(port)
+}
+
+fn without_port(host: &str) -> &str {
+    port(host).map_or(host, |port| &host[..host.len() - port.len() - 1])
 }
 
 /// Returns an image's name with another beginning.

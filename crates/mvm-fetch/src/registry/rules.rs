@@ -52,7 +52,7 @@ impl Rules {
         match (url.scheme(), first) {
             ("http", FirstTry::NotHttp) if is_loopback(url) => Some(Scheme::Https),
             ("https", FirstTry::NotTls | FirstTry::NoConnection)
-                if self.may_be_plain(url) && !(is_loopback(url) && has_certificates) =>
+                if self.is_insecure(url) || (is_loopback(url) && !has_certificates) =>
             {
                 Some(Scheme::Http)
             }
@@ -86,7 +86,11 @@ impl Rules {
     }
 
     fn may_be_plain(&self, url: &Url) -> bool {
-        is_loopback(url) || self.insecure.iter().any(|pattern| pattern.matches(url))
+        is_loopback(url) || self.is_insecure(url)
+    }
+
+    fn is_insecure(&self, url: &Url) -> bool {
+        self.insecure.iter().any(|pattern| pattern.matches(url))
     }
 
     fn spoken(&self) -> MutexGuard<'_, HashMap<String, Scheme>> {

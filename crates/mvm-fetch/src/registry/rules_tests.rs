@@ -14,6 +14,9 @@ fn plain_http_needs_leave() {
         ("http://[::1]:5000/", false, Scheme::Http, NoConnection, None),
         // With certificates of its own: TLS and nothing else.
         ("https://127.0.0.1:5000/", true, Scheme::Https, NotTls, None),
+        // Unless it is said by name to do without.
+        ("https://localhost:5001/", true, Scheme::Https, NotTls, Some(Scheme::Http)),
+        ("https://localhost:5001/", true, Scheme::Https, Settled, None),
         // Allowed to do without: TLS first.
         ("https://insecure.example/", false, Scheme::Https, NotTls, Some(Scheme::Http)),
         ("https://insecure.example:5000/", false, Scheme::Https, NoConnection, Some(Scheme::Http)),
@@ -26,7 +29,8 @@ fn plain_http_needs_leave() {
         ("https://127.0.0.1.example/", false, Scheme::Https, NotTls, None),
     ];
     for (address, has_certificates, first, outcome, other) in cases {
-        let insecure = ["insecure.example", "one.example:5000"].map(|text| text.parse().unwrap());
+        let insecure =
+            ["insecure.example", "one.example:5000", "localhost:5001"].map(|text| text.parse().unwrap());
         let rules = Rules::new(insecure.to_vec());
         let url = url(address);
         assert_eq!(rules.scheme(&url, has_certificates), first, "{address}");

@@ -4,7 +4,7 @@ use crate::commands::network::Network;
 use crate::context::Context;
 use crate::terminal;
 use anyhow::Context as _;
-use mvm_engine::{Login, LoginCheck, Secret};
+use mvm_engine::{KnownUser, Login, LoginCheck, Secret};
 use mvm_ref::RegistryName;
 use std::io::{self, Read as _};
 use std::process::ExitCode;
@@ -61,6 +61,14 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         context.printer.words(format!("{} asks for no credentials; they are kept unchecked", args.registry));
     }
     context.printer.words(format!("logged in to {} ({})", args.registry, done.path.display()));
+    if let Some(KnownUser { user, path }) = done.hidden_by {
+        let path = path.display();
+        context.printer.words(format!(
+            "note: {path} is searched before and has credentials of {registry} too, of user {user}; to forget them: \
+             mvmctl logout --authfile {path} {registry}",
+            registry = args.registry
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

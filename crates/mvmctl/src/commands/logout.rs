@@ -1,6 +1,7 @@
 //! `mvmctl logout`.
 
 use crate::context::Context;
+use mvm_engine::KnownUser;
 use mvm_ref::RegistryName;
 use std::process::ExitCode;
 
@@ -25,8 +26,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let registry = args.registry.unwrap_or_default();
     let left = mvm_engine::logout(context.settings(), &registry)?;
     context.printer.words(format!("logged out of {registry}"));
-    if let Some(user) = left {
-        context.printer.words(format!("another file still has credentials of {registry}, of user {user}"));
+    if let Some(KnownUser { user, path }) = left {
+        let path = path.display();
+        context.printer.words(format!("note: {path} still has credentials of {registry}, of user {user}"));
     }
     Ok(ExitCode::SUCCESS)
 }

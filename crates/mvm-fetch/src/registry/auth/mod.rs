@@ -135,6 +135,15 @@ pub(super) enum Found {
     Unreachable(AuthError),
 }
 
+/// As whom a registry is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownUser {
+    /// The user's name; `<token>` with a token, of which nobody knows whose it is.
+    pub user: String,
+    /// The file that has the credentials, or that names the helper which has them.
+    pub path: PathBuf,
+}
+
 /// The files of credentials and whoever runs the helpers that they name.
 #[derive(Clone, Debug, Default)]
 pub struct Auths {
@@ -150,31 +159,40 @@ impl Auths {
 
     /// Looks for the credentials of a reference.
     pub(super) fn find(&self, reference: &Reference) -> Result<Found, AuthError> {
-        self.search(reference.registry(), names(reference.registry(), Some(reference.repository())))
+        let keys = names(reference.registry(), Some(reference.repository()));
+        Ok(match self.search(reference.registry(), keys)? {
+            Ok((_, credentials)) => Found::Credentials(credentials),
+            Err(Some(error)) => Found::Unreachable(error),
+            Err(None) => Found::Nothing,
+        })
     }
 
-    /// Returns the user whose credentials a registry is shown; none where there are no credentials.
-    ///
-    /// Of a token nobody knows whose it is: `<token>` stands for its user.
-    pub fn user(&self, registry: &RegistryName) -> Result<Option<String>, AuthError> {
-        match self.search(registry.as_str(), names(registry.as_str(), None))? {
-            Found::Nothing => Ok(None),
-            Found::Credentials(Credentials::Password { user, .. }) => Ok(Some(user)),
-            Found::Credentials(_) => Ok(Some(TOKEN_USER.to_owned())),
-            Found::Unreachable(error) => Err(error),
-        }
+    /// Returns as whom a registry is spoken to; none where there are no credentials.
+    pub fn user(&self, registry: &RegistryName) -> Result<Option<KnownUser>, AuthError> {
+        let (path, user) = match self.search(registry.as_str(), names(registry.as_str(), None))? {
+            Ok((path, Credentials::Password { user, .. })) => (path, user),
+            Ok((path, _)) => (path, TOKEN_USER.to_owned()),
+            Err(Some(error)) => return Err(error),
+            Err(None) => return Ok(None),
+        };
+        Ok(Some(KnownUser { user, path: path.to_owned() }))
     }
 
-    fn search(&self, registry: &str, keys: Vec<String>) -> Result<Found, AuthError> {
+    /// Returns the first credentials and their file, else the first error of a helper that isn't there.
+    fn search(
+        &self,
+        registry: &str,
+        keys: Vec<String>,
+    ) -> Result<Result<(&Path, Credentials), Option<AuthError>>, AuthError> {
         let mut unreachable = None;
         for path in &self.files {
             match self.search_file(path, registry, &keys)? {
                 Found::Nothing => {}
                 Found::Unreachable(error) => unreachable = unreachable.or(Some(error)),
-                found => return Ok(found),
+                Found::Credentials(found) => return Ok(Ok((path, found))),
             }
         }
-        Ok(unreachable.map_or(Found::Nothing, Found::Unreachable))
+        Ok(Err(unreachable))
     }
 
     fn search_file(&self, path: &Path, registry: &str, keys: &[String]) -> Result<Found, AuthError> {

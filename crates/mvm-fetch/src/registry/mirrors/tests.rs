@@ -100,6 +100,34 @@ fn the_most_particular_rule_says_where_to_ask() {
 }
 
 #[test]
+fn what_blocks_a_host_blocks_its_ports_and_other_letters() {
+    let rules = "[[registry]]\nprefix=\"bad.example\"\nblocked=true\n\
+                 [[registry]]\nprefix=\"*.bad.example\"\nblocked=true\n\
+                 [[registry]]\nprefix=\"[::2]\"\nblocked=true\n\
+                 [[registry]]\nprefix=\"one.example:5000\"\nblocked=true\n";
+    let (mirrors, _) = parse(rules).unwrap();
+    let cases = [
+        ("bad.example/x", true),
+        ("bad.example:443/x", true),
+        ("BAD.Example/x", true),
+        ("a.bad.example:5000/x", true),
+        ("A.b.BAD.example/x", true),
+        ("[::2]:5000/x", true),
+        ("one.example:5000/x", true),
+        ("one.example:50001/x", false),
+        ("one.example/x", false),
+        ("bad.example.org/x", false),
+        ("notbad.example/x", false),
+        ("other.example/bad.example/x", false),
+    ];
+    for (image, blocked) in cases {
+        let places = mirrors.places(&image.parse().unwrap());
+        assert_eq!(matches!(places, Err(MirrorsError::Blocked { .. })), blocked, "{image}: {places:?}");
+        assert_eq!(places.is_err(), blocked, "{image}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_place() {
     let cases = [
         ("[[registry]\n", "\"r.conf\" is not valid at line 1, column 12: "),
