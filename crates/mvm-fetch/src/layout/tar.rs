@@ -223,10 +223,10 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 
 /// Reads a number of a header: octal digits between spaces and NULs, or base 256 after a byte 0x80.
 fn number(field: &[u8]) -> Option<u64> {
-    if field[0] == 0x80 {
-        let (high, low) = field.split_at(field.len() - 8);
-        let low = u64::from_be_bytes(low.try_into().ok()?);
-        return high[1..].iter().all(|&b| b == 0).then_some(low);
+    if let [0x80, digits @ ..] = field {
+        return digits
+            .iter()
+            .try_fold(0_u64, |number, &digit| number.checked_mul(256)?.checked_add(u64::from(digit)));
     }
     let padding = |b: &u8| matches!(b, b' ' | b'\0');
     let start = field.iter().position(|b| !padding(b)).unwrap_or(field.len());

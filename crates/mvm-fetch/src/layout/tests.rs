@@ -273,6 +273,9 @@ fn what_is_no_tar_file_is_refused() {
     seal(&mut huge);
     let mut wrong = header("x", b'0', 0);
     wrong[0] = b'y';
+    // A field of eight bytes in base 256 has seven for the number.
+    let mut binary = header("x", b'0', 0);
+    binary[148..156].copy_from_slice(&[0x80; 8]);
     let pax = |record: &[u8]| {
         [&header("x", b'x', record.len() as u64)[..], record, &[0; 512][record.len()..]].concat()
     };
@@ -285,6 +288,7 @@ fn what_is_no_tar_file_is_refused() {
         (b"text", "PATH is not a readable tar file: file ends inside the member at byte 0"),
         (&[b'x'; 512], "PATH is not a readable tar file: no tar header at byte 0"),
         (&wrong, "PATH is not a readable tar file: no tar header at byte 0"),
+        (&binary, "PATH is not a readable tar file: no tar header at byte 0"),
         (&header("x", b'0', 1), "PATH is not a readable tar file: file ends inside the member at byte 0"),
         (&huge, "PATH is not a readable tar file: file ends inside the member at byte 0"),
         (&negative, "PATH is not a readable tar file: bad size in the tar header at byte 0"),
