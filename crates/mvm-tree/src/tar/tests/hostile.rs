@@ -279,6 +279,13 @@ fn refuses_extended_headers() {
     }
 }
 
+/// Who doesn't know the record takes what is stored for all of the file.
+#[test]
+fn refuses_sparse_files_of_solaris() {
+    let archive = Archive::default().pax(&[("SUN.holesdata", b" 0 512 4096")]).file("f", "data").end();
+    assert_eq!(why(&archive), Refusal::Sparse { reason: crate::SparseFault::Version });
+}
+
 #[test]
 fn refuses_xattrs() {
     let xattr = |name: &str, value: &[u8]| {
