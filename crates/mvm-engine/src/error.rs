@@ -180,6 +180,14 @@ pub enum EngineError {
     /// A name with a digest can't be given to an image.
     #[error("{0} names one image for ever; leave out its digest")]
     PinnedName(Reference),
+    /// An archive gives an image a name with the digest of another one.
+    #[error("the archive has image {manifest} under the name {name}")]
+    OthersName {
+        /// The name.
+        name: Reference,
+        /// The manifest of the image that it was to stand for.
+        manifest: Digest,
+    },
     /// Nothing in the store has that name.
     #[error("no image {0:?} is in the store")]
     UnknownImage(String),

@@ -48,6 +48,15 @@ impl Engine {
                     }
                     resolved => resolved?,
                 };
+                // A digest in a name is a promise, which only the image that has it may keep.
+                let keeps =
+                    |digest| digest == resolved.manifest_digest() || Some(digest) == resolved.index_digest();
+                if let Some(name) =
+                    names.iter().find(|name| name.digest().is_some_and(|digest| !keeps(digest)))
+                {
+                    let manifest = resolved.manifest_digest();
+                    return Err(EngineError::OthersName { name: name.clone(), manifest });
+                }
                 let texts: Vec<String> = names.iter().map(Reference::to_string).collect();
                 let image = self.keep(&origin, &resolved, &texts, platform, progress, cancel)?;
                 loaded.push(Loaded {
@@ -70,3 +79,6 @@ impl Engine {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

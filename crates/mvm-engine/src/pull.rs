@@ -15,7 +15,7 @@ use mvm_image::GENERATION;
 use mvm_image::erofs::ImageSummary;
 use mvm_image::segment::{SegmentSummary, SegmentWriter};
 use mvm_plan::audit::{Event, Subject};
-use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VerifiedLayer};
+use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, Reference, VerifiedLayer};
 use mvm_store::{Claim, Image, ImageClaim, ImageRecord, Segment, SegmentFiles, SegmentStats};
 use mvm_tree::{Budget, UnpackPolicy};
 pub(crate) use records::requested_image;
@@ -66,6 +66,10 @@ impl Engine {
     pub fn cached(&self, image: &ImageSource, platform: &Platform) -> Result<Option<Pulled>, EngineError> {
         let requested = image.to_string();
         let Some(resolution) = self.scope.resolution(&requested, platform)? else { return Ok(None) };
+        let pinned = image.reference().and_then(Reference::digest);
+        if pinned.is_some_and(|digest| digest != resolution.manifest && Some(digest) != resolution.index) {
+            return Ok(None);
+        }
         let cached = self.pulled(&requested, &resolution.manifest)?;
         if let Some(cached) = &cached
             && let Some(file) = self.scope.image_by_root(&cached.root_hash)?

@@ -105,6 +105,9 @@ impl Engine {
             Save { engine: self, request, cancel, members, to, written: BTreeSet::new() }.run(&sources)
         };
         let saved = match (target, request.format) {
+            (_, SaveFormat::DockerArchive) if request.compression.0 != LayerCompression::None => {
+                Err(ExportError::PlainOnly)
+            }
             (SaveTarget::Stream(out), _) => save(Members::tar(out), Path::new("the archive")),
             (SaveTarget::Path(path), SaveFormat::OciDirectory) => into_directory(path, save),
             (SaveTarget::Path(path), _) => into_file(path, save),
@@ -134,7 +137,10 @@ fn into_file(
     save: impl FnOnce(Members<'_>, &Path) -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
     let failed = |act| move |source| ExportError::Write { act, to: path.to_owned(), source };
-    if path.metadata().is_ok_and(|data| !data.is_file() && !data.is_dir()) {
+    if path.is_dir() {
+        return Err(failed("write")(io::ErrorKind::IsADirectory.into()));
+    }
+    if path.metadata().is_ok_and(|data| !data.is_file()) {
         let mut file = File::options().write(true).open(path).map_err(failed("open"))?;
         return save(Members::tar(&mut file), path);
     }
@@ -306,11 +312,7 @@ impl Save<'_, '_> {
     /// Writes a layer, unless it is there already.
     fn layer(&mut self, source: &Source, segment: &Segment) -> Result<LayerBlob, ExportError> {
         let (image, cancel) = (source.image.asked.as_str(), self.cancel);
-        // That format has a place for the diff ID only.
-        let compression = match self.request.format {
-            SaveFormat::DockerArchive => LayerCompression::None,
-            _ => self.request.compression.0,
-        };
+        let compression = self.request.compression.0;
         if compression == LayerCompression::None {
             let record = segment.record();
             let blob = LayerBlob::new(record.diff_id, record.tar_size, compression);

@@ -4,9 +4,11 @@ use crate::docker_archive::DockerArchive;
 use crate::layout::opened::{ArchiveFile, Spool};
 use crate::layout::{self, Archive, BundledLayout};
 use crate::source::Content;
-use crate::{FetchError, Origin};
+use crate::{FetchError, LayoutError, Origin};
 use mvm_ref::{ArchiveSelector, ImageSource, Reference, Selector};
+use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ const PIPED: &str = "-";
 
 /// Where an archive comes from.
 pub enum Bundle {
-    /// A file, or the directory of an OCI layout.
+    /// A file, a pipe with a name, or the directory of an OCI layout.
     Path(PathBuf),
     /// A stream, such as a pipe.
     Stream(Box<dyn Read + Send>),
@@ -36,6 +38,12 @@ pub(crate) fn open(bundle: Bundle, spool: &Spool) -> Result<Vec<Bundled>, FetchE
             let images = layout::bundled(None, &path, &spool.cancel)?;
             let source = |selector| ImageSource::OciLayout { path: path.clone(), selector };
             return Ok(of_layout(images, spool, source));
+        }
+        // As the shell's `<(…)` passes what a program writes.
+        Bundle::Path(path) if path.metadata().is_ok_and(|data| data.file_type().is_fifo()) => {
+            let pipe =
+                File::open(&path).map_err(|source| LayoutError::Open { path: path.clone(), source })?;
+            ArchiveFile::spool(&path, pipe, spool)?
         }
         Bundle::Path(path) => ArchiveFile::open(&path, spool)?,
         Bundle::Stream(stream) => ArchiveFile::spool(Path::new(PIPED), stream, spool)?,

@@ -78,7 +78,7 @@ pub enum ReferenceError {
         /// What is wrong with it.
         source: DigestError,
     },
-    /// The name alone is 64 hexadecimal digits, which users mean as an image ID.
+    /// The name alone is 64 hexadecimal digits, or a digest, which users mean as an image ID.
     #[error("{0:?} looks like an image ID; name the image, or write NAME@sha256:{0}")]
     ImageId(String),
     /// Registry and repository together are longer than the grammar allows.
@@ -155,8 +155,10 @@ impl FromStr for Reference {
                 (rest, Some(parsed))
             }
         };
-        if is_image_id(rest) {
-            return Err(ReferenceError::ImageId(rest.to_owned()));
+        // With the algorithm it would be a tag of the repository `sha256`, and stand in the way of the digest.
+        let hex = rest.strip_prefix("sha256:").unwrap_or(rest);
+        if is_image_id(hex) {
+            return Err(ReferenceError::ImageId(hex.to_owned()));
         }
         let (registry, path) = split_registry(rest);
         let (name, tag) = match path.split_once(':') {

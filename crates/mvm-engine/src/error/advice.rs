@@ -42,9 +42,10 @@ impl EngineError {
             },
             Self::Audit(crate::audit_log::AuditError::Verify { .. }) => ErrorKind::Verification,
             Self::Kernels(KernelError::Ambiguous { .. }) => ErrorKind::Usage,
-            Self::Kernels(KernelError::Digest { .. }) | Self::Damaged { .. } | Self::Changed { .. } => {
-                ErrorKind::Verification
-            }
+            Self::Kernels(KernelError::Digest { .. })
+            | Self::Damaged { .. }
+            | Self::Changed { .. }
+            | Self::OthersName { .. } => ErrorKind::Verification,
             Self::Refused(_) | Self::PolicyFile(_) | Self::OtherPolicy { .. } => ErrorKind::Refused,
             Self::Plan { .. } | Self::Policy(_) | Self::Ambiguous { .. } | Self::NoCommand(_) => {
                 ErrorKind::Usage
@@ -246,6 +247,7 @@ fn of_export(error: &ExportError) -> ErrorKind {
         ExportError::Lost { .. } | ExportError::Older { .. } => ErrorKind::NotFound,
         ExportError::Changed { .. } | ExportError::Damaged { .. } => ErrorKind::Verification,
         ExportError::Exists(_) => ErrorKind::Conflict,
+        ExportError::PlainOnly => ErrorKind::Usage,
         ExportError::Store(error) => of_store(error),
         ExportError::Interrupted => ErrorKind::Interrupted,
         _ => ErrorKind::Failure,

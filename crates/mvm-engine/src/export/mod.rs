@@ -69,6 +69,9 @@ pub enum ExportError {
         /// What is wrong with it.
         source: DocumentError,
     },
+    /// The format has no place for how layers are compressed.
+    #[error("a docker-archive has plain layers; leave out --compression, or compress the archive")]
+    PlainOnly,
     /// A document can't be made.
     #[error("make the {what} of {image}")]
     Document {

@@ -75,8 +75,8 @@ fn docker_finds_what_it_looks_for() {
     let fixture = fixture();
     let [one, _] = two_images(&fixture);
     let config = fixture.engine.inspect_image(&one).unwrap().config_digest;
-    for (format, suffix) in [("docker-archive", true), ("oci-archive", false)] {
-        let members = members(&archive(&fixture, &request(&[&one], format, "gzip")).unwrap());
+    for (format, compression, suffix) in [("docker-archive", "none", true), ("oci-archive", "gzip", false)] {
+        let members = members(&archive(&fixture, &request(&[&one], format, compression)).unwrap());
         let manifest: Value = serde_json::from_slice(&members["manifest.json"]).unwrap();
         let path = manifest[0]["Config"].as_str().unwrap();
         assert_eq!(Digest::of(&members[path]), config);
@@ -85,6 +85,9 @@ fn docker_finds_what_it_looks_for() {
         assert_eq!(members[layer].starts_with(b"hello\0"), suffix, "a Docker archive has plain layers");
         assert_eq!(members.contains_key("oci-layout"), !suffix);
     }
+    let error = archive(&fixture, &request(&[&one], "docker-archive", "gzip")).unwrap_err();
+    assert!(matches!(&error, EngineError::Export(ExportError::PlainOnly)), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Usage);
 }
 
 #[test]

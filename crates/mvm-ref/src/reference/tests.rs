@@ -1,6 +1,7 @@
 use super::*;
 
 const HEX: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
+const DIGEST: &str = "sha256:ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
 
 fn parse(text: &str) -> Result<Reference, ReferenceError> {
     text.parse()
@@ -41,6 +42,7 @@ fn names_are_normalised_as_docker_does() {
         ("a---b", "docker.io/library/a---b:latest", "a---b:latest"),
         ("app:_T.a-g", "docker.io/library/app:_T.a-g", "app:_T.a-g"),
         ("docker.io/localhost/app", "docker.io/localhost/app:latest", "docker.io/localhost/app:latest"),
+        ("sha256:ffff", "docker.io/library/sha256:ffff", "sha256:ffff"),
     ];
     for (text, canonical, familiar) in cases {
         let reference = parse(text).expect(text);
@@ -122,6 +124,7 @@ fn bad_references_are_refused() {
         ("[fe80::1%eth0]:5000/app", |e| matches!(e, ReferenceError::Registry { .. })),
         ("user:pass@host.com/app", |e| matches!(e, ReferenceError::Digest { .. })),
         (HEX, |e| matches!(e, ReferenceError::ImageId(_))),
+        (DIGEST, |e| matches!(e, ReferenceError::ImageId(hex) if hex == HEX)),
     ];
     for (text, fits) in cases {
         let error = parse(text).expect_err(text);

@@ -4,7 +4,7 @@ use crate::commands::network::Network;
 use crate::context::Context;
 use anyhow::ensure;
 use mvm_engine::{Compression, SaveFormat, SaveRequest, SaveTarget};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Write images into an archive that docker, podman, skopeo and `mvmctl pull` read
@@ -33,7 +33,7 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let request = SaveRequest { images: args.image, format: args.format, compression: args.compression };
     let mut stream = None;
-    let target = match &args.output {
+    let target = match args.output.as_ref().filter(|path| path.as_path() != Path::new("-")) {
         Some(path) => SaveTarget::Path(path),
         None => {
             ensure!(request.format != SaveFormat::OciDirectory, "a directory needs a name: --output DIR");
