@@ -53,20 +53,31 @@ fn under(fixture: &mut crate::engine::tests::Fixture, settings: &[&str]) {
 #[test]
 fn a_policy_refuses_with_what_would_allow_it() {
     let mut fixture = fixture();
-    let source = fixture.layout_of("layout", &[odd_layer(), odd_layer()], &json!({}), "amd64");
+    let one = fixture.layout_of("one", &[odd_layer()], &json!({}), "amd64");
+    let two = fixture.layout_of("two", &[odd_layer(), odd_layer()], &json!({}), "amd64");
     let cases = [
-        ("set-id=refuse", "set-id=keep", "su: mode 4755, and set-user-ID and set-group-ID bits are refused"),
-        ("devices=refuse", "devices=any", "null: character device 1:3 is not among the devices allowed"),
-        ("entries=1", "entries=COUNT", "entries: 2, at most 1 are allowed"),
+        (
+            &one,
+            "set-id=refuse",
+            "set-id=keep",
+            "su: mode 4755, and set-user-ID and set-group-ID bits are refused",
+        ),
+        (
+            &one,
+            "devices=refuse",
+            "devices=any",
+            "null: character device 1:3 is not among the devices allowed",
+        ),
+        (&one, "entries=1", "entries=COUNT", "entries: 2, at most 1 are allowed"),
+        (&one, "apparent=8", "apparent=SIZE", "bytes of files, with holes: 9, at most 8 are allowed"),
         // Over both layers, though each is within the limit.
-        ("entries=3", "entries=COUNT", "entries: 4, at most 3 are allowed"),
-        ("unpacked=17", "unpacked=SIZE", "bytes of file data: 18, at most 17 are allowed"),
-        ("apparent=8", "apparent=SIZE", "bytes of files, with holes: 9, at most 8 are allowed"),
-        ("layers=1", "layers=COUNT", "layers: 2, at most 1 are allowed"),
+        (&two, "entries=3", "entries=COUNT", "entries: 4, at most 3 are allowed"),
+        (&two, "unpacked=17", "unpacked=SIZE", "bytes of file data: 18, at most 17 are allowed"),
+        (&two, "layers=1", "layers=COUNT", "layers: 2, at most 1 are allowed"),
     ];
-    for (setting, remedy, words) in cases {
+    for (source, setting, remedy, words) in cases {
         under(&mut fixture, &[setting]);
-        let error = fixture.engine.pull(&source, &Platform::host(), &crate::Silent, &Cancel::default());
+        let error = fixture.engine.pull(source, &Platform::host(), &crate::Silent, &Cancel::default());
         let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused, "{setting}: {error:?}");
         let chain = crate::chain(&error);
@@ -75,7 +86,7 @@ fn a_policy_refuses_with_what_would_allow_it() {
         assert_eq!(error.hint(), Some(hint), "{setting}");
     }
     under(&mut fixture, &[]);
-    fixture.pull(&source);
+    fixture.pull(&two);
 }
 
 #[test]
