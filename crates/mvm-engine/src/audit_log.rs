@@ -10,6 +10,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The log of one store.
 #[derive(Clone, Debug)]
@@ -86,6 +87,7 @@ impl AuditLog {
             lines.extend(chain.append(Record {
                 time: now,
                 uid,
+                login: login().filter(|&login| login != uid),
                 scope: Some(scope.clone()),
                 event,
                 detail,
@@ -190,6 +192,14 @@ impl AuditLog {
         let path = self.path.clone();
         move |source| AuditError::Io { act, path, source }
     }
+}
+
+/// Returns the user that had logged in, as the kernel keeps it over sudo and su; none outside of a login.
+fn login() -> Option<u32> {
+    static LOGIN: OnceLock<Option<u32>> = OnceLock::new();
+    // A kernel without auditing has no such file, and no answer is given then.
+    let read = || fs::read_to_string("/proc/self/loginuid").ok()?.trim().parse().ok();
+    LOGIN.get_or_init(read).filter(|&login| login != u32::MAX)
 }
 
 #[cfg(test)]

@@ -2,14 +2,18 @@
 //!
 //! A line is canonical JSON ([`crate::canonical`]) and a newline. `seq` counts from 0. `prev` is the SHA-256 of the line
 //! before without its newline, and 64 zeros in the first line. So a change shows in the line after it. What a chain
-//! alone cannot show: that whole lines at its end are missing, or that it was written anew from some line on. For
-//! that, keep a [`ChainSummary::head`] elsewhere.
+//! alone cannot show: that whole lines at its end are missing, or that it was written anew from some line on. That is
+//! what the [`Head`] beside the log is for, and against those who can write both, a [`Checkpoint`] kept elsewhere.
 
+mod checkpoint;
 mod event;
+mod head;
 mod verify;
 
-pub use event::{Event, Outcome, Subject};
-pub use verify::{ChainSummary, VerifyError, verify};
+pub use checkpoint::{Checkpoint, CheckpointError, PAYLOAD_TYPE, Seals, Statement};
+pub use event::{Event, KeyAct, Outcome, Seal, Subject};
+pub use head::{Head, HeadError};
+pub use verify::{ChainSummary, LineInPlace, VerifyError, verify, walk};
 
 use crate::canonical::{self, CanonicalError};
 use crate::time::UtcTime;
@@ -30,6 +34,8 @@ pub struct Record {
     pub time: UtcTime,
     /// The Unix user that did it.
     pub uid: u32,
+    /// The user that had logged in, if the kernel knows and it is another one: who used sudo.
+    pub login: Option<u32>,
     /// The scope it was done in, if in one.
     pub scope: Option<ScopeName>,
     /// What was done.
@@ -50,6 +56,9 @@ pub struct Entry {
     pub time: UtcTime,
     /// The Unix user that did it.
     pub uid: u32,
+    /// The user that had logged in, if the kernel knows and it is another one: who used sudo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<u32>,
     /// The scope it was done in, if in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<ScopeName>,
@@ -106,6 +115,11 @@ impl Chain {
         Self { next: 0, head: ORIGIN }
     }
 
+    /// Continues a log of so many entries, the last of which has this digest.
+    pub fn after(entries: u64, head: Digest) -> Self {
+        Self { next: entries, head }
+    }
+
     /// Continues a log after its last line, with or without its newline.
     ///
     /// Only that line's form is checked; [`verify`] checks the lines before it.
@@ -117,8 +131,8 @@ impl Chain {
 
     /// Returns the line to add to the log, newline included, and moves on; after an error the chain is as before.
     pub fn append(&mut self, record: Record) -> Result<Vec<u8>, EntryError> {
-        let Record { time, uid, scope, event, detail } = record;
-        let entry = Entry { seq: self.next, prev: self.head, time, uid, scope, event, detail };
+        let Record { time, uid, login, scope, event, detail } = record;
+        let entry = Entry { seq: self.next, prev: self.head, time, uid, login, scope, event, detail };
         let mut line = canonical::to_vec(&entry).map_err(EntryError::Write)?;
         line.push(b'\n');
         if line.len() > MAX_LINE {

@@ -4,7 +4,7 @@ use crate::admit::{Isolation, LaunchNonce};
 use crate::key::KeyId;
 use crate::plan::RequestedImage;
 use crate::policy::Rule;
-use mvm_ref::{Digest, Platform, VmName};
+use mvm_ref::{Digest, Platform, ScopeName, VmName};
 use serde::{Deserialize, Serialize};
 
 /// One thing that was done, by its `kind`.
@@ -135,6 +135,115 @@ pub enum Event {
         /// What was repaired.
         subject: Subject,
     },
+    /// Something came into the store from a file.
+    Import {
+        /// What came.
+        subject: Subject,
+    },
+    /// Something of the store was given out into a file.
+    Export {
+        /// What was given.
+        subject: Subject,
+    },
+    /// A setting was changed.
+    Set {
+        /// What the setting is of.
+        subject: Subject,
+        /// The setting.
+        setting: String,
+        /// What it is now; empty if it was taken back.
+        value: String,
+    },
+    /// Something was done with a key.
+    Key {
+        /// What was done.
+        act: KeyAct,
+        /// The key.
+        id: KeyId,
+    },
+    /// A further command was sent into a machine.
+    Exec {
+        /// The machine's name.
+        vm: VmName,
+        /// Digest of the machine's plan.
+        plan: Digest,
+        /// The program. Its arguments are left out, for they may be secret.
+        program: String,
+        /// Digest of the canonical text of the list of program and arguments.
+        command: Digest,
+    },
+    /// A machine was wanted and not started, for another reason than a policy.
+    Fail {
+        /// Its name.
+        vm: VmName,
+        /// Digest of the plan that it was to have.
+        plan: Digest,
+    },
+    /// Something was found to be other than it was written.
+    Damage {
+        /// What is damaged.
+        subject: Subject,
+    },
+    /// The log did not end as the record of its end says, and goes on from where that record is.
+    Gap {
+        /// Number of entries that the record says there are.
+        expected: u64,
+        /// Number of entries that were found.
+        found: u64,
+    },
+    /// The log goes on in a new file.
+    Rotate {
+        /// Number of the first entry in the file before.
+        first: u64,
+    },
+    /// The log up to here was signed.
+    Checkpoint {
+        /// Number of entries before this one.
+        entries: u64,
+        /// Digest of the line before.
+        head: Digest,
+        /// Digest of the log's first line, which tells it from other logs.
+        origin: Digest,
+        /// Signatures of [`super::Statement`].
+        signatures: Vec<Seal>,
+    },
+    /// A witness could not be given a checkpoint.
+    Unwitnessed,
+}
+
+impl Event {
+    /// Says whether a machine's life ends with it.
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::Stop { .. })
+    }
+}
+
+/// One signature of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seal {
+    /// The key that signed.
+    pub keyid: KeyId,
+    /// The signature, in base64.
+    pub sig: String,
+}
+
+/// What is done with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyAct {
+    /// It was made here.
+    Generate,
+    /// Its secret half came from a file.
+    Import,
+    /// Its secret half was given out.
+    Export,
+    /// It counts from now on.
+    Trust,
+    /// It counts no more.
+    Revoke,
+    /// Another one took its place.
+    Rotate,
 }
 
 /// How a machine ended.
@@ -187,4 +296,16 @@ pub enum Subject {
     },
     /// The audit log itself.
     AuditLog,
+    /// The record of where the audit log ends.
+    AuditHead,
+    /// A plan.
+    Plan {
+        /// Digest of its canonical text.
+        digest: Digest,
+    },
+    /// A scope.
+    Scope {
+        /// Its name.
+        name: ScopeName,
+    },
 }

@@ -11,6 +11,9 @@ const NONCE: LaunchNonce = LaunchNonce::from_bytes([7; 16]);
 /// The lines of [`events`], frozen: a change to one is another log format.
 const GOLDEN: &str = include_str!("golden-v1.jsonl");
 
+/// The same of [`later_events`], of a user who had used sudo; they follow the lines of the first.
+const LATER: &str = include_str!("golden-v2.jsonl");
+
 /// One event of every kind, with every subject.
 fn events() -> Vec<Event> {
     let requested = || "debian:12".parse().unwrap();
@@ -52,10 +55,52 @@ fn events() -> Vec<Event> {
     ]
 }
 
+/// One event of every kind that came after the first version, with every subject.
+fn later_events() -> Vec<Event> {
+    let requested = || "debian:12".parse().unwrap();
+    let (plan, vm) = (digest(9), || "web".parse().unwrap());
+    let id = signing_key(1).public_key().id();
+    vec![
+        Event::Tag {
+            requested: requested(),
+            manifest: digest(1),
+            platform: Platform::new("linux", "amd64", None),
+        },
+        Event::Push { requested: requested(), manifest: digest(1), config: digest(2) },
+        Event::Import { subject: Subject::Kernel { digest: digest(6) } },
+        Event::Export { subject: Subject::Plan { digest: plan } },
+        Event::Set {
+            subject: Subject::Scope { name: ScopeName::default() },
+            setting: "quota".to_owned(),
+            value: "1GB".to_owned(),
+        },
+        Event::Key { act: KeyAct::Generate, id },
+        Event::Key { act: KeyAct::Import, id },
+        Event::Key { act: KeyAct::Export, id },
+        Event::Key { act: KeyAct::Trust, id },
+        Event::Key { act: KeyAct::Revoke, id },
+        Event::Key { act: KeyAct::Rotate, id },
+        Event::Exec { vm: vm(), plan, program: "sh".to_owned(), command: digest(7) },
+        Event::Fail { vm: vm(), plan },
+        Event::Damage { subject: Subject::Image { root_hash: digest(4) } },
+        Event::Recover { subject: Subject::AuditHead },
+        Event::Gap { expected: 19, found: 3 },
+        Event::Rotate { first: 7 },
+        Event::Checkpoint {
+            entries: 35,
+            head: digest(8),
+            origin: digest(1),
+            signatures: vec![Seal { keyid: id, sig: "c2lnbmF0dXJl".to_owned() }],
+        },
+        Event::Unwitnessed,
+    ]
+}
+
 fn record(index: usize, event: Event) -> Record {
     Record {
         time: UtcTime::from_unix_millis(1_700_000_000_000 + index as i64).unwrap(),
         uid: 1000,
+        login: None,
         scope: index.is_multiple_of(2).then(ScopeName::default),
         event,
         detail: [("line", index.to_string()), ("note", "ü\n".to_owned())]
@@ -83,24 +128,68 @@ fn the_golden_log_is_the_sample() {
 }
 
 #[test]
-fn events_that_came_after_the_first_version_are_written_as_they_were() {
-    let table = [
+fn later_events_follow_in_their_golden_log() {
+    let mut chain = Chain::resume(log().last().unwrap()).unwrap();
+    let mut lines = Vec::new();
+    for (index, event) in later_events().into_iter().enumerate() {
+        let login = index.is_multiple_of(2).then_some(1001);
+        let record = Record { uid: 0, login, ..record(events().len() + index, event) };
+        lines.push(chain.append(record).unwrap());
+    }
+    let text = String::from_utf8(lines.concat()).unwrap();
+    assert_eq!(text, LATER);
+    for (line, event) in lines.iter().zip(later_events()) {
+        assert_eq!(Entry::parse(line).unwrap().event, event);
+    }
+    let summary = verify([GOLDEN, LATER].concat().as_bytes()).unwrap();
+    assert_eq!((summary.entries, summary.head), (chain.entries(), chain.head()));
+}
+
+#[test]
+fn a_walk_shows_each_line_in_place() {
+    let lines = log();
+    let mut seen = Vec::new();
+    let rest = lines[5..].concat();
+    let from = Chain::resume(&lines[4]).unwrap();
+    let summary = walk(rest.as_slice(), from, None, &mut |line| {
+        assert_eq!(line.digest, line_digest(line.text));
+        assert_eq!(line.time, Some(record(line.seq as usize, Event::Unwitnessed).time));
+        seen.push((line.seq, line.text.to_vec()));
+    });
+    let all = check(&lines).unwrap();
+    assert_eq!(summary.unwrap(), ChainSummary { bytes: rest.len() as u64, ..all });
+    assert_eq!(seen, (5..).zip(lines[5..].iter().cloned()).collect::<Vec<_>>());
+    let other = walk(rest.as_slice(), Chain::start(), None, &mut |_| {}).unwrap_err();
+    assert_eq!(other.to_string(), "entries 0 to 4 were removed before line 1, which is entry 5");
+    assert_eq!((other.line(), other.entry()), (1, Some(0)));
+    assert_eq!(other.in_file(0).line(), 1);
+}
+
+#[test]
+fn what_is_known_of_the_last_entry_tells_which_of_two_was_edited() {
+    let known = check(&log()).unwrap();
+    let known = Some((known.entries - 1, known.head));
+    let table: [(Tamper, &str, &str); 2] = [
         (
-            Event::Tag {
-                requested: "debian:12".parse().unwrap(),
-                manifest: digest(1),
-                platform: Platform::new("linux", "amd64", None),
-            },
-            r#"{"kind":"tag","requested":"debian:12","manifest":"sha256:0101010101010101010101010101010101010101010101010101010101010101","platform":"linux/amd64"}"#,
+            |l| replace(&mut l[16], ":12", ":13"),
+            "entry 16 (line 17) was edited",
+            "entry 16 (line 17) or the one after it was edited",
         ),
         (
-            Event::Push { requested: "debian:12".parse().unwrap(), manifest: digest(1), config: digest(2) },
-            r#"{"kind":"push","requested":"debian:12","manifest":"sha256:0101010101010101010101010101010101010101010101010101010101010101","config":"sha256:0202020202020202020202020202020202020202020202020202020202020202"}"#,
+            |l| {
+                let prev = Entry::parse(&l[17]).unwrap().prev.to_string();
+                replace(&mut l[17], &prev, &digest(0).to_string());
+            },
+            "entry 17 (line 18) was edited",
+            "entry 16 (line 17) or the one after it was edited",
         ),
     ];
-    for (event, text) in table {
-        assert_eq!(serde_json::to_string(&event).unwrap(), text);
-        assert_eq!(serde_json::from_str::<Event>(text).unwrap(), event);
+    for (tamper, with, without) in table {
+        let mut lines = log();
+        tamper(&mut lines);
+        let text = lines.concat();
+        let got = |known| walk(text.as_slice(), Chain::start(), known, &mut |_| {}).unwrap_err().to_string();
+        assert_eq!((got(known).as_str(), got(None).as_str()), (with, without));
     }
 }
 
@@ -108,10 +197,10 @@ fn events_that_came_after_the_first_version_are_written_as_they_were() {
 fn entries_read_back_from_their_lines() {
     let mut prev = ORIGIN;
     for (index, (line, event)) in log().iter().zip(events()).enumerate() {
-        let Record { time, uid, scope, event, detail } = record(index, event);
+        let Record { time, uid, login, scope, event, detail } = record(index, event);
         assert_eq!(
             Entry::parse(line).unwrap(),
-            Entry { seq: index as u64, prev, time, uid, scope, event, detail }
+            Entry { seq: index as u64, prev, time, uid, login, scope, event, detail }
         );
         assert_eq!(Entry::parse(without_newline(line)).unwrap().seq, index as u64);
         prev = line_digest(line);
@@ -157,27 +246,31 @@ fn replace(line: &mut Vec<u8>, from: &str, to: &str) {
 #[test]
 fn tampering_is_found_and_named() {
     let table: &[(&str, Tamper, &str)] = &[
-        ("first line edited", |l| replace(&mut l[0], "\"uid\":1000", "\"uid\":0"), "audit line 1 was edited"),
-        ("a line edited", |l| replace(&mut l[8], "release-key", "not-after"), "audit line 9 was edited"),
-        ("white space added", |l| replace(&mut l[8], ",", ", "), "audit line 9 was edited"),
+        (
+            "first line edited",
+            |l| replace(&mut l[0], "\"uid\":1000", "\"uid\":0"),
+            "entry 0 (line 1) was edited",
+        ),
+        ("a line edited", |l| replace(&mut l[8], "release-key", "not-after"), "entry 8 (line 9) was edited"),
+        ("white space added", |l| replace(&mut l[8], ",", ", "), "entry 8 (line 9) was edited"),
         (
             "last but one edited",
             |l| replace(&mut l[16], ":12", ":13"),
-            "audit line 17 or the one after it was edited",
+            "entry 16 (line 17) or the one after it was edited",
         ),
-        ("a number edited", |l| replace(&mut l[8], "\"seq\":8", "\"seq\":7"), "audit line 9 was edited"),
+        ("a number edited", |l| replace(&mut l[8], "\"seq\":8", "\"seq\":7"), "entry 8 (line 9) was edited"),
         (
             "a link edited",
             |l| {
                 let prev = Entry::parse(&l[8]).unwrap().prev.to_string();
                 replace(&mut l[8], &prev, &digest(0).to_string());
             },
-            "audit line 9 was edited",
+            "entry 8 (line 9) was edited",
         ),
         (
             "the first link edited",
             |l| replace(&mut l[0], &digest(0).to_string(), &digest(1).to_string()),
-            "audit line 1 was edited",
+            "entry 0 (line 1) was edited",
         ),
         (
             "the last link edited",
@@ -185,47 +278,64 @@ fn tampering_is_found_and_named() {
                 let prev = Entry::parse(&l[17]).unwrap().prev.to_string();
                 replace(&mut l[17], &prev, &digest(0).to_string());
             },
-            "audit line 17 or the one after it was edited",
+            "entry 16 (line 17) or the one after it was edited",
         ),
+        ("a line removed", |l| drop(l.remove(8)), "entry 8 was removed before line 9, which is entry 9"),
         (
-            "a line removed",
-            |l| drop(l.remove(8)),
-            "audit line 9 is entry 9, expected entry 8: lines were removed, added or reordered",
+            "three lines removed",
+            |l| drop(l.drain(8..11)),
+            "entries 8 to 10 were removed before line 9, which is entry 11",
         ),
         (
             "the first line removed",
             |l| drop(l.remove(0)),
-            "audit line 1 is entry 1, expected entry 0: lines were removed, added or reordered",
+            "entry 0 was removed before line 1, which is entry 1",
         ),
         (
             "two lines exchanged",
             |l| l.swap(8, 9),
-            "audit line 9 is entry 9, expected entry 8: lines were removed, added or reordered",
+            "entry 9 stands on line 9, where entry 8 belongs, which comes later: they were reordered",
         ),
         (
             "a line repeated",
             |l| l.insert(9, l[8].clone()),
-            "audit line 10 is entry 8, expected entry 9: lines were removed, added or reordered",
+            "line 10 was put in: it is entry 8 a second time, expected entry 9",
         ),
         (
             "a log appended to itself",
             |l| l.extend_from_within(..),
-            "audit line 19 is entry 0, expected entry 18: lines were removed, added or reordered",
+            "line 19 was put in: it is entry 0 a second time, expected entry 18",
         ),
-        ("a line overwritten", |l| l[8] = b"\n".to_vec(), "audit line 9 is not an entry: it was overwritten"),
-        ("zeros", |l| l[8] = b"\0\0\0\n".to_vec(), "audit line 9 is not an entry: it was overwritten"),
+        (
+            "a line overwritten",
+            |l| l[8] = b"\n".to_vec(),
+            "line 9, in place of entry 8, is not an entry: it was overwritten",
+        ),
+        (
+            "zeros",
+            |l| l[8] = b"\0\0\0\n".to_vec(),
+            "line 9, in place of entry 8, is not an entry: it was overwritten",
+        ),
         (
             "two lines joined",
             |l| assert_eq!(l[8].pop(), Some(b'\n')),
-            "audit line 9 is not an entry: it was overwritten",
+            "line 9, in place of entry 8, is not an entry: it was overwritten",
         ),
         (
             "a link twice",
             |l| replace(&mut l[8], "{", "{\"seq\":8,"),
-            "audit line 9 is not an entry: it was overwritten",
+            "line 9, in place of entry 8, is not an entry: it was overwritten",
         ),
-        ("a long line", |l| l[8] = vec![b' '; MAX_LINE + 1], "audit line 9 has more than 65536 bytes"),
-        ("a long last line", |l| l.push(vec![b' '; MAX_LINE + 1]), "audit line 19 has more than 65536 bytes"),
+        (
+            "a long line",
+            |l| l[8] = vec![b' '; MAX_LINE + 1],
+            "line 9, in place of entry 8, has more than 65536 bytes: it was overwritten",
+        ),
+        (
+            "a long last line",
+            |l| l.push(vec![b' '; MAX_LINE + 1]),
+            "line 19, in place of entry 18, has more than 65536 bytes: it was overwritten",
+        ),
     ];
     for (name, tamper, expected) in table {
         let mut lines = log();
@@ -240,7 +350,7 @@ fn a_line_put_in_with_its_neighbours_numbers_breaks_the_chain() {
     let mut lines = log();
     let mut chain = Chain::resume(&lines[7]).unwrap();
     lines[8] = chain.append(record(8, Event::Recover { subject: Subject::AuditLog })).unwrap();
-    assert!(matches!(check(&lines), Err(VerifyError::Edited { line: 9 })));
+    assert!(matches!(check(&lines), Err(VerifyError::Edited { line: 9, entry: 8 })));
 }
 
 #[test]

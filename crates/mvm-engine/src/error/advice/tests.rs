@@ -181,8 +181,11 @@ fn of_machines() -> Vec<Row> {
             None,
         ),
         (
-            AuditError::Verify { path: path(), source: mvm_plan::audit::VerifyError::Edited { line: 1 } }
-                .into(),
+            AuditError::Verify {
+                path: path(),
+                source: mvm_plan::audit::VerifyError::Edited { line: 1, entry: 0 },
+            }
+            .into(),
             Verification,
             None,
         ),
