@@ -173,12 +173,12 @@ impl Decoder {
     }
 
     /// Checks that the stream was complete.
-    pub(crate) fn finish(self) -> Result<(), InflateError> {
+    pub(crate) fn finish(&self) -> Result<(), InflateError> {
         let truncated = |compression| InflateError::Truncated { compression, offset: self.count.consumed };
-        match self.kind {
+        match &self.kind {
             // A layer without a byte is a layer without a file, as containerd has it.
             Kind::Unknown { head, .. } if head.is_empty() => Ok(()),
-            Kind::Unknown { media, .. } => Err(truncated(media)),
+            Kind::Unknown { media, .. } => Err(truncated(*media)),
             Kind::Gzip { member: Member::First | Member::Inside, .. } => {
                 Err(truncated(LayerCompression::Gzip))
             }

@@ -1,7 +1,9 @@
-//! The stream of one layer: a thread that receives and inflates, and a reader that hashes.
+//! The stream of one layer: received, inflated and hashed both ways.
 //!
-//! Buffers go round between the two through a pair of channels, so that a layer has at most
-//! [`BUFFERS`] × 2 × [`BUFFER`] bytes in flight and allocates nothing while it runs.
+//! It begins on the caller's thread alone, since images of many small layers would spend their time on threads. What comes after
+//! the first [`ALONE`] bytes is received and inflated by a thread of its own, and the caller hashes. Buffers go round between the
+//! two through a pair of channels, so that a layer has at most [`BUFFERS`] × 2 × [`BUFFER`] bytes in flight and allocates nothing
+//! while it runs.
 //!
 //! The two threads may run on processors that share no cache. Inflating gzip takes longest of all and writes byte by byte,
 //! so that it must not wait for lines that the other processor holds: it goes to memory of its own and is copied from there
@@ -15,13 +17,17 @@ use mvm_ref::{Descriptor, LayerCompression, VerifiedLayer};
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
 
-/// Length of one buffer, and about how many received bytes go with it.
+/// Length of one buffer between threads, and about how many received bytes go with it.
 const BUFFER: usize = 1 << 20;
 const BUFFERS: usize = 3;
 
-/// Bytes that are inflated before they are copied to a buffer: what a processor's own cache holds.
+/// Bytes that are inflated before they are copied to a buffer, or hashed: what a processor's own cache holds.
 const SCRATCH: usize = 256 << 10;
+
+/// Uncompressed bytes after which a thread pays.
+const ALONE: usize = 4 * SCRATCH;
 
 /// Streams one layer through `body`, on the caller's thread, and verifies it.
 ///
@@ -30,7 +36,7 @@ const SCRATCH: usize = 256 << 10;
 pub(crate) fn read<T, E: From<FetchError>>(
     descriptor: &Descriptor,
     expected: Expected,
-    source: impl FnOnce() -> Result<Box<dyn ByteSource>, FetchError> + Send,
+    source: impl FnOnce() -> Result<Box<dyn ByteSource>, FetchError>,
     expansion: ExpansionLimit,
     cancel: &CancelToken,
     progress: &(dyn Fn(u64) + Sync),
@@ -38,32 +44,23 @@ pub(crate) fn read<T, E: From<FetchError>>(
 ) -> Result<(T, VerifiedLayer), E> {
     let (compressed, tar) = verify::layer(expected);
     let compressed = Mutex::new(compressed);
-    let (filled, to_reader) = sync_channel(BUFFERS);
-    let (emptied, to_filler) = channel();
-    for _ in 0..BUFFERS {
-        // The receiver is alive: it is a local of this function.
-        emptied.send(Buffer::default()).unwrap_or_default();
-    }
-    let job = Filler {
+    let filler = Filler {
         descriptor,
-        expansion,
         compressed: &compressed,
-        filled,
-        emptied: to_filler,
         cancel,
         progress,
+        source: source()?,
+        decoder: Decoder::new(descriptor.compression(), expansion),
+        received: 0,
+        scratch: Vec::new(),
     };
     let (value, tar) = std::thread::scope(|scope| {
-        let filler = std::thread::Builder::new()
-            .name("layer".to_owned())
-            .spawn_scoped(scope, move || job.run(source))
-            .map_err(FetchError::Thread)?;
         let mut reader = LayerReader {
-            filled: to_reader,
-            emptied,
+            scope,
+            compressed: &compressed,
+            feed: Feed::Here { filler: Box::new(filler), passed: 0 },
             buffer: Buffer::default(),
             at: 0,
-            compressed: &compressed,
             tar,
             state: State::Flowing,
         };
@@ -71,10 +68,8 @@ pub(crate) fn read<T, E: From<FetchError>>(
         if result.is_ok() {
             reader.drain();
         }
-        let LayerReader { tar, state, filled, emptied, .. } = reader;
-        // Without its channels a filler that is still busy ends at once.
-        drop((filled, emptied));
-        let outcome = filler.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let LayerReader { tar, state, feed, .. } = reader;
+        let outcome = feed.end();
         match result {
             Err(error) if state != State::Broken => Err(error),
             result => {
@@ -87,10 +82,10 @@ pub(crate) fn read<T, E: From<FetchError>>(
     Ok((value, compressed.finish(tar).map_err(FetchError::Verify)?))
 }
 
-/// What goes to the reader and comes back empty.
+/// A part of the stream.
 #[derive(Default)]
 struct Buffer {
-    /// A part of the uncompressed stream.
+    /// Uncompressed bytes.
     tar: Vec<u8>,
     /// Received bytes that have not been hashed yet.
     stored: Vec<u8>,
@@ -106,83 +101,83 @@ fn hash(compressed: &Mutex<CompressedSide>, bytes: &[u8]) {
     compressed.lock().unwrap_or_else(PoisonError::into_inner).update(bytes);
 }
 
+/// Receives and inflates.
 struct Filler<'a> {
     descriptor: &'a Descriptor,
-    expansion: ExpansionLimit,
     compressed: &'a Mutex<CompressedSide>,
-    filled: SyncSender<Piece>,
-    emptied: Receiver<Buffer>,
     cancel: &'a CancelToken,
     progress: &'a (dyn Fn(u64) + Sync),
+    source: Box<dyn ByteSource>,
+    decoder: Decoder,
+    /// Stored bytes that went to the decoder.
+    received: u64,
+    /// Where to inflate gzip if the reader is another thread; else empty.
+    scratch: Vec<u8>,
 }
 
 impl Filler<'_> {
-    fn run(self, source: impl FnOnce() -> Result<Box<dyn ByteSource>, FetchError>) -> Result<(), FetchError> {
-        let digest = self.descriptor.digest;
+    /// Fills a buffer, up to the length of `tar`, with what comes next. Returns false after the last bytes of a stream that is
+    /// complete.
+    fn fill(&mut self, buffer: &mut Buffer) -> Result<bool, FetchError> {
+        let &Descriptor { digest, size, .. } = self.descriptor;
         let corrupt = |source| FetchError::Inflate { digest, source };
-        let compression = self.descriptor.compression();
-        let gzip = compression == LayerCompression::Gzip;
-        let mut decoder = Decoder::new(compression, self.expansion);
-        let mut scratch = vec![0; if gzip { SCRATCH } else { 0 }];
-        let mut source = source()?;
-        let mut buffer = self.take_buffer()?;
-        let (mut length, mut received) = (0, 0);
-        loop {
-            let mut input = source.next()?;
+        buffer.stored.clear();
+        let mut length = 0;
+        while length < buffer.tar.len() && buffer.stored.len() < BUFFER {
+            let input = self.source.fill()?;
             if self.cancel.is_cancelled() {
                 return Err(FetchError::Cancelled);
             }
-            if input.is_empty() {
-                break;
+            if self.received + input.len() as u64 > size {
+                return Err(FetchError::TooLong { digest, expected: size });
             }
-            received += input.len() as u64;
-            if received > self.descriptor.size {
-                return Err(FetchError::TooLong { digest, expected: self.descriptor.size });
-            }
-            if gzip {
-                buffer.stored.extend_from_slice(input);
+            let mut rest = input;
+            let target = &mut buffer.tar[length..];
+            // At the end of the input too, lest the decoder hold something back.
+            let produced =
+                inflate(&mut self.decoder, &mut self.scratch, &mut rest, target).map_err(corrupt)?;
+            length += produced;
+            let (consumed, is_end) = (input.len() - rest.len(), input.is_empty());
+            if self.scratch.is_empty() {
+                hash(self.compressed, &input[..consumed]);
             } else {
-                hash(self.compressed, input);
+                buffer.stored.extend_from_slice(&input[..consumed]);
             }
-            (self.progress)(received);
-            loop {
-                let target = &mut buffer.tar[length..];
-                length += inflate(&mut decoder, &mut scratch, &mut input, target).map_err(corrupt)?;
-                // Bytes that yield nothing fill a buffer too.
-                if length < BUFFER && buffer.stored.len() < BUFFER {
-                    break;
+            self.received += consumed as u64;
+            if rest.is_empty() {
+                (self.progress)(self.received);
+            }
+            self.source.consume(consumed);
+            if is_end && length < buffer.tar.len() {
+                buffer.tar.truncate(length);
+                if self.received < size {
+                    return Err(FetchError::Short { digest, expected: size, got: self.received });
                 }
-                let more = length == BUFFER;
-                self.send(buffer, length)?;
-                buffer = self.take_buffer()?;
-                length = 0;
-                if !more {
-                    break;
-                }
+                self.decoder.finish().map_err(corrupt)?;
+                return Ok(false);
             }
         }
-        if received < self.descriptor.size {
-            return Err(FetchError::Short { digest, expected: self.descriptor.size, got: received });
-        }
-        decoder.finish().map_err(corrupt)?;
-        self.send(buffer, length)?;
-        self.filled.send(Piece::End).map_err(|_| FetchError::Abandoned)
-    }
-
-    fn take_buffer(&self) -> Result<Buffer, FetchError> {
-        let mut buffer = self.emptied.recv().map_err(|_| FetchError::Abandoned)?;
-        if buffer.tar.capacity() == 0 {
-            // Memory that a small layer doesn't reach is never touched.
-            buffer.tar = vec![0; BUFFER];
-        }
-        buffer.tar.resize(BUFFER, 0);
-        buffer.stored.clear();
-        Ok(buffer)
-    }
-
-    fn send(&self, mut buffer: Buffer, length: usize) -> Result<(), FetchError> {
         buffer.tar.truncate(length);
-        self.filled.send(Piece::Data(buffer)).map_err(|_| FetchError::Abandoned)
+        Ok(true)
+    }
+
+    /// Fills buffers for another thread until the end.
+    fn run(mut self, filled: &SyncSender<Piece>, emptied: &Receiver<Buffer>) -> Result<(), FetchError> {
+        if self.descriptor.compression() == LayerCompression::Gzip {
+            self.scratch = vec![0; SCRATCH];
+        }
+        let mut more = true;
+        while more {
+            let mut buffer = emptied.recv().map_err(|_| FetchError::Abandoned)?;
+            if buffer.tar.capacity() == 0 {
+                // Memory that a small layer doesn't reach is never touched.
+                buffer.tar = vec![0; BUFFER];
+            }
+            buffer.tar.resize(BUFFER, 0);
+            more = self.fill(&mut buffer)?;
+            filled.send(Piece::Data(buffer)).map_err(|_| FetchError::Abandoned)?;
+        }
+        filled.send(Piece::End).map_err(|_| FetchError::Abandoned)
     }
 }
 
@@ -208,13 +203,60 @@ fn inflate(
     }
 }
 
+/// Where the reader's buffers come from.
+enum Feed<'scope> {
+    /// The reader's thread fills them itself.
+    Here { filler: Box<Filler<'scope>>, passed: usize },
+    /// Another thread does.
+    Thread {
+        filled: Receiver<Piece>,
+        emptied: Sender<Buffer>,
+        filler: ScopedJoinHandle<'scope, Result<(), FetchError>>,
+    },
+    /// The stream has ended, or failed.
+    Over(Result<(), FetchError>),
+}
+
+impl<'scope> Feed<'scope> {
+    /// Has a thread of its own go on.
+    fn spawn<'env>(
+        filler: Box<Filler<'scope>>,
+        scope: &'scope Scope<'scope, 'env>,
+    ) -> Result<Self, FetchError> {
+        let (filled, to_reader) = sync_channel(BUFFERS);
+        let (emptied, to_filler) = channel();
+        for _ in 0..BUFFERS {
+            // The receiver is alive: it is a local of this function.
+            emptied.send(Buffer::default()).unwrap_or_default();
+        }
+        let filler = std::thread::Builder::new()
+            .name("layer".to_owned())
+            .spawn_scoped(scope, move || filler.run(&filled, &to_filler))
+            .map_err(FetchError::Thread)?;
+        Ok(Self::Thread { filled: to_reader, emptied, filler })
+    }
+
+    /// Returns how the stream ended.
+    fn end(self) -> Result<(), FetchError> {
+        match self {
+            Self::Here { .. } => Err(FetchError::Abandoned),
+            Self::Thread { filled, emptied, filler } => {
+                // Without its channels a filler that is still busy ends at once.
+                drop((filled, emptied));
+                filler.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }
+            Self::Over(outcome) => outcome,
+        }
+    }
+}
+
 /// The uncompressed stream; everything that passes is hashed.
-struct LayerReader<'a> {
-    filled: Receiver<Piece>,
-    emptied: Sender<Buffer>,
+struct LayerReader<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    compressed: &'scope Mutex<CompressedSide>,
+    feed: Feed<'scope>,
     buffer: Buffer,
     at: usize,
-    compressed: &'a Mutex<CompressedSide>,
     tar: TarSide,
     state: State,
 }
@@ -231,35 +273,69 @@ enum State {
 #[error("layer stream broke off")]
 struct BrokenStream;
 
-impl LayerReader<'_> {
+impl LayerReader<'_, '_> {
     fn drain(&mut self) {
         while let Ok(length @ 1..) = self.fill_buf().map(<[u8]>::len) {
             self.consume(length);
         }
     }
+
+    /// Takes the next part of the stream into the buffer and hashes it.
+    fn advance(&mut self) -> io::Result<()> {
+        self.at = 0;
+        let feed = std::mem::replace(&mut self.feed, Feed::Over(Ok(())));
+        let next = match feed {
+            Feed::Here { filler, passed } if passed >= ALONE => {
+                self.buffer = Buffer::default();
+                Feed::spawn(filler, self.scope)
+            }
+            Feed::Here { mut filler, passed } => {
+                self.buffer.tar.resize(SCRATCH, 0);
+                match filler.fill(&mut self.buffer) {
+                    Ok(true) => Ok(Feed::Here { filler, passed: passed + self.buffer.tar.len() }),
+                    Ok(false) => Ok(Feed::Over(Ok(()))),
+                    Err(error) => Err(error),
+                }
+            }
+            Feed::Thread { filled, emptied, filler } => {
+                let empty = std::mem::take(&mut self.buffer);
+                if empty.tar.capacity() > 0 {
+                    // A filler that has nothing more to fill no longer takes buffers.
+                    emptied.send(empty).unwrap_or_default();
+                }
+                match filled.recv() {
+                    Ok(Piece::Data(buffer)) => self.buffer = buffer,
+                    Ok(Piece::End) => self.state = State::Ended,
+                    Err(_) => self.state = State::Broken,
+                }
+                Ok(Feed::Thread { filled, emptied, filler })
+            }
+            Feed::Over(outcome) => {
+                self.buffer = Buffer::default();
+                if self.state == State::Flowing {
+                    self.state = State::Ended;
+                }
+                Ok(Feed::Over(outcome))
+            }
+        };
+        self.feed = next.unwrap_or_else(|error| {
+            self.buffer = Buffer::default();
+            self.state = State::Broken;
+            Feed::Over(Err(error))
+        });
+        if self.state == State::Broken {
+            return Err(io::Error::other(BrokenStream));
+        }
+        hash(self.compressed, &self.buffer.stored);
+        self.tar.update(&self.buffer.tar);
+        Ok(())
+    }
 }
 
-impl BufRead for LayerReader<'_> {
+impl BufRead for LayerReader<'_, '_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.at == self.buffer.tar.len() && self.state != State::Ended {
-            let empty = std::mem::take(&mut self.buffer);
-            self.at = 0;
-            if empty.tar.capacity() > 0 {
-                // A filler that has nothing more to fill no longer takes buffers.
-                self.emptied.send(empty).unwrap_or_default();
-            }
-            match self.filled.recv() {
-                Ok(Piece::Data(buffer)) => {
-                    hash(self.compressed, &buffer.stored);
-                    self.tar.update(&buffer.tar);
-                    self.buffer = buffer;
-                }
-                Ok(Piece::End) => self.state = State::Ended,
-                Err(_) => {
-                    self.state = State::Broken;
-                    return Err(io::Error::other(BrokenStream));
-                }
-            }
+            self.advance()?;
         }
         Ok(&self.buffer.tar[self.at..])
     }
@@ -269,7 +345,7 @@ impl BufRead for LayerReader<'_> {
     }
 }
 
-impl Read for LayerReader<'_> {
+impl Read for LayerReader<'_, '_> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let available = self.fill_buf()?;
         let length = available.len().min(target.len());

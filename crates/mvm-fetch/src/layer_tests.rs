@@ -12,13 +12,15 @@ struct Pieces {
 }
 
 impl ByteSource for Pieces {
-    fn next(&mut self) -> Result<&[u8], FetchError> {
-        let from = self.at;
-        self.at = self.bytes.len().min(from + 4099);
-        if from == self.at && self.fails {
+    fn fill(&mut self) -> Result<&[u8], FetchError> {
+        if self.at == self.bytes.len() && self.fails {
             return Err(FetchError::Abandoned);
         }
-        Ok(&self.bytes[from..self.at])
+        Ok(&self.bytes[self.at..self.bytes.len().min(self.at + 4099)])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.at += amount;
     }
 }
 
@@ -126,9 +128,15 @@ fn a_body_that_stops_early_still_gets_the_whole_layer_verified() {
 
 #[test]
 fn every_difference_is_an_error() {
-    let tar = tar();
+    // One that ends before there is a second thread, and one after.
+    for length in [200_000, 3_000_000] {
+        every_difference(&tar()[..length]);
+    }
+}
+
+fn every_difference(tar: &[u8]) {
     let change = |change: fn(&mut Case)| {
-        let mut case = Case::new(LayerCompression::Gzip, &tar);
+        let mut case = Case::new(LayerCompression::Gzip, tar);
         change(&mut case);
         match case.read_all() {
             Err(BodyError::Fetch(error)) => error,
@@ -146,7 +154,10 @@ fn every_difference_is_an_error() {
         case.expected.size = 1000;
     });
     assert!(matches!(error, FetchError::Inflate { source: InflateError::Truncated { .. }, .. }), "{error:?}");
-    let error = change(|case| case.stored[20_000] ^= 1);
+    let error = change(|case| {
+        let middle = case.stored.len() / 2;
+        case.stored[middle] ^= 1;
+    });
     assert!(matches!(error, FetchError::Inflate { .. } | FetchError::Verify(_)), "{error:?}");
     let error = change(|case| case.fails = true);
     assert!(matches!(error, FetchError::Abandoned), "{error:?}");

@@ -4,6 +4,7 @@ use crate::{CancelToken, FetchError};
 use mvm_ref::Descriptor;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 /// A place that images can be read from. What it returns is not verified.
@@ -31,8 +32,11 @@ pub(crate) struct Root {
 
 /// Bytes that come one piece after the other.
 pub(crate) trait ByteSource: Send {
-    /// Returns the next piece; an empty one at the end.
-    fn next(&mut self) -> Result<&[u8], FetchError>;
+    /// Returns what came and was not consumed, waiting for more if there is nothing; an empty piece at the end.
+    fn fill(&mut self) -> Result<&[u8], FetchError>;
+
+    /// Says that so many of these bytes are done with.
+    fn consume(&mut self, amount: usize);
 }
 
 const PIECE: usize = 128 << 10;
@@ -43,6 +47,8 @@ pub(crate) struct FileSource<F> {
     at: u64,
     end: u64,
     buffer: Vec<u8>,
+    /// What of the buffer was read and not consumed.
+    piece: Range<usize>,
     cancel: CancelToken,
     failed: fn(io::Error) -> FetchError,
 }
@@ -56,25 +62,32 @@ impl<F: AsRef<File> + Send> FileSource<F> {
         cancel: CancelToken,
         failed: fn(io::Error) -> FetchError,
     ) -> Self {
-        Self { file, at: offset, end: offset.saturating_add(size), buffer: vec![0; PIECE], cancel, failed }
+        let (end, buffer) = (offset.saturating_add(size), vec![0; PIECE]);
+        Self { file, at: offset, end, buffer, piece: 0..0, cancel, failed }
     }
 }
 
 impl<F: AsRef<File> + Send> ByteSource for FileSource<F> {
-    fn next(&mut self) -> Result<&[u8], FetchError> {
+    fn fill(&mut self) -> Result<&[u8], FetchError> {
         if self.cancel.is_cancelled() {
             return Err(FetchError::Cancelled);
         }
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(PIECE);
-        loop {
+        while self.piece.is_empty() {
             match self.file.as_ref().read_at(&mut self.buffer[..left], self.at) {
+                Ok(0) => break,
                 Ok(length) => {
                     self.at += length as u64;
-                    return Ok(&self.buffer[..length]);
+                    self.piece = 0..length;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err((self.failed)(error)),
             }
         }
+        Ok(&self.buffer[self.piece.clone()])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.piece.start = (self.piece.start + amount).min(self.piece.end);
     }
 }

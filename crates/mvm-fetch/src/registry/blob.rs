@@ -115,9 +115,16 @@ impl BlobStream {
 }
 
 impl ByteSource for BlobStream {
-    fn next(&mut self) -> Result<&[u8], FetchError> {
-        let registry = Arc::clone(&self.registry);
-        registry.wait(self.advance())?;
+    fn fill(&mut self) -> Result<&[u8], FetchError> {
+        if self.piece.is_empty() {
+            let registry = Arc::clone(&self.registry);
+            registry.wait(self.advance())?;
+        }
         Ok(&self.piece)
+    }
+
+    fn consume(&mut self, amount: usize) {
+        let amount = amount.min(self.piece.len());
+        bytes::Buf::advance(&mut self.piece, amount);
     }
 }

@@ -17,29 +17,53 @@ use zeroize::Zeroizing;
 /// HTTP clients: one for most hosts, and one for each that has certificates of its own.
 pub(super) struct Clients {
     config: FetchConfig,
-    common: Client,
+    /// For addresses without TLS: to read a system's certificates takes longer than a small image.
+    plain: Client,
+    common: Mutex<Option<Client>>,
     by_host: Mutex<HashMap<String, Option<Client>>>,
 }
 
 impl Clients {
     pub(super) fn new(config: &FetchConfig) -> Result<Self, RegistryError> {
-        let common = builder(config)?.build().map_err(RegistryError::Client)?;
-        Ok(Self { config: config.clone(), common, by_host: Mutex::default() })
+        let plain = builder(config)?.tls_built_in_root_certs(false).build().map_err(RegistryError::Client)?;
+        Ok(Self { config: config.clone(), plain, common: Mutex::default(), by_host: Mutex::default() })
     }
 
-    /// Returns the client for the host of an address, and whether it has certificates of its own.
-    pub(super) fn for_host(&self, url: &Url) -> Result<(Client, bool), RegistryError> {
+    fn common(&self) -> Result<Client, RegistryError> {
+        let mut common = self.common.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*common {
+            return Ok(client.clone());
+        }
+        let client = builder(&self.config)?.build().map_err(RegistryError::Client)?;
+        Ok(common.insert(client).clone())
+    }
+
+    /// Says whether the host of an address has certificates of its own.
+    pub(super) fn has_certificates(&self, url: &Url) -> Result<bool, RegistryError> {
+        Ok(self.own(url)?.is_some())
+    }
+
+    /// Returns the client for an address.
+    pub(super) fn for_url(&self, url: &Url) -> Result<Client, RegistryError> {
+        // A proxy for such addresses may itself speak TLS.
+        if url.scheme() == "http" && self.config.proxies.http.is_none() {
+            return Ok(self.plain.clone());
+        }
+        match self.own(url)? {
+            Some(client) => Ok(client),
+            None => self.common(),
+        }
+    }
+
+    fn own(&self, url: &Url) -> Result<Option<Client>, RegistryError> {
         let host = host_of(url);
         let mut by_host = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = match by_host.get(&host) {
-            Some(own) => own.clone(),
-            None => {
-                let own = self.own_client(&host)?;
-                by_host.insert(host, own.clone());
-                own
-            }
-        };
-        Ok(own.map_or_else(|| (self.common.clone(), false), |client| (client, true)))
+        if let Some(own) = by_host.get(&host) {
+            return Ok(own.clone());
+        }
+        let own = self.own_client(&host)?;
+        by_host.insert(host, own.clone());
+        Ok(own)
     }
 
     fn own_client(&self, host: &str) -> Result<Option<Client>, RegistryError> {

@@ -53,7 +53,7 @@ impl Http {
     pub(super) fn base(&self, host: &str) -> Result<Url, RegistryError> {
         let bad = || RegistryError::Address { host: host.to_owned() };
         let url = Url::parse(&format!("https://{host}/v2/")).map_err(|_| bad())?;
-        let (_, has_certificates) = self.clients.for_host(&url)?;
+        let has_certificates = self.clients.has_certificates(&url)?;
         Ok(with_scheme(&url, self.rules.scheme(&url, has_certificates)))
     }
 
@@ -112,7 +112,7 @@ impl Http {
         call: &Call,
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, RegistryError> {
-        let (_, has_certificates) = self.clients.for_host(&call.url)?;
+        let has_certificates = self.clients.has_certificates(&call.url)?;
         let scheme = self.rules.scheme(&call.url, has_certificates);
         let url = with_scheme(&call.url, scheme);
         let first = self.follow(call, url.clone(), authorization).await;
@@ -147,7 +147,7 @@ impl Http {
         for _ in 0..=MAX_REDIRECTS {
             let host = host_of(&url);
             let sending = Sending::default();
-            let (client, _) = self.clients.for_host(&url)?;
+            let client = self.clients.for_url(&url)?;
             let mut request = client.request(call.method.clone(), url.clone());
             request = request.headers(call.headers.clone());
             if !reads {
@@ -178,7 +178,7 @@ impl Http {
     /// Sends a form to `url`; redirections are not followed.
     pub(super) async fn post_form(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, RegistryError> {
         let host = host_of(url);
-        let (client, _) = self.clients.for_host(url)?;
+        let client = self.clients.for_url(url)?;
         let request = client.post(url.clone()).form(form).send();
         let response = self.guard(&host, &Sending::default(), request).await?;
         Ok(Answer { response, host, elsewhere: false })
