@@ -125,7 +125,7 @@ fn proxies() -> Outcome {
     let pull = sandbox.mvmctl(["pull", &image]).env("HTTP_PROXY", &proxy).env("ALL_PROXY", &proxy);
     pull.run()?.ok()?;
     let output = sandbox.mvmctl(["pull", "r.example/x"]).env("HTTPS_PROXY", "ftp://user:password@x").run()?;
-    ensure_eq!(output.code(), 1);
+    ensure_eq!(output.code(), 2);
     ensure!(output.err().contains("the variable HTTPS_PROXY"), "{}", output.err());
     ensure!(!output.err().contains("password"), "{}", output.err());
     Ok(())

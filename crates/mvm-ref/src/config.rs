@@ -24,10 +24,10 @@ pub struct ImageConfig {
 #[serde(rename_all = "PascalCase", default)]
 pub struct ProcessConfig {
     /// The program and its first arguments.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "words")]
     pub entrypoint: Vec<String>,
     /// The arguments after the entrypoint, or the program if there is none.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "words")]
     pub cmd: Vec<String>,
     /// Variables, each `NAME=VALUE`.
     #[serde(deserialize_with = "null_is_default")]
@@ -48,7 +48,7 @@ pub struct ProcessConfig {
     #[serde(deserialize_with = "keys")]
     pub volumes: BTreeSet<String>,
     /// Free text by key.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "labels")]
     pub labels: BTreeMap<String, String>,
     /// How to see whether the process is well (Docker only).
     pub healthcheck: Option<Healthcheck>,
@@ -224,6 +224,27 @@ impl ProcessConfig {
             None => Ok(()),
         }
     }
+}
+
+/// Reads a list of texts; one text by itself is a list of one, as Docker's `strslice` has it.
+fn words<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a list of texts, or one text")]
+    enum Words {
+        List(Vec<String>),
+        One(String),
+    }
+    Ok(match Option::deserialize(deserializer)? {
+        Some(Words::List(list)) => list,
+        Some(Words::One(word)) => vec![word],
+        None => Vec::new(),
+    })
+}
+
+/// Reads texts by key, where null is the empty text as it is to Go.
+fn labels<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let labels: Option<BTreeMap<String, Option<String>>> = Option::deserialize(deserializer)?;
+    Ok(labels.unwrap_or_default().into_iter().map(|(key, text)| (key, text.unwrap_or_default())).collect())
 }
 
 /// Reads the keys of a JSON object whose values mean nothing.

@@ -1,5 +1,6 @@
 //! Every environment variable that mvmctl reads. None of them weakens a check.
 
+use crate::error::Misuse;
 use anyhow::Context as _;
 use mvm_engine::{Proxies, ProxyAddress, RegistriesConf};
 use std::env;
@@ -70,7 +71,7 @@ pub fn proxies() -> anyhow::Result<Proxies> {
     let proxy = |names: [&str; 4]| match names.into_iter().find_map(|name| Some((name, text(name)?))) {
         None => Ok(None),
         Some((name, value)) => {
-            value.parse::<ProxyAddress>().map(Some).with_context(|| format!("the variable {name}"))
+            value.parse::<ProxyAddress>().map(Some).with_context(|| Misuse(format!("the variable {name}")))
         }
     };
     Ok(Proxies {

@@ -4,6 +4,11 @@ use mvm_engine::{EngineError, ErrorKind};
 use std::io;
 use std::process::ExitCode;
 
+/// Says that the command can't be meant as it was given.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misuse(pub String);
+
 /// Prints an error as one line, a hint as a second, and returns the exit code.
 pub fn report(failure: &anyhow::Error, runs_a_command: bool) -> ExitCode {
     if closed_pipe(failure) {
@@ -11,7 +16,9 @@ pub fn report(failure: &anyhow::Error, runs_a_command: bool) -> ExitCode {
         return ExitCode::from(141);
     }
     let engine = failure.chain().find_map(|cause| cause.downcast_ref::<EngineError>());
-    let kind = engine.map_or(ErrorKind::Failure, EngineError::kind);
+    let misuse = failure.is::<Misuse>();
+    let other = if misuse { ErrorKind::Usage } else { ErrorKind::Failure };
+    let kind = engine.map_or(other, EngineError::kind);
     let printer = crate::printer::Printer::new(false);
     printer.always(format_args!("mvmctl: {}", chain(failure)));
     if let Some(hint) = engine.and_then(EngineError::hint) {

@@ -181,6 +181,11 @@ fn processes() -> Vec<Case> {
         odd("odd-ports", "what is no port is nobody's harm", |c| {
             c["ExposedPorts"] = json!({"80": {}, "53/udp": {}, "99999/tcp": {}, "x": {}});
         }),
+        odd("entrypoint-as-text", "Docker's own reader takes a text for a list of one", |c| {
+            c["Entrypoint"] = json!("/bin/sh -c x");
+        })
+        .umoci(Peer::Differs("it knows lists only, as OCI has them")),
+        odd("label-without-text", "null is the empty text to Go", |c| c["Labels"] = json!({"a": null})),
         odd("names-in-small-letters", "Go reads names in any case", |c| {
             *c = json!({"cmd": ["/bin/sh"], "ENV": ["A=b"]})
         }),
@@ -190,11 +195,9 @@ fn processes() -> Vec<Case> {
         bad("environment-as-object", "an object is no list", |c| c["Env"] = json!({"A": "b"}))
             .refused(Kind::Json, "image config sha256:")
             .skopeo(UNREAD),
-        bad("entrypoint-as-text", "Docker's own reader takes a text for a list of one", |c| {
-            c["Entrypoint"] = json!("/bin/sh -c x");
-        })
-        .refused(Kind::Json, "image config sha256:")
-        .skopeo(UNREAD),
+        bad("command-as-number", "a number is no list", |c| c["Cmd"] = json!(0))
+            .refused(Kind::Json, "image config sha256:")
+            .skopeo(UNREAD),
         bad("process-twice", "which one runs depends on the reader", |c| {
             *c = json!({"Cmd": ["/good"], "cmd": ["/evil"]});
         })

@@ -15,7 +15,7 @@ fn a_full_config_is_read() {
         "Healthcheck":{{"Test":["CMD","true"],"Interval":30000000000,"Retries":3}}}},
         "rootfs":{{"type":"layers","diff_ids":["{id}"]}},"history":[{{"empty_layer":true}}]}}"#
     );
-    let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+    let strings = own;
     let process = ProcessConfig {
         entrypoint: strings(&["/e", "x"]),
         cmd: strings(&["c"]),
@@ -64,6 +64,32 @@ fn what_go_writes_for_nothing_is_nothing() {
 }
 
 #[test]
+fn what_docker_takes_for_a_list_is_one() {
+    for (config, entrypoint, cmd, labels) in [
+        (r#"{"Entrypoint":"/a b"}"#, &["/a b"][..], &[][..], &[][..]),
+        (r#"{"Cmd":""}"#, &[], &[""], &[]),
+        (r#"{"Cmd":[],"Labels":{"a":null,"b":"c"}}"#, &[], &[], &[("a", ""), ("b", "c")]),
+    ] {
+        let text = format!(
+            r#"{{"os":"linux","architecture":"amd64","config":{config},"rootfs":{{"type":"layers","diff_ids":[]}}}}"#
+        );
+        let config = parse(&text).unwrap();
+        let process = config.process();
+        assert_eq!(
+            (&process.entrypoint[..], &process.cmd[..]),
+            (&own(entrypoint)[..], &own(cmd)[..]),
+            "{text}"
+        );
+        let labels = labels.iter().map(|&(key, text)| (key.to_owned(), text.to_owned())).collect();
+        assert_eq!(process.labels, labels, "{text}");
+    }
+}
+
+fn own(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[test]
 fn bad_configs_are_refused() {
     let rootfs = r#""rootfs":{"type":"layers","diff_ids":[]}"#;
     let cases = [
@@ -102,6 +128,10 @@ fn bad_configs_are_refused() {
         ),
         (
             format!(r#"{{"os":"linux","architecture":"amd64","config":{{"User":5}},{rootfs}}}"#),
+            "image config is not valid",
+        ),
+        (
+            format!(r#"{{"os":"linux","architecture":"amd64","config":{{"Cmd":5}},{rootfs}}}"#),
             "image config is not valid",
         ),
         ("[]".repeat(5 << 20), "image config has 10485760 bytes, more than 4194304"),

@@ -2,6 +2,7 @@
 
 use crate::commands::unpack::Unpack;
 use crate::context::Context;
+use crate::error::Misuse;
 use mvm_engine::Bundle;
 use mvm_ref::Platform;
 use std::io::{self, IsTerminal as _};
@@ -32,7 +33,10 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let bundle = match args.input.filter(|path| path != Path::new("-")) {
         Some(path) => Bundle::Path(path),
         None => {
-            anyhow::ensure!(!io::stdin().is_terminal(), "stdin is a terminal; name an archive with --input");
+            anyhow::ensure!(
+                !io::stdin().is_terminal(),
+                Misuse("stdin is a terminal; name an archive with --input".to_owned())
+            );
             Bundle::Stream(Box::new(io::stdin()))
         }
     };

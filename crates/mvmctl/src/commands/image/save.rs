@@ -2,6 +2,7 @@
 
 use crate::commands::network::Network;
 use crate::context::Context;
+use crate::error::Misuse;
 use anyhow::ensure;
 use mvm_engine::{Compression, SaveFormat, SaveRequest, SaveTarget};
 use std::path::{Path, PathBuf};
@@ -36,10 +37,14 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let target = match args.output.as_ref().filter(|path| path.as_path() != Path::new("-")) {
         Some(path) => SaveTarget::Path(path),
         None => {
-            ensure!(request.format != SaveFormat::OciDirectory, "a directory needs a name: --output DIR");
+            let misuse = |words: &str| Misuse(words.to_owned());
+            ensure!(
+                request.format != SaveFormat::OciDirectory,
+                misuse("a directory needs a name: --output DIR")
+            );
             ensure!(
                 !context.printer.shows_data(),
-                "an archive is nothing for a terminal; use --output FILE, or redirect"
+                misuse("an archive is nothing for a terminal; use --output FILE, or redirect")
             );
             SaveTarget::Stream(stream.insert(context.printer.raw()?))
         }
