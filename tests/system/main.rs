@@ -22,6 +22,7 @@ mod images;
 mod lifecycle;
 mod load;
 mod network;
+mod policy;
 mod properties;
 mod reproducible;
 mod run;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         lifecycle::CASES,
         load::CASES,
         network::CASES,
+        policy::CASES,
         properties::CASES,
         reproducible::CASES,
         run::CASES,

@@ -7,6 +7,7 @@ use crate::audit_log::AuditError;
 use crate::export::ExportError;
 use crate::kernel_build::KernelBuildError;
 use crate::keys::KeysError;
+use crate::policies::PolicyFileError;
 use crate::pull::PullError;
 use crate::push::PushError;
 use crate::supervisor::SupervisorError;
@@ -112,12 +113,12 @@ pub enum EngineError {
         /// Why it failed.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// There is no policy of that name.
+    /// A policy can't be relied on.
     #[error(transparent)]
-    Policy(#[from] mvm_plan::policy::UnknownPolicy),
-    /// There is a policy that this version can't enforce.
-    #[error("{0} exists, and this version can't enforce policies of files; it launches nothing")]
-    PolicyFile(&'static str),
+    Policy(#[from] PolicyFileError),
+    /// The image of a root hash has another shape than the plan says.
+    #[error("the plan says of image {0} what is not so: its generation, its blocks or its size")]
+    OtherShape(Digest),
     /// The hypervisor or what it needs failed.
     #[error(transparent)]
     Launch(#[from] LaunchError),

@@ -3,6 +3,7 @@
 use crate::attach::ControlConnection;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind};
+use crate::policies::PolicySource;
 use crate::progress::{Cancel, Progress, Step};
 use crate::pull::Pulled;
 use crate::supervisor::Handshake;
@@ -14,7 +15,7 @@ use mvm_plan::plan::{
     FileSystem, Initramfs, Kernel, Network, Plan, Posture, Process, RequiredIsolation, Resources, Root,
     Schema, Scratch, Source, Validity,
 };
-use mvm_plan::{SignedPlan, policy::Policy, signal::Signal};
+use mvm_plan::{SignedPlan, signal::Signal};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VmName};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
@@ -71,8 +72,10 @@ pub struct RunRequest {
     pub memory_mib: u32,
     /// The kernel, by a digest or its beginning; the default one if absent.
     pub kernel: Option<String>,
-    /// Name of the policy to be admitted under.
-    pub policy: String,
+    /// Space for what the guest writes over its root, in MiB; the disk is sparse.
+    pub scratch_mib: u64,
+    /// The policies to be admitted under, beside the one that always holds.
+    pub policy: Vec<PolicySource>,
     /// Whether the VM's directory goes with it.
     pub remove_at_end: bool,
     /// Whether the main process starts without anyone attached.
@@ -88,8 +91,6 @@ pub struct Launched {
     pub connection: ControlConnection,
 }
 
-/// Space for what a guest writes over its root, in MiB; the disk is sparse.
-const SCRATCH_MIB: u64 = 16 * 1024;
 /// How long a plan made by `run` may be admitted, in seconds: it is launched at once.
 const VALIDITY: i64 = 15 * 60;
 /// The clock of the machine that admits may be a little behind.
@@ -105,7 +106,8 @@ impl Engine {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Launched, EngineError> {
-        Policy::builtin(&request.policy)?;
+        // Before anything is fetched for a launch that can't be.
+        self.policy_or_refuse(&request.policy)?;
         let kernel = self.choose_kernel(request.kernel.as_deref())?;
         let (image, found) = self.image_for(&request, progress, cancel)?;
         if cancel.requested() {
@@ -215,12 +217,13 @@ impl Engine {
             resources: Resources {
                 cpus: request.cpus,
                 memory_mib: request.memory_mib,
-                scratch_mib: SCRATCH_MIB,
+                scratch_mib: request.scratch_mib,
                 scratch: Scratch::Disk,
             },
             network: Network::None,
             isolation: RequiredIsolation::Any,
             validity: Validity { not_before: now - CLOCK_SKEW, not_after: now + VALIDITY },
+            single_use: false,
         };
         plan.validate().map_err(|source| invalid(source.into()))?;
         Ok(plan)

@@ -5,9 +5,10 @@ use crate::key::KeyId;
 use crate::plan::Plan;
 use crate::policy::{Claim, Policy, RuleOutcome};
 use crate::signed::SignedPlan;
-use crate::trust::TrustStore;
-use mvm_ref::{Digest, VmName};
+use crate::trust::{TrustStore, TrustedKey};
+use mvm_ref::{Digest, ScopeName, VmName};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,6 +21,16 @@ pub struct Facts<'a> {
     pub isolation: Isolation,
     /// Generations of the image format that this program reads.
     pub generations: &'a [u32],
+    /// The scope that the machine will belong to.
+    pub scope: &'a ScopeName,
+    /// The ways in which the hypervisor will be confined, by their names.
+    pub confinement: &'a BTreeSet<String>,
+    /// Keys with which signatures of the image were verified: the SHA-256 of each in DER (SubjectPublicKeyInfo).
+    pub image_signatures: &'a [Digest],
+    /// When the image was pulled, in seconds since 1970, if that is known.
+    pub pulled_at: Option<i64>,
+    /// When the image was made, as its config says, in seconds since 1970.
+    pub created_at: Option<i64>,
     /// Random bytes that tell this launch from every other of the same plan.
     pub nonce: LaunchNonce,
 }
@@ -77,10 +88,9 @@ pub fn admit(
     facts: &Facts<'_>,
 ) -> Result<AdmittedPlan, Refusal> {
     let plan = signed.unverified_plan();
-    let signers = trust.signers(signed.envelope());
-    let outcomes = policy.check(&Claim { plan, signers: &signers, facts });
+    let (outcomes, signers) = judge(signed, trust, policy, facts);
     let failed: Vec<RuleOutcome> = outcomes.into_iter().filter(|outcome| !outcome.passed).collect();
-    let policy = policy.name().to_owned();
+    let policy = policy.name();
     if !failed.is_empty() {
         return Err(Refusal { policy, digest: signed.digest(), workload: plan.workload.clone(), failed });
     }
@@ -93,6 +103,18 @@ pub fn admit(
         nonce: facts.nonce,
         admitted_at: facts.now,
     })
+}
+
+/// Applies every rule of `policy`, and tells what each said and which trusted keys signed. Nothing is admitted by it.
+pub fn judge<'a>(
+    signed: &SignedPlan,
+    trust: &'a TrustStore,
+    policy: &Policy,
+    facts: &Facts<'_>,
+) -> (Vec<RuleOutcome>, Vec<&'a TrustedKey>) {
+    let signers = trust.signers(signed.envelope());
+    let outcomes = policy.check(&Claim { plan: signed.unverified_plan(), signers: &signers, facts });
+    (outcomes, signers)
 }
 
 impl AdmittedPlan {

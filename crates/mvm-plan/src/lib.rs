@@ -17,10 +17,10 @@ pub mod signed;
 pub mod time;
 pub mod trust;
 
-pub use admit::{AdmittedPlan, Facts, Isolation, LaunchNonce, Refusal, admit};
+pub use admit::{AdmittedPlan, Facts, Isolation, LaunchNonce, Refusal, admit, judge};
 pub use key::{KeyError, KeyId, PublicKey, SigningKey};
 pub use plan::{Plan, PlanError};
-pub use policy::{Policy, Rule, RuleOutcome};
+pub use policy::{Layer, Policy, PolicyError, Rule, RuleOutcome};
 pub use signed::{SignError, SignedPlan, SignedPlanError, sign};
 pub use time::UtcTime;
 pub use trust::{TrustError, TrustStore, TrustedKey};

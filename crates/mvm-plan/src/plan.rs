@@ -45,6 +45,13 @@ pub struct Plan {
     pub isolation: RequiredIsolation,
     /// When the plan may be admitted.
     pub validity: Validity,
+    /// Whether the plan may be launched once only in a store; absent from the text if not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub single_use: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The version of the plan's shape; there is one.
@@ -56,7 +63,7 @@ pub enum Schema {
 }
 
 /// How a root came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Posture {
     /// An OCI image: its digest is pinned, its manifest and blobs are verified.
@@ -185,6 +192,19 @@ pub enum Network {
     None,
 }
 
+/// The kinds of network that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkKind {
+    /// Loopback only.
+    None,
+}
+
+/// The kinds of things that a guest can have mounted beside its root and its scratch space: none yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountKind {}
+
 /// The isolation that a workload needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -209,6 +229,37 @@ impl Plan {
     /// Checks sizes, counts and forms of every part; the same check runs when a plan is signed and when one is read.
     pub fn validate(&self) -> Result<(), PlanError> {
         limits::validate(self)
+    }
+
+    /// Returns the kinds of what is mounted beside the root and its scratch space.
+    pub fn mounts(&self) -> &[MountKind] {
+        &[]
+    }
+}
+
+impl Network {
+    /// Returns what kind of network it is.
+    pub fn kind(&self) -> NetworkKind {
+        match self {
+            Self::None => NetworkKind::None,
+        }
+    }
+}
+
+impl fmt::Display for NetworkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::None => "none",
+        })
+    }
+}
+
+impl fmt::Display for Posture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Compatible => "compatible",
+            Self::Reproducible => "reproducible",
+        })
     }
 }
 

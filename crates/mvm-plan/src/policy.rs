@@ -1,18 +1,25 @@
-//! Admission policies: a table of rules, and the data that says how strict each is.
+//! Admission policies: what a plan must satisfy before it becomes a machine.
+//!
+//! A policy is a set of [`Layer`]s, each of which only restricts: a plan has to satisfy all of them. So the strictest
+//! wins whatever the order in which they were given, and a layer that is given twice changes nothing.
 
+mod layer;
+mod pattern;
+mod restrictions;
 mod rules;
+mod units;
 
+pub use layer::{ImageKey, ImageSignature, Layer, MAX_POLICY, PolicyError, ReadKey, Restrictions, Signer};
+pub use pattern::{PatternError, RegistryPattern, RepositoryPattern};
 pub(crate) use rules::Claim;
 pub use rules::Rule;
+pub use units::{Mebibytes, Seconds, UnitError};
 
-/// How strict admission is. The two that exist are built in; nothing else makes one.
+/// How strict admission is: layers, all of which a plan must satisfy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    name: &'static str,
-    mutable_tags: bool,
-    development_keys: bool,
-    emulation: bool,
-    max_validity_seconds: i64,
+    /// In order of their names, each once.
+    layers: Vec<Layer>,
 }
 
 /// What one rule said of one plan.
@@ -30,10 +37,8 @@ pub struct RuleOutcome {
 
 /// Says that there is no policy of a name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("there is no policy {0:?}; expected {names}", names = Policy::NAMES.join(" or "))]
+#[error("there is no policy {0:?}; expected {names} or a file", names = Policy::NAMES.join(", "))]
 pub struct UnknownPolicy(String);
-
-const DAY: i64 = 86_400;
 
 impl Policy {
     /// The names that [`Policy::builtin`] knows.
@@ -41,24 +46,12 @@ impl Policy {
 
     /// Returns the policy for a developer's own machine: mutable tags, development keys and emulation may be used.
     pub fn development() -> Self {
-        Self {
-            name: "development",
-            mutable_tags: true,
-            development_keys: true,
-            emulation: true,
-            max_validity_seconds: 90 * DAY,
-        }
+        Layer::development().into()
     }
 
     /// Returns the policy for production: images by digest, a key that is not for development, KVM, 30 days at most.
     pub fn production() -> Self {
-        Self {
-            name: "production",
-            mutable_tags: false,
-            development_keys: false,
-            emulation: false,
-            max_validity_seconds: 30 * DAY,
-        }
+        Layer::production().into()
     }
 
     /// Returns the built-in policy of that name.
@@ -70,14 +63,36 @@ impl Policy {
         }
     }
 
-    /// Returns the policy's name.
-    pub fn name(&self) -> &str {
-        self.name
+    /// Returns the policy that asks for what both ask for.
+    pub fn and(mut self, other: Self) -> Self {
+        self.layers.extend(other.layers);
+        // Production asks for all that development asks for.
+        if self.layers.iter().any(|layer| layer.name() == "production") {
+            self.layers.retain(|layer| layer.name() != "development");
+        }
+        self.layers.sort_by(|a, b| a.name().cmp(b.name()));
+        // Layers of one name hold one text: a file's name has the text's digest in it.
+        self.layers.dedup_by(|a, b| a.name() == b.name());
+        self
     }
 
-    /// Returns the longest time, in seconds, that a plan may be valid for.
-    pub fn max_validity_seconds(&self) -> i64 {
-        self.max_validity_seconds
+    /// Returns the policy's layers in order of their names.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Returns the names of the layers, joined by ` + `.
+    pub fn name(&self) -> String {
+        let names: Vec<&str> = self.layers.iter().map(Layer::name).collect();
+        names.join(" + ")
+    }
+
+    /// Returns the keys that the layers ask an image in `repository` (`registry/path`) to be signed with.
+    ///
+    /// None for an image that no layer asks a signature of.
+    pub fn image_keys(&self, repository: Option<&str>) -> Vec<&ImageKey> {
+        let signatures = self.layers.iter().flat_map(|layer| &layer.restrictions().image_signature);
+        signatures.filter(|signature| signature.covers(repository)).map(|signature| &signature.key).collect()
     }
 
     /// Applies every rule; the outcomes stand in the order of the table of rules.
@@ -91,6 +106,12 @@ impl Policy {
                 }
             })
             .collect()
+    }
+}
+
+impl From<Layer> for Policy {
+    fn from(layer: Layer) -> Self {
+        Self { layers: vec![layer] }
     }
 }
 

@@ -42,6 +42,38 @@ impl UtcTime {
         Self::from_unix_millis(seconds.saturating_mul(1000))
     }
 
+    /// Reads a moment in any form of RFC 3339, with a fraction of any length and an offset; the fraction is left out.
+    pub fn from_rfc3339(text: &str) -> Result<Self, TimeError> {
+        let refuse = || TimeError::Text(text.chars().take(80).collect());
+        let (date, rest) = text.split_at_checked(19).ok_or_else(refuse)?;
+        let start: Self = format!("{}.000Z", date.to_ascii_uppercase()).parse().map_err(|_| refuse())?;
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let zone = match rest.strip_prefix('.') {
+            Some(fraction) => {
+                let end = fraction.find(|c: char| !c.is_ascii_digit()).ok_or_else(refuse)?;
+                if end == 0 {
+                    return Err(refuse());
+                }
+                &fraction[end..]
+            }
+            None => rest,
+        };
+        let offset = match zone {
+            "Z" | "z" => 0,
+            zone => {
+                let sign = if zone.starts_with('-') { -1 } else { 1 };
+                let parts = zone.strip_prefix(['+', '-']).and_then(|zone| zone.split_once(':'));
+                let (hours, minutes) = parts.ok_or_else(refuse)?;
+                if !(digits(hours) && digits(minutes) && hours.len() == 2 && minutes.len() == 2) {
+                    return Err(refuse());
+                }
+                let number = |text: &str| text.parse::<i64>().map_err(|_| refuse());
+                sign * (number(hours)? * 3600 + number(minutes)? * 60)
+            }
+        };
+        Self::from_unix_seconds(start.unix_seconds() - offset)
+    }
+
     /// Returns the milliseconds since the start of 1970.
     pub fn unix_millis(self) -> i64 {
         self.0
@@ -154,6 +186,32 @@ mod tests {
         for (millis, text) in table {
             assert_eq!(UtcTime::from_unix_millis(millis).unwrap().to_string(), text);
             assert_eq!(text.parse(), Ok(UtcTime(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn forms_of_rfc_3339_are_read() {
+        let table = [
+            ("2000-02-29T00:00:00Z", Some(951_782_400)),
+            ("2000-02-29t00:00:00z", Some(951_782_400)),
+            ("2000-02-29T00:00:00.123456789Z", Some(951_782_400)),
+            ("2000-02-29T02:30:00+02:30", Some(951_782_400)),
+            ("2000-02-28T23:00:00.5-01:00", Some(951_782_400)),
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("1970-01-01T00:00:00+01:00", None),
+            ("0001-01-01T00:00:00Z", None),
+            ("2000-02-30T00:00:00Z", None),
+            ("2000-02-29T00:00:00", None),
+            ("2000-02-29T00:00:00.Z", None),
+            ("2000-02-29T00:00:00+2:00", None),
+            ("2000-02-29T00:00:00+0200", None),
+            ("2000-02-29", None),
+            ("", None),
+            ("2000-02-29T00:00:0\u{fc}Z", None),
+        ];
+        for (text, expected) in table {
+            let read = UtcTime::from_rfc3339(text).ok().map(UtcTime::unix_seconds);
+            assert_eq!(read, expected, "{text}");
         }
     }
 

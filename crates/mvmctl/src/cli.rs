@@ -56,6 +56,8 @@ pub enum Command {
     #[command(subcommand)]
     Kernel(commands::kernel::Command),
     #[command(subcommand)]
+    Policy(commands::policy::Command),
+    #[command(subcommand)]
     Audit(commands::audit::Command),
     Gc(commands::gc::Args),
     Doctor(commands::doctor::Args),

@@ -5,6 +5,7 @@ mod commands;
 mod context;
 mod environment;
 mod error;
+mod files;
 mod guest;
 mod printer;
 mod progress;
@@ -57,6 +58,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Image(command) => commands::image::run(context, command),
         Command::Vm(command) => commands::vm::run(context, command),
         Command::Kernel(command) => commands::kernel::run(context, command),
+        Command::Policy(command) => commands::policy::run(context, command),
         Command::Audit(command) => commands::audit::run(context, command),
         Command::Gc(args) => commands::gc::run(context, args),
         Command::Doctor(args) => commands::doctor::run(context, args),

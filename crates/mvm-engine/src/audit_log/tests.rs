@@ -136,7 +136,8 @@ fn an_entry_that_is_too_long_leaves_the_log_as_it_was() {
     let (_directory, log) = log();
     append(&log, &["a"]).unwrap();
     let before = bytes(&log);
-    let long = Event::Refuse { plan: mvm_ref::Digest::of(b""), policy: "p".repeat(MAX_LINE), rules: vec![] };
+    let long =
+        Event::Refuse { plan: Some(mvm_ref::Digest::of(b"")), policy: "p".repeat(MAX_LINE), rules: vec![] };
     let error = log.append(&ScopeName::default(), vec![event("b"), long]).unwrap_err();
     assert!(matches!(error, AuditError::Entry(EntryError::Length { .. })), "{error:?}");
     assert_eq!(bytes(&log), before);

@@ -3,6 +3,7 @@
 use super::{EngineError, ErrorKind};
 use crate::attach::AttachError;
 use crate::export::ExportError;
+use crate::policies::PolicyFileError;
 use crate::pull::{PullError, UnpackError};
 use crate::push::PushError;
 use crate::vm::VmError;
@@ -45,11 +46,11 @@ impl EngineError {
             Self::Kernels(KernelError::Digest { .. })
             | Self::Damaged { .. }
             | Self::Changed { .. }
+            | Self::OtherShape(_)
             | Self::OthersName { .. } => ErrorKind::Verification,
-            Self::Refused(_) | Self::PolicyFile(_) | Self::OtherPolicy { .. } => ErrorKind::Refused,
-            Self::Plan { .. } | Self::Policy(_) | Self::Ambiguous { .. } | Self::NoCommand(_) => {
-                ErrorKind::Usage
-            }
+            Self::Policy(PolicyFileError::Unknown(_)) => ErrorKind::Usage,
+            Self::Refused(_) | Self::Policy(_) | Self::OtherPolicy { .. } => ErrorKind::Refused,
+            Self::Plan { .. } | Self::Ambiguous { .. } | Self::NoCommand(_) => ErrorKind::Usage,
             Self::ForeignPlatform { .. } => ErrorKind::Usage,
             Self::Export(error) => of_export(error),
             Self::Push(PushError::NoDestination(_)) => ErrorKind::Usage,
@@ -108,7 +109,16 @@ impl EngineError {
                 return Some(format!("apt-get install --no-install-recommends {package}"));
             }
             Self::Scratch(mvm_launch::ScratchError::NotInstalled(_)) => "apt-get install e2fsprogs",
-            Self::Changed { .. } => "make a new plan by running the command again",
+            Self::Policy(PolicyFileError::Writable { path, .. }) => {
+                return Some(format!("chmod go-w {}", path.display()));
+            }
+            Self::Policy(PolicyFileError::Owner { .. } | PolicyFileError::Kind { .. }) => {
+                "nothing is launched under a policy that others could replace"
+            }
+            Self::Policy(PolicyFileError::Text { .. }) => {
+                "nothing is launched under a policy that can't be read; mvmctl policy show reads it"
+            }
+            Self::Changed { .. } | Self::OtherShape(_) => "make a new plan by running the command again",
             Self::Refused(refusal) => return Some(remedies(refusal)),
             Self::Launch(LaunchError::Memory { needed_mib, .. }) => {
                 return Some(format!("--memory {needed_mib}m or more"));

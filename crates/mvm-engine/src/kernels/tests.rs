@@ -207,6 +207,7 @@ fn vm_with(fixture: &Fixture, kernel: Digest) -> vm::VmDirectory {
         network: Network::None,
         isolation: RequiredIsolation::Any,
         validity: Validity { not_before: now - 60, not_after: now + 600 },
+        single_use: false,
     };
     let keys = crate::keys::load(&engine.settings.root).unwrap();
     let signed = mvm_plan::sign(plan, &[&keys.local]).unwrap();
@@ -216,7 +217,7 @@ fn vm_with(fixture: &Fixture, kernel: Digest) -> vm::VmDirectory {
         image: "debian:12".to_owned(),
         root_hash: digest,
         plan: signed.digest(),
-        policy: "development".to_owned(),
+        policy: vec![],
         command: vec![],
         created_at: now,
         remove_at_end: false,

@@ -16,7 +16,8 @@ fn request(image: &ImageSource) -> RunRequest {
         cpus: 1,
         memory_mib: 256,
         kernel: None,
-        policy: "development".to_owned(),
+        scratch_mib: 64,
+        policy: vec![],
         remove_at_end: false,
         detached: false,
     }
@@ -194,7 +195,7 @@ fn what_cannot_run_is_refused_before_a_vm_is_made() {
     let fixture = fixture();
     let absent: ImageSource = format!("oci:{}", fixture.path("absent").display()).parse().unwrap();
     let base = request(&absent);
-    let unknown = RunRequest { policy: "nosuch".to_owned(), ..base.clone() };
+    let unknown = RunRequest { policy: vec![PolicySource::Named("nosuch".to_owned())], ..base.clone() };
     assert_eq!(error(&fixture, unknown).kind(), ErrorKind::Usage);
     assert!(matches!(error(&fixture, base.clone()), EngineError::NoKernel));
     fixture.kernel("6.1.0");

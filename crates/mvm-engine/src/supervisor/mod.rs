@@ -12,6 +12,7 @@
 
 mod clients;
 mod dialogue;
+mod door;
 mod log;
 mod relay;
 mod start;

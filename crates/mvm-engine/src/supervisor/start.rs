@@ -1,21 +1,19 @@
 //! From a VM's directory to a running supervisor: admission, launch, service, the end.
 
 use super::clients::Clients;
+use super::door::Door;
 use super::log::BoundedLog;
 use super::relay::Relay;
 use super::{CONSOLE_LIMIT, OUTPUT_LIMIT, Supervisor, SupervisorError, Unattended, io_error};
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, chain};
-use crate::keys;
 use crate::link::Link;
 use crate::vm::{self, Phase, ProcessIdentity, Record, State, VmDirectory, VmError};
-use mvm_launch::{
-    Accelerator, Backend as _, Disk, Launched as Started, MachineConfig, Qemu, ROOT_SERIAL, SCRATCH_SERIAL,
-};
+use mvm_launch::{Backend as _, Disk, Launched as Started, MachineConfig, Qemu, ROOT_SERIAL, SCRATCH_SERIAL};
 use mvm_plan::audit::{Event, Outcome};
-use mvm_plan::policy::Policy;
-use mvm_plan::{AdmittedPlan, Facts, Isolation, LaunchNonce, SignedPlan};
+use mvm_plan::policy::Rule;
+use mvm_plan::{AdmittedPlan, Isolation};
 use mvm_ref::Digest;
 use mvm_store::{Image, LeaseTerm, ProcessId};
 use mvm_wire::{ExitStatus, Role};
@@ -26,9 +24,6 @@ use std::io::{self, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Where an administrator's policy lies.
-const POLICY_FILE: &str = "/etc/mvm/policy.toml";
 
 /// The one line that a supervisor prints for whoever started it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -143,20 +138,23 @@ struct Launched {
 fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<Launched, EngineError> {
     let path = directory.file(vm::PLAN);
     let bytes = fs::read(&path).map_err(|source| EngineError::Io { act: "read", path, source })?;
-    let signed = SignedPlan::parse(&bytes)
-        .map_err(|source| EngineError::Plan { act: "read", source: source.into() })?;
+    let door = Door::open(engine, record, &bytes)?;
+    let signed = door.plan();
     // Nothing of the plan is believed before it is admitted, but which kernel to probe KVM with must be known.
-    let kernel = engine.kernel(&signed.unverified_plan().kernel.digest)?;
+    let kernel = engine.kernel(&signed.unverified_plan().kernel.digest);
+    let kernel = kernel.or_else(|error| door.refuse_kernel(error))?;
     let info = engine.kernel_info(&kernel)?;
     let base = engine.base_initramfs(&kernel)?;
     let qemu = Qemu::find(&engine.settings.program_path)?;
-    let (accelerator, notice) = engine.accelerator(&qemu, &kernel, &info, &base)?;
+    let accelerator = engine.accelerator(&qemu, &kernel, &info, &base);
+    let (accelerator, notice) = accelerator.or_else(|error| door.refuse_kernel(error))?;
     std::thread::scope(|scope| {
         // Hashing the kernel takes as long as all the rest.
         let verified = scope.spawn(|| kernel.verify());
-        let admitted = admit(engine, &signed, record, accelerator)?;
-        let prepared = prepare(engine, directory, record, &admitted, &base)?;
-        verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let admitted = door.admit(accelerator.isolation())?;
+        let prepared = prepare(&door, directory, record, &admitted, &base)?;
+        let verified = verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        verified.or_else(|error| door.refuse_kernel(error.into()))?;
         // On disk before anything runs.
         engine.audit.append(&record.scope, vec![prepared.admit, prepared.launch])?;
         let started = qemu.launch(&MachineConfig {
@@ -191,19 +189,19 @@ struct Prepared {
 
 /// Leases the image and makes the VM's files.
 fn prepare(
-    engine: &Engine,
+    door: &Door<'_>,
     directory: &VmDirectory,
     record: &Record,
     admitted: &AdmittedPlan,
     base: &[u8],
 ) -> Result<Prepared, EngineError> {
-    let plan = admitted.plan();
+    let (engine, plan) = (door.engine(), admitted.plan());
     let (expected, got) = (plan.initramfs.digest, Digest::of(base));
     if got != expected {
-        return Err(EngineError::Changed { what: "the initramfs", expected, got });
+        let changed = EngineError::Changed { what: "the initramfs", expected, got };
+        return door.refuse(Rule::InitramfsDigest, changed);
     }
-    let image = engine.scope.image_by_root(&plan.root.root_hash)?;
-    let image = image.ok_or_else(|| EngineError::UnknownImage(plan.root.root_hash.to_string()))?;
+    let image = door.root_image()?;
     let process = ProcessId::current().map_err(VmError::from)?;
     engine.scope.lease(&plan.root.root_hash, &holder(record), LeaseTerm::Process(process))?;
 
@@ -249,38 +247,6 @@ fn prepare(
 /// Returns the name under which a VM leases its image.
 fn holder(record: &Record) -> String {
     format!("vm:{}", record.name)
-}
-
-/// Lets the policy decide, and records what it decided against.
-fn admit(
-    engine: &Engine,
-    signed: &SignedPlan,
-    record: &Record,
-    accelerator: Accelerator,
-) -> Result<AdmittedPlan, EngineError> {
-    // An administrator who wrote one means it to hold; going on without it would be worse than not going on.
-    if Path::new(POLICY_FILE).exists() {
-        return Err(EngineError::PolicyFile(POLICY_FILE));
-    }
-    let trust = keys::load(&engine.settings.root)?.trust;
-    let policy = Policy::builtin(&record.policy)?;
-    let facts = Facts {
-        now: clock::unix_seconds(),
-        isolation: accelerator.isolation(),
-        generations: &[mvm_image::GENERATION],
-        nonce: LaunchNonce::from_bytes(keys::random()?),
-    };
-    mvm_plan::admit(signed, &trust, &policy, &facts).map_err(|refusal| {
-        let refuse = Event::Refuse {
-            plan: refusal.digest(),
-            policy: refusal.policy().to_owned(),
-            rules: refusal.failed().iter().map(|outcome| outcome.rule).collect(),
-        };
-        match engine.audit.append(&record.scope, vec![refuse]) {
-            Ok(()) => EngineError::Refused(Box::new(refusal)),
-            Err(error) => error.into(),
-        }
-    })
 }
 
 impl Launched {

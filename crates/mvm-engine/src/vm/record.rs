@@ -1,8 +1,9 @@
 //! What is kept about a VM in its directory: what it is, and how it fares.
 
 use super::process::ProcessIdentity;
+use crate::policies::PolicySource;
 use mvm_ref::{Digest, ScopeName, VmName};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a VM is; written once, before anything starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,14 +19,29 @@ pub struct Record {
     pub root_hash: Digest,
     /// Digest of its plan's canonical bytes.
     pub plan: Digest,
-    /// Name of the policy that it is admitted under.
-    pub policy: String,
+    /// The policies that it is admitted under, beside the one that always holds.
+    #[serde(deserialize_with = "one_or_several")]
+    pub policy: Vec<PolicySource>,
     /// The command, as asked for.
     pub command: Vec<String>,
     /// When it was created, in seconds since 1970.
     pub created_at: i64,
     /// Whether the directory goes when the VM ends.
     pub remove_at_end: bool,
+}
+
+/// Reads a list; earlier versions wrote one name.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PolicySource>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Sources {
+        One(PolicySource),
+        Several(Vec<PolicySource>),
+    }
+    Ok(match Sources::deserialize(deserializer)? {
+        Sources::One(source) => vec![source],
+        Sources::Several(sources) => sources,
+    })
 }
 
 /// How far a VM has come.

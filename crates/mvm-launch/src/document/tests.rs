@@ -6,6 +6,7 @@ use mvm_plan::plan::{
 use mvm_plan::signal::Signal;
 use mvm_plan::{Facts, Isolation, LaunchNonce, Policy, SigningKey, TrustStore, TrustedKey, admit, sign};
 use mvm_ref::{Digest, Platform, ScopeName};
+use std::collections::BTreeSet;
 
 pub(crate) fn plan() -> Plan {
     let digest = |byte| Digest::from_sha256([byte; 32]);
@@ -45,6 +46,7 @@ pub(crate) fn plan() -> Plan {
         network: Network::None,
         isolation: RequiredIsolation::Any,
         validity: Validity { not_before: 0, not_after: 1000 },
+        single_use: false,
     }
 }
 
@@ -53,10 +55,16 @@ pub(crate) fn admitted(plan: Plan) -> AdmittedPlan {
     let key = SigningKey::from_seed(&[7; 32]);
     let trusted = TrustedKey { name: "test".to_owned(), key: key.public_key(), development: true };
     let trust = TrustStore::new(vec![trusted]).unwrap();
+    let (scope, confinement) = (plan.scope.clone(), BTreeSet::new());
     let facts = Facts {
         now: 500,
         isolation: Isolation::Emulated,
         generations: &[1],
+        scope: &scope,
+        confinement: &confinement,
+        image_signatures: &[],
+        pulled_at: None,
+        created_at: None,
         nonce: LaunchNonce::from_bytes([1; 16]),
     };
     admit(&sign(plan, &[&key]).unwrap(), &trust, &Policy::development(), &facts).unwrap()

@@ -9,11 +9,24 @@ use crate::signed::{PAYLOAD_TYPE, sign};
 use crate::trust::TrustedKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use std::sync::LazyLock;
 
 const NONCE: LaunchNonce = LaunchNonce::from_bytes([0xab; 16]);
 
 fn facts() -> Facts<'static> {
-    Facts { now: 1_700_000_100, isolation: Isolation::Kvm, generations: &[1], nonce: NONCE }
+    static UNCONFINED: BTreeSet<String> = BTreeSet::new();
+    static SCOPE: LazyLock<ScopeName> = LazyLock::new(ScopeName::default);
+    Facts {
+        now: 1_700_000_100,
+        isolation: Isolation::Kvm,
+        generations: &[1],
+        scope: &SCOPE,
+        confinement: &UNCONFINED,
+        image_signatures: &[],
+        pulled_at: None,
+        created_at: None,
+        nonce: NONCE,
+    }
 }
 
 fn trusted(key: &SigningKey, name: &str, development: bool) -> TrustedKey {

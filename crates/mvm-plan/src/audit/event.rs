@@ -91,10 +91,11 @@ pub enum Event {
         /// What tells this launch from others.
         nonce: LaunchNonce,
     },
-    /// A plan was refused.
+    /// A plan was refused, or the policy that it would have been judged under.
     Refuse {
-        /// Digest of the plan.
-        plan: Digest,
+        /// Digest of the plan; absent if there was none yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<Digest>,
         /// The policy.
         policy: String,
         /// The rules that it failed.

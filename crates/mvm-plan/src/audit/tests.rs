@@ -39,7 +39,7 @@ fn events() -> Vec<Event> {
             nonce: NONCE,
         },
         Event::Refuse {
-            plan,
+            plan: Some(plan),
             policy: "production".to_owned(),
             rules: vec![Rule::ReleaseKey, Rule::HardwareIsolation],
         },

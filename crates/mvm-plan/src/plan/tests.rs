@@ -46,6 +46,7 @@ pub(crate) fn sample() -> Plan {
         network: Network::None,
         isolation: RequiredIsolation::Any,
         validity: Validity { not_before: 1_700_000_000, not_after: 1_700_086_400 },
+        single_use: false,
     }
 }
 
@@ -104,6 +105,18 @@ fn other_versions_kinds_and_missing_members_are_refused() {
     // Another spelling of the same signal is another text of the same plan.
     let changed = text.replacen("SIGTERM", "term", 1);
     let read = canonical::from_slice::<Plan>(changed.as_bytes());
+    assert!(matches!(read, Err(CanonicalError::NotCanonical { .. })), "{read:?}");
+}
+
+#[test]
+fn a_plan_for_one_launch_says_so_and_others_nothing() {
+    let once = Plan { single_use: true, ..sample() };
+    let text = String::from_utf8(canonical::to_vec(&once).unwrap()).unwrap();
+    assert!(text.contains(r#""single_use":true"#), "{text}");
+    assert_eq!(canonical::from_slice::<Plan>(text.as_bytes()).unwrap(), once);
+    // Earlier versions wrote no such member, and its absence has one text.
+    let spelt = text.replace(r#""single_use":true"#, r#""single_use":false"#);
+    let read = canonical::from_slice::<Plan>(spelt.as_bytes());
     assert!(matches!(read, Err(CanonicalError::NotCanonical { .. })), "{read:?}");
 }
 

@@ -1,8 +1,9 @@
-//! The rules, one function each, in one table.
+//! The rules in one table, and those among them that hold under every policy.
 
-use super::{DAY, Policy};
+use super::Policy;
+use super::restrictions;
 use crate::admit::{Facts, Isolation};
-use crate::plan::{Plan, RequiredIsolation, Source};
+use crate::plan::{Plan, RequiredIsolation};
 use crate::time::UtcTime;
 use crate::trust::TrustedKey;
 use serde::{Deserialize, Serialize};
@@ -16,30 +17,91 @@ pub(crate) struct Claim<'a> {
     pub facts: &'a Facts<'a>,
 }
 
-/// The rules of admission, each named for what must hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rule {
+/// Makes the enum of rules with the text of each.
+macro_rules! rules {
+    ($($(#[$doc:meta])* $rule:ident = $text:literal,)*) => {
+        /// The rules of admission, each named for what must hold.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Rule {
+            $($(#[$doc])* $rule,)*
+        }
+
+        impl fmt::Display for Rule {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self {
+                    $(Self::$rule => $text,)*
+                })
+            }
+        }
+    };
+}
+
+rules! {
     /// A trusted key signed the plan.
-    TrustedSigner,
+    TrustedSigner = "trusted-signer",
     /// A key that is not for development signed the plan, where the policy asks for that.
-    ReleaseKey,
+    ReleaseKey = "release-key",
+    /// As many of the keys that the policy names signed the plan as it asks for.
+    SignerThreshold = "signer-threshold",
     /// The plan is valid for some time at all.
-    ValidityOrder,
+    ValidityOrder = "validity-order",
     /// The plan is not valid for longer than the policy allows.
-    ValidityLength,
+    ValidityLength = "validity-length",
     /// The plan's time has come.
-    NotBefore,
+    NotBefore = "not-before",
     /// The plan's time has not passed.
-    NotAfter,
+    NotAfter = "not-after",
+    /// The plan is not older than the policy allows.
+    PlanAge = "plan-age",
+    /// The plan is for the scope that it is launched in.
+    PlanScope = "plan-scope",
     /// The image was asked for by digest, where the policy asks for that.
-    PinnedImage,
+    PinnedImage = "pinned-image",
+    /// The image comes from a registry that the policy allows.
+    AllowedRegistry = "allowed-registry",
+    /// The image comes from a repository that the policy allows.
+    AllowedRepository = "allowed-repository",
+    /// The image is signed as the policy asks for.
+    ImageSignature = "image-signature",
+    /// The image was pulled no longer ago than the policy allows.
+    PullAge = "pull-age",
+    /// The image was made no longer ago than the policy allows.
+    ImageAge = "image-age",
+    /// The root came to be in a way that the policy allows.
+    AllowedPosture = "allowed-posture",
     /// This program reads the image's format.
-    KnownGeneration,
+    KnownGeneration = "known-generation",
     /// The host offers the isolation that the plan requires.
-    RequiredIsolation,
+    RequiredIsolation = "required-isolation",
     /// The machine is not emulated, where the policy asks for that.
-    HardwareIsolation,
+    HardwareIsolation = "hardware-isolation",
+    /// The hypervisor is confined in the ways that the policy asks for.
+    RequiredConfinement = "required-confinement",
+    /// The plan asks for no more processors than the policy allows.
+    MaxCpus = "max-cpus",
+    /// The plan asks for no more memory than the policy allows.
+    MaxMemory = "max-memory",
+    /// The plan asks for no more scratch space than the policy allows.
+    MaxScratch = "max-scratch",
+    /// The command does not run as root, where the policy asks for that.
+    NonRootUser = "non-root-user",
+    /// The plan mounts only what the policy allows.
+    AllowedMounts = "allowed-mounts",
+    /// The guest has a network that the policy allows.
+    AllowedNetwork = "allowed-network",
+    /// The policies could be read. Not in the table: there is no policy to judge under if they can't.
+    ReadablePolicy = "readable-policy",
+    /// The plan could be read. Not in the table, like those that follow: the door itself looks at them.
+    PlanFormat = "plan-format",
+    /// The kernel is the one that the plan names.
+    KernelDigest = "kernel-digest",
+    /// The initramfs is the one that the plan names.
+    InitramfsDigest = "initramfs-digest",
+    /// The root image is there and has the shape that the plan names.
+    RootImage = "root-image",
+    /// A plan for one launch was not launched before.
+    SingleUse = "single-use",
 }
 
 /// Why a rule failed, and how to satisfy it.
@@ -48,41 +110,48 @@ pub(super) struct Failure {
     pub remedy: String,
 }
 
-type Judge = fn(&Policy, &Claim<'_>) -> Result<String, Failure>;
+pub(super) type Judge = fn(&Policy, &Claim<'_>) -> Result<String, Failure>;
 
-/// All rules in the order in which they are told.
+/// All rules that judge a plan, in the order in which they are told.
 pub(super) const TABLE: &[(Rule, Judge)] = &[
     (Rule::TrustedSigner, trusted_signer),
-    (Rule::ReleaseKey, release_key),
+    (Rule::ReleaseKey, restrictions::release_key),
+    (Rule::SignerThreshold, restrictions::signer_threshold),
     (Rule::ValidityOrder, validity_order),
-    (Rule::ValidityLength, validity_length),
+    (Rule::ValidityLength, restrictions::validity_length),
     (Rule::NotBefore, not_before),
     (Rule::NotAfter, not_after),
-    (Rule::PinnedImage, pinned_image),
+    (Rule::PlanAge, restrictions::plan_age),
+    (Rule::PlanScope, plan_scope),
+    (Rule::PinnedImage, restrictions::pinned_image),
+    (Rule::AllowedRegistry, restrictions::allowed_registry),
+    (Rule::AllowedRepository, restrictions::allowed_repository),
+    (Rule::ImageSignature, restrictions::image_signature),
+    (Rule::PullAge, restrictions::pull_age),
+    (Rule::ImageAge, restrictions::image_age),
+    (Rule::AllowedPosture, restrictions::allowed_posture),
     (Rule::KnownGeneration, known_generation),
     (Rule::RequiredIsolation, required_isolation),
-    (Rule::HardwareIsolation, hardware_isolation),
+    (Rule::HardwareIsolation, restrictions::hardware_isolation),
+    (Rule::RequiredConfinement, restrictions::required_confinement),
+    (Rule::MaxCpus, restrictions::max_cpus),
+    (Rule::MaxMemory, restrictions::max_memory),
+    (Rule::MaxScratch, restrictions::max_scratch),
+    (Rule::NonRootUser, restrictions::non_root_user),
+    (Rule::AllowedMounts, restrictions::allowed_mounts),
+    (Rule::AllowedNetwork, restrictions::allowed_network),
 ];
 
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::TrustedSigner => "trusted-signer",
-            Self::ReleaseKey => "release-key",
-            Self::ValidityOrder => "validity-order",
-            Self::ValidityLength => "validity-length",
-            Self::NotBefore => "not-before",
-            Self::NotAfter => "not-after",
-            Self::PinnedImage => "pinned-image",
-            Self::KnownGeneration => "known-generation",
-            Self::RequiredIsolation => "required-isolation",
-            Self::HardwareIsolation => "hardware-isolation",
-        })
-    }
+pub(super) fn failure<T>(why: impl Into<String>, remedy: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure { why: why.into(), remedy: remedy.into() })
 }
 
-fn failure(why: impl Into<String>, remedy: impl Into<String>) -> Result<String, Failure> {
-    Err(Failure { why: why.into(), remedy: remedy.into() })
+pub(super) fn names<'a>(keys: impl Iterator<Item = &'a &'a TrustedKey>) -> String {
+    keys.map(|key| format!("{:?}", key.name)).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn time(seconds: i64) -> String {
+    UtcTime::from_unix_seconds(seconds).map_or_else(|_| format!("second {seconds}"), |time| time.to_string())
 }
 
 fn trusted_signer(_: &Policy, claim: &Claim<'_>) -> Result<String, Failure> {
@@ -93,25 +162,6 @@ fn trusted_signer(_: &Policy, claim: &Claim<'_>) -> Result<String, Failure> {
         );
     }
     Ok(format!("signed by {}", names(claim.signers.iter())))
-}
-
-fn release_key(policy: &Policy, claim: &Claim<'_>) -> Result<String, Failure> {
-    let mut release = claim.signers.iter().filter(|key| !key.development).peekable();
-    if policy.development_keys {
-        return Ok("development keys may sign".to_owned());
-    }
-    if release.peek().is_none() {
-        let why = match claim.signers {
-            [] => "no key that is not for development made a valid signature".to_owned(),
-            signers => format!("signed with development keys only: {}", names(signers.iter())),
-        };
-        return failure(why, "sign the plan with a trusted key that is not marked as a development key");
-    }
-    Ok(format!("signed by {}", names(release)))
-}
-
-fn names<'a>(keys: impl Iterator<Item = &'a &'a TrustedKey>) -> String {
-    keys.map(|key| format!("{:?}", key.name)).collect::<Vec<_>>().join(", ")
 }
 
 fn validity_order(_: &Policy, claim: &Claim<'_>) -> Result<String, Failure> {
@@ -127,19 +177,6 @@ fn validity_order(_: &Policy, claim: &Claim<'_>) -> Result<String, Failure> {
         );
     }
     Ok("the plan ends after it starts".to_owned())
-}
-
-fn validity_length(policy: &Policy, claim: &Claim<'_>) -> Result<String, Failure> {
-    let validity = claim.plan.validity;
-    let seconds = validity.not_after.saturating_sub(validity.not_before);
-    let most = policy.max_validity_seconds;
-    if seconds > most {
-        return failure(
-            format!("the plan is valid for {seconds} seconds, more than {most}"),
-            format!("make a plan that is valid for at most {} days", most / DAY),
-        );
-    }
-    Ok(format!("the plan is valid for {seconds} of at most {most} seconds"))
 }
 
 fn not_before(_: &Policy, claim: &Claim<'_>) -> Result<String, Failure> {
@@ -164,16 +201,15 @@ fn not_after(_: &Policy, claim: &Claim<'_>) -> Result<String, Failure> {
     Ok(format!("valid until {}", time(end)))
 }
 
-fn pinned_image(policy: &Policy, claim: &Claim<'_>) -> Result<String, Failure> {
-    let Source::Oci { requested, manifest, mutable_tag, .. } = &claim.plan.source;
-    match (mutable_tag, policy.mutable_tags) {
-        (false, _) => Ok(format!("the image was asked for by digest, {manifest}")),
-        (true, true) => Ok("mutable tags may be used".to_owned()),
-        (true, false) => failure(
-            format!("the image was asked for by the mutable tag {:?}", requested.as_str()),
-            format!("ask for it by digest: put @{manifest} in place of the tag"),
-        ),
+fn plan_scope(_: &Policy, claim: &Claim<'_>) -> Result<String, Failure> {
+    let (planned, here) = (&claim.plan.scope, claim.facts.scope);
+    if planned != here {
+        return failure(
+            format!("the plan is for scope {planned}, not for scope {here}"),
+            format!("launch it with --scope {planned}, or make a plan for this scope"),
+        );
     }
+    Ok(format!("the plan is for scope {here}"))
 }
 
 fn known_generation(_: &Policy, claim: &Claim<'_>) -> Result<String, Failure> {
@@ -196,19 +232,4 @@ fn required_isolation(_: &Policy, claim: &Claim<'_>) -> Result<String, Failure> 
         ),
         (_, offered) => Ok(format!("the host offers {offered}")),
     }
-}
-
-fn hardware_isolation(policy: &Policy, claim: &Claim<'_>) -> Result<String, Failure> {
-    match (claim.facts.isolation, policy.emulation) {
-        (Isolation::Kvm, _) => Ok("the machine runs under kvm".to_owned()),
-        (Isolation::Emulated, true) => Ok("emulation may be used".to_owned()),
-        (Isolation::Emulated, false) => failure(
-            "the machine would be emulated, which is not a security boundary",
-            "run it on a host where KVM works",
-        ),
-    }
-}
-
-fn time(seconds: i64) -> String {
-    UtcTime::from_unix_seconds(seconds).map_or_else(|_| format!("second {seconds}"), |time| time.to_string())
 }

@@ -4,22 +4,47 @@ use crate::key::tests::signing_key;
 use crate::plan::tests::sample;
 use crate::plan::{Plan, RequiredIsolation, Source, Validity};
 use crate::trust::TrustedKey;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use mvm_ref::{Digest, ScopeName};
+use std::collections::BTreeSet;
 
+const DAY: i64 = 86_400;
 const START: i64 = 1_700_000_000;
 
-/// What a case changes, from a plan and facts that pass every rule.
+/// What a case changes, from a plan and facts that pass every rule of the built-in policies.
 struct Case {
     plan: Plan,
     now: i64,
     isolation: Isolation,
     generations: &'static [u32],
+    scope: ScopeName,
+    confinement: BTreeSet<String>,
+    image_signatures: Vec<Digest>,
+    pulled_at: Option<i64>,
+    created_at: Option<i64>,
     /// Whether each signer is a development key.
     signers: &'static [bool],
 }
 
 type Change = fn(&mut Case);
 
-fn failed(policy: &Policy, case: &Case) -> Vec<Rule> {
+fn case() -> Case {
+    Case {
+        plan: sample(),
+        now: START + 100,
+        isolation: Isolation::Kvm,
+        generations: &[1],
+        scope: ScopeName::default(),
+        confinement: BTreeSet::from(["seccomp".to_owned(), "no-new-privs".to_owned()]),
+        image_signatures: vec![],
+        pulled_at: Some(START),
+        created_at: Some(START - DAY),
+        signers: &[false],
+    }
+}
+
+fn outcomes(policy: &Policy, case: &Case) -> Vec<RuleOutcome> {
     let signers: Vec<TrustedKey> = (1u8..)
         .zip(case.signers)
         .map(|(byte, development)| TrustedKey {
@@ -33,6 +58,11 @@ fn failed(policy: &Policy, case: &Case) -> Vec<Rule> {
         now: case.now,
         isolation: case.isolation,
         generations: case.generations,
+        scope: &case.scope,
+        confinement: &case.confinement,
+        image_signatures: &case.image_signatures,
+        pulled_at: case.pulled_at,
+        created_at: case.created_at,
         nonce: LaunchNonce::from_bytes([0; 16]),
     };
     let outcomes = policy.check(&Claim { plan: &case.plan, signers: &signers, facts: &facts });
@@ -42,14 +72,18 @@ fn failed(policy: &Policy, case: &Case) -> Vec<Rule> {
         assert_eq!(outcome.remedy.is_empty(), outcome.passed, "{outcome:?}");
         assert!(!outcome.why.is_empty() && !outcome.why.contains('\n'), "{outcome:?}");
     }
-    outcomes.iter().filter(|outcome| !outcome.passed).map(|outcome| outcome.rule).collect()
+    outcomes
+}
+
+fn failed(policy: &Policy, case: &Case) -> Vec<Rule> {
+    outcomes(policy, case).iter().filter(|outcome| !outcome.passed).map(|outcome| outcome.rule).collect()
 }
 
 #[test]
 fn every_rule_passes_and_fails_where_it_should() {
     use Rule::{
-        HardwareIsolation, KnownGeneration, NotAfter, NotBefore, PinnedImage, ReleaseKey, TrustedSigner,
-        ValidityLength, ValidityOrder,
+        HardwareIsolation, KnownGeneration, NotAfter, NotBefore, PinnedImage, PlanScope, ReleaseKey,
+        TrustedSigner, ValidityLength, ValidityOrder,
     };
     let table: &[(&str, Change, &[Rule], &[Rule])] = &[
         ("as it is", |_| (), &[], &[]),
@@ -100,6 +134,7 @@ fn every_rule_passes_and_fails_where_it_should() {
             &[],
             &[PinnedImage],
         ),
+        ("another scope", |c| c.scope = "other".parse().unwrap(), &[PlanScope], &[PlanScope]),
         ("several generations", |c| c.generations = &[3, 1], &[], &[]),
         ("unknown generation", |c| c.generations = &[2], &[KnownGeneration], &[KnownGeneration]),
         ("no generation", |c| c.generations = &[], &[KnownGeneration], &[KnownGeneration]),
@@ -113,23 +148,230 @@ fn every_rule_passes_and_fails_where_it_should() {
         ),
     ];
     for (name, change, development, production) in table {
-        let mut case = Case {
-            plan: sample(),
-            now: START + 100,
-            isolation: Isolation::Kvm,
-            generations: &[1],
-            signers: &[false],
-        };
+        let mut case = case();
         change(&mut case);
         assert_eq!(failed(&Policy::development(), &case), *development, "development: {name}");
         assert_eq!(failed(&Policy::production(), &case), *production, "production: {name}");
     }
-    let reached: std::collections::BTreeSet<Rule> = table
-        .iter()
-        .flat_map(|(_, _, development, production)| development.iter().chain(*production))
-        .copied()
-        .collect();
-    assert_eq!(reached, rules::TABLE.iter().map(|(rule, _)| *rule).collect());
+}
+
+/// A layer of this text, and keys that lie beside it.
+fn layer(text: &str) -> Result<Layer, PolicyError> {
+    Layer::parse("test", text.as_bytes(), &|path| match path.to_str() {
+        Some("cosign.pub") => Ok(PEM.to_owned()),
+        Some("text") => Ok("no key".to_owned()),
+        _ => Err("not there".into()),
+    })
+}
+
+const PEM: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n";
+
+fn fingerprint() -> Digest {
+    Digest::of(&STANDARD.decode("MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=").unwrap())
+}
+
+fn requested(case: &mut Case, image: &str) {
+    let Source::Oci { requested, mutable_tag, .. } = &mut case.plan.source;
+    (*requested, *mutable_tag) = (image.parse().unwrap(), true);
+}
+
+/// The text of a policy that counts two keys.
+fn signers(threshold: usize) -> String {
+    let id = |byte: u8| signing_key(byte).public_key().id();
+    format!("signers = [\"{}\", \"{}\"]\nthreshold = {threshold}", id(1), id(2))
+}
+
+#[test]
+fn every_restriction_of_a_file_passes_and_fails_where_it_should() {
+    use Rule::*;
+    let key = format!("signers = [\"{}\"]", signing_key(1).public_key());
+    let signed = "image-signature = [{ key = \"cosign.pub\", repositories = [\"docker.io/library/*\"] }]";
+    let inline = format!("image-signature = [{{ key = \"\"\"{PEM}\"\"\" }}]");
+    let not_release = format!("development-keys = false\n{}", signers(1));
+    let table: &[(&str, Change, &[Rule])] = &[
+        ("", |_| (), &[]),
+        ("", |c| c.signers = &[], &[TrustedSigner]),
+        ("registries = [\"docker.io\"]", |_| (), &[]),
+        ("registries = [\"ghcr.io\", \"*.example.com\"]", |_| (), &[AllowedRegistry]),
+        ("registries = []", |_| (), &[AllowedRegistry]),
+        ("registries = [\"*\"]", |c| requested(c, "oci:/dir:tag"), &[AllowedRegistry]),
+        ("registries = [\"*\"]", |c| requested(c, "docker-archive:/x"), &[AllowedRegistry]),
+        ("repositories = [\"docker.io/library/*\"]", |_| (), &[]),
+        ("repositories = [\"docker.io/library/alpine\"]", |_| (), &[AllowedRepository]),
+        (
+            "repositories = [\"*/**\"]",
+            |c| requested(c, "oci:/docker.io/library/debian"),
+            &[AllowedRepository],
+        ),
+        ("pinned-images = true", |_| (), &[]),
+        ("pinned-images = false", |c| requested(c, "debian:12"), &[]),
+        ("pinned-images = true", |c| requested(c, "debian:12"), &[PinnedImage]),
+        (
+            "pinned-images = true",
+            |c| {
+                requested(c, "oci:/dir@sha256:00");
+                let Source::Oci { mutable_tag, .. } = &mut c.plan.source;
+                *mutable_tag = false;
+            },
+            &[PinnedImage],
+        ),
+        (signed, |_| (), &[ImageSignature]),
+        (signed, |c| c.image_signatures = vec![Digest::of(b"another")], &[ImageSignature]),
+        (signed, |c| c.image_signatures = vec![Digest::of(b"another"), fingerprint()], &[]),
+        (signed, |c| requested(c, "ghcr.io/a/b"), &[]),
+        (signed, |c| requested(c, "oci:/dir"), &[]),
+        (&inline, |c| requested(c, "oci:/dir"), &[ImageSignature]),
+        (&inline, |c| c.image_signatures = vec![fingerprint()], &[]),
+        ("max-pull-age = \"100s\"", |_| (), &[]),
+        ("max-pull-age = \"99s\"", |_| (), &[PullAge]),
+        ("max-pull-age = \"99s\"", |c| c.pulled_at = None, &[PullAge]),
+        ("max-image-age = \"2d\"", |_| (), &[]),
+        ("max-image-age = \"1d\"", |_| (), &[ImageAge]),
+        ("max-image-age = \"2d\"", |c| c.created_at = None, &[ImageAge]),
+        ("postures = [\"compatible\"]", |_| (), &[]),
+        ("postures = [\"reproducible\"]", |_| (), &[AllowedPosture]),
+        (&key, |_| (), &[]),
+        (&signers(1), |c| c.signers = &[true], &[]),
+        (&signers(2), |_| (), &[SignerThreshold]),
+        (&signers(2), |c| c.signers = &[false, false], &[]),
+        (&signers(2), |c| c.signers = &[false, true], &[]),
+        (&not_release, |c| c.signers = &[true, true, false], &[SignerThreshold]),
+        ("threshold = 2", |_| (), &[SignerThreshold]),
+        ("threshold = 2", |c| c.signers = &[false, true], &[]),
+        ("threshold = 2\ndevelopment-keys = false", |c| c.signers = &[false, true], &[SignerThreshold]),
+        ("development-keys = false", |c| c.signers = &[true], &[ReleaseKey]),
+        ("development-keys = true", |c| c.signers = &[true], &[]),
+        ("max-validity = \"24h\"", |_| (), &[]),
+        ("max-validity = \"23h\"", |_| (), &[ValidityLength]),
+        ("max-plan-age = \"100s\"", |_| (), &[]),
+        ("max-plan-age = \"99s\"", |_| (), &[PlanAge]),
+        ("isolation = \"kvm\"", |_| (), &[]),
+        ("isolation = \"kvm\"", |c| c.isolation = Isolation::Emulated, &[HardwareIsolation]),
+        ("isolation = \"any\"", |c| c.isolation = Isolation::Emulated, &[]),
+        ("required-confinement = [\"seccomp\"]", |_| (), &[]),
+        ("required-confinement = [\"seccomp\", \"cgroup\"]", |_| (), &[Rule::RequiredConfinement]),
+        ("max-cpus = 2", |_| (), &[]),
+        ("max-cpus = 1", |_| (), &[MaxCpus]),
+        ("max-memory = \"512m\"", |_| (), &[]),
+        ("max-memory = \"511m\"", |_| (), &[MaxMemory]),
+        ("max-scratch = \"8g\"", |_| (), &[]),
+        ("max-scratch = \"7g\"", |_| (), &[MaxScratch]),
+        ("root-user = false", |_| (), &[]),
+        ("root-user = true", |c| c.plan.process.user = String::new(), &[]),
+        ("root-user = false", |c| c.plan.process.user = String::new(), &[NonRootUser]),
+        ("root-user = false", |c| c.plan.process.user = "0:1000".to_owned(), &[NonRootUser]),
+        ("root-user = false", |c| c.plan.process.user = "000".to_owned(), &[NonRootUser]),
+        ("root-user = false", |c| c.plan.process.user = "app".to_owned(), &[NonRootUser]),
+        ("root-user = false", |c| c.plan.process.user = "+0".to_owned(), &[NonRootUser]),
+        ("root-user = false", |c| c.plan.process.user = "4294967296".to_owned(), &[NonRootUser]),
+        ("mounts = []", |_| (), &[]),
+        ("networks = [\"none\"]", |_| (), &[]),
+        ("networks = []", |_| (), &[AllowedNetwork]),
+    ];
+    let mut reached =
+        BTreeSet::from([ValidityOrder, NotBefore, NotAfter, PlanScope, KnownGeneration, RequiredIsolation]);
+    // There is nothing yet that could be mounted.
+    reached.insert(AllowedMounts);
+    for (text, change, expected) in table {
+        let mut case = case();
+        change(&mut case);
+        let policy = layer(text).unwrap().into();
+        assert_eq!(failed(&policy, &case), *expected, "{text}");
+        reached.extend(*expected);
+    }
+    assert_eq!(reached, rules::TABLE.iter().map(|(rule, _)| *rule).collect(), "each rule has failed once");
+}
+
+#[test]
+fn what_is_no_policy_is_told_by_line_and_column() {
+    let mut wrong = Vec::new();
+    let table = [
+        ("max-cpus = 2\nmax-gpus = 1", "line 2, column 1: unknown field `max-gpus`"),
+        ("max-cpus = \"2\"", "line 1, column 12: invalid type: string \"2\", expected u32"),
+        ("max-cpus = -1", "line 1, column 12: invalid value: integer `-1`, expected u32"),
+        ("max-cpus = 1\nmax-cpus = 2", "line 2, column 1: duplicate key"),
+        ("\n  max-cpus 1", "line 2, column 12: "),
+        ("threshold = 0", "line 1, column 13: invalid value"),
+        ("threshold = 3\nsigners = []", "threshold is 3, but signers names 0 keys"),
+        ("max-validity = \"1y\"", "line 1, column 16: \"1y\" is not a length of time"),
+        ("registries = [\"docker.io\", \"a b\"]", "line 1, column 14: \"a b\" is not a registry's"),
+        ("repositories = [\"debian\"]", "line 1, column 16: \"debian\" names no registry"),
+        ("postures = [\"free\"]", "line 1, column 13: unknown variant `free`"),
+        ("networks = [\"host\"]", "line 1, column 13: unknown variant `host`"),
+        ("mounts = [\"host\"]", "line 1, column 11: unknown variant `host`"),
+        ("signers = [\"local\"]", "line 1, column 11: key ID \"local\" is not 64"),
+        ("image-signature = [{ key = \"text\" }]", "the key \"text\" of image-signature is not a public key"),
+        ("image-signature = [{ key = \"x\" }]", "read the key \"x\" of image-signature"),
+        ("image-signature = [{ keys = [] }]", "line 1, column 22: unknown field `keys`"),
+        ("[image]\nregistries = []", "line 1, column 2: unknown field `image`"),
+    ];
+    for (text, expected) in table {
+        let error = layer(text).unwrap_err().to_string();
+        if !error.starts_with(expected) || error.contains('\n') {
+            wrong.push(format!("{text}: {error}"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    let error = Layer::parse("l", b"# \xff", &|_| Err("none".into())).unwrap_err();
+    assert!(matches!(error, PolicyError::Encoding { offset: 2 }), "{error}");
+    let error = Layer::parse("l", &vec![b'#'; MAX_POLICY + 1], &|_| Err("none".into())).unwrap_err();
+    assert!(matches!(error, PolicyError::Size { .. }), "{error}");
+}
+
+#[test]
+fn the_order_of_policies_does_not_matter_and_the_strictest_wins() {
+    let texts = [
+        "max-cpus = 2",
+        "max-cpus = 1",
+        "registries = [\"ghcr.io\"]",
+        "root-user = false",
+        "threshold = 2",
+        "",
+    ];
+    let layers: Vec<Policy> = texts.iter().map(|text| layer(text).unwrap().into()).collect();
+    let builtin = Policy::NAMES.map(|name| Policy::builtin(name).unwrap());
+    let all: Vec<&Policy> = layers.iter().chain(&builtin).collect();
+    let join = |policies: &[&Policy]| {
+        policies.iter().skip(1).fold(policies[0].clone(), |joined, policy| joined.and((*policy).clone()))
+    };
+    let mut case = case();
+    (case.signers, case.isolation) = (&[true], Isolation::Emulated);
+    case.plan.process.user = String::new();
+    for a in &all {
+        for b in &all {
+            let both = join(&[a, b]);
+            assert_eq!(both, join(&[b, a]));
+            assert_eq!(both, join(&[a, b, a, b]));
+            let expected: BTreeSet<Rule> = failed(a, &case).into_iter().chain(failed(b, &case)).collect();
+            assert_eq!(
+                failed(&both, &case).into_iter().collect::<BTreeSet<_>>(),
+                expected,
+                "{}",
+                both.name()
+            );
+            for c in &all {
+                assert_eq!(join(&[a, b, c]), join(&[c, &join(&[b, a])]));
+            }
+        }
+    }
+    let mut reversed = all.clone();
+    reversed.reverse();
+    assert_eq!(join(&all), join(&reversed));
+    let named = join(&[&layers[1], &layers[0]]);
+    let why =
+        |policy: &Policy| outcomes(policy, &case).into_iter().find(|outcome| outcome.rule == Rule::MaxCpus);
+    let why = why(&named).unwrap().why;
+    assert_eq!(why, format!("the plan asks for 2 processors, more than 1 (policy {})", layers[1].name()));
+}
+
+#[test]
+fn a_floor_bounds_validity_where_its_text_does_not() {
+    for (text, seconds) in
+        [("", 90 * DAY), ("max-validity = \"365d\"", 365 * DAY), ("max-validity = \"1h\"", 3600)]
+    {
+        let floor = layer(text).unwrap().as_floor();
+        assert_eq!(floor.restrictions().max_validity, Some(Seconds(seconds)), "{text}");
+    }
 }
 
 #[test]
@@ -142,8 +384,11 @@ fn rules_are_written_as_they_are_stored() {
 #[test]
 fn policies_are_found_by_name() {
     for name in Policy::NAMES {
-        assert_eq!(Policy::builtin(name).map(|policy| policy.name().to_owned()), Ok(name.to_owned()));
+        assert_eq!(Policy::builtin(name).map(|policy| policy.name()), Ok(name.to_owned()));
     }
     let error = Policy::builtin("Production").unwrap_err();
-    assert_eq!(error.to_string(), "there is no policy \"Production\"; expected development or production");
+    assert_eq!(
+        error.to_string(),
+        "there is no policy \"Production\"; expected development, production or a file"
+    );
 }

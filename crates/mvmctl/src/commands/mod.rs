@@ -11,6 +11,7 @@ pub mod login;
 pub mod logout;
 pub mod man;
 pub mod network;
+pub mod policy;
 pub mod pull;
 pub mod run;
 pub mod supervise;

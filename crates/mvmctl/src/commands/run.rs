@@ -1,6 +1,7 @@
 //! `mvmctl run`.
 
 use crate::commands::network::Network;
+use crate::commands::policy::Asked;
 use crate::commands::unpack::Unpack;
 use crate::context::Context;
 use crate::terminal;
@@ -26,6 +27,9 @@ pub struct Args {
     /// Memory, in MiB or with a unit (512m, 2g)
     #[arg(long, short, default_value = "512m", value_name = "SIZE", value_parser = parse_memory)]
     memory: u32,
+    /// Most disk space for what the command writes, in MiB or with a unit
+    #[arg(long, default_value = "16g", value_name = "SIZE", value_parser = parse_memory)]
+    scratch: u32,
     /// Set an environment variable; NAME alone passes on the caller's
     #[arg(long = "env", short, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -62,9 +66,8 @@ pub struct Args {
     /// Kernel to boot: a digest or its beginning [default: see `mvmctl kernel ls`]
     #[arg(long, value_name = "DIGEST")]
     kernel: Option<String>,
-    /// Policy that the plan must satisfy: development or production
-    #[arg(long, default_value = "development", value_name = "NAME")]
-    policy: String,
+    #[command(flatten)]
+    policy: Asked,
     /// Image: a name, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]
     image: ImageSource,
     /// Command and its arguments [default: the image's]
@@ -112,7 +115,8 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         cpus: args.cpus,
         memory_mib: args.memory,
         kernel: args.kernel,
-        policy: args.policy,
+        scratch_mib: args.scratch.into(),
+        policy: args.policy.resolve()?,
         remove_at_end: args.rm,
         detached: args.detach,
     };

@@ -2,7 +2,7 @@
 
 use super::{Outcome, Sandbox, names};
 
-const VERBS: [(&str, &str); 14] = [
+const VERBS: [(&str, &str); 15] = [
     ("run", "Run a command in a new VM made from an image"),
     ("exec", "Run a further command in a running VM"),
     ("pull", "Fetch an image, verify it and make its root file system"),
@@ -11,6 +11,7 @@ const VERBS: [(&str, &str); 14] = [
     ("image", "List, inspect, load, save, push, verify and remove images"),
     ("vm", "List, stop and remove VMs"),
     ("kernel", "Import, build, list and remove guest kernels"),
+    ("policy", "Show the policy that launches are judged under, and judge a plan"),
     ("audit", "Read and check the audit log"),
     ("gc", "Remove what no image name, VM or running command needs"),
     ("doctor", "Say what this machine lacks, why it matters, and the command that mends it"),
@@ -19,10 +20,11 @@ const VERBS: [(&str, &str); 14] = [
     ("man", "Write the manual pages, one file a verb"),
 ];
 
-const SUB_VERBS: [(&str, &[&str]); 4] = [
+const SUB_VERBS: [(&str, &[&str]); 5] = [
     ("image", &["ls", "inspect", "tree", "verify", "load", "tag", "rm", "save", "push"]),
     ("vm", &["ls", "stop", "rm"]),
     ("kernel", &["import", "build", "ls", "default", "rm"]),
+    ("policy", &["show", "check"]),
     ("audit", &["tail", "verify"]),
 ];
 
@@ -70,7 +72,7 @@ fn help_lists_each_verb() {
 #[test]
 fn without_a_verb_the_help_is_an_error() {
     let sandbox = Sandbox::new();
-    for arguments in [&[][..], &["image"], &["vm"], &["kernel"], &["audit"]] {
+    for arguments in [&[][..], &["image"], &["vm"], &["kernel"], &["policy"], &["audit"]] {
         let Outcome { code, stdout, stderr } = sandbox.mvmctl(arguments);
         assert_eq!((code, stdout.as_str()), (2, ""), "{arguments:?}");
         assert!(stderr.contains("Commands:"), "{stderr}");

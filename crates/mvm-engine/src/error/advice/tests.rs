@@ -1,6 +1,7 @@
 use super::*;
 use crate::audit_log::AuditError;
 use crate::keys::KeysError;
+use crate::policies::PolicyFileError;
 use crate::supervisor::SupervisorError;
 use crate::vm::Phase;
 use mvm_launch::exec::ExecError;
@@ -189,7 +190,7 @@ fn of_machines() -> Vec<Row> {
             Verification,
             None,
         ),
-        (mvm_plan::policy::Policy::builtin("lax").unwrap_err().into(), Usage, None),
+        (PolicyFileError::from(mvm_plan::policy::Policy::builtin("lax").unwrap_err()).into(), Usage, None),
     ]
 }
 

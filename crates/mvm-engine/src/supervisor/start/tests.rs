@@ -1,6 +1,8 @@
 use super::*;
 use crate::engine::tests::{Fixture, fixture, has};
+use crate::keys;
 use crate::link::tests::Peer;
+use crate::policies::PolicySource;
 use mvm_plan::plan::{
     FileSystem, Initramfs, Kernel, Network, Plan, Posture, Process, RequiredIsolation, Resources, Root,
     Schema, Scratch, Source, Validity,
@@ -12,6 +14,10 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::json;
 use std::net::Shutdown;
 use std::time::Duration;
+
+fn named(policy: &str) -> PolicySource {
+    PolicySource::Named(policy.to_owned())
+}
 
 /// A VM that is ready to be launched, on a hypervisor that does nothing.
 pub(in crate::supervisor) struct Vm {
@@ -70,6 +76,7 @@ pub(in crate::supervisor) fn vm(change: impl FnOnce(&mut Plan, &mut Record)) -> 
         network: Network::None,
         isolation: RequiredIsolation::Any,
         validity: Validity { not_before: now - 60, not_after: now + 600 },
+        single_use: false,
     };
     let mut record = Record {
         name: "web".parse().unwrap(),
@@ -77,7 +84,7 @@ pub(in crate::supervisor) fn vm(change: impl FnOnce(&mut Plan, &mut Record)) -> 
         image: image.to_string(),
         root_hash: pulled.root_hash,
         plan: Digest::of(b"not yet"),
-        policy: "development".to_owned(),
+        policy: vec![],
         command: vec!["/hello".to_owned()],
         created_at: now,
         remove_at_end: false,
@@ -199,39 +206,77 @@ fn a_launch_is_on_record_before_it_happens() {
 #[test]
 fn what_the_plan_does_not_allow_is_not_launched() {
     type Change = fn(&mut Plan, &mut Record);
-    let table: [(&str, Change, ErrorKind); 6] = [
-        ("a stricter policy", |_, record| record.policy = "production".to_owned(), ErrorKind::Refused),
-        ("a policy that is not known", |_, record| record.policy = "lax".to_owned(), ErrorKind::Usage),
+    let table: [(&str, Change, ErrorKind, Rule); 9] = [
+        (
+            "a stricter policy",
+            |_, record| record.policy = vec![named("production")],
+            ErrorKind::Refused,
+            Rule::ReleaseKey,
+        ),
+        (
+            "a policy that is not known",
+            |_, record| record.policy = vec![named("lax")],
+            ErrorKind::Usage,
+            Rule::ReadablePolicy,
+        ),
+        (
+            "a policy that is not there",
+            |_, record| record.policy = vec![PolicySource::File("/nonexistent/policy.toml".into())],
+            ErrorKind::Refused,
+            Rule::ReadablePolicy,
+        ),
         (
             "a plan of yesterday",
             |plan, _| plan.validity = Validity { not_before: 0, not_after: 1 },
             ErrorKind::Refused,
+            Rule::NotAfter,
         ),
-        ("another initramfs", |plan, _| plan.initramfs.digest = Digest::of(b""), ErrorKind::Verification),
-        ("a kernel that is not here", |plan, _| plan.kernel.digest = Digest::of(b""), ErrorKind::NotFound),
-        ("an image that is not here", |plan, _| plan.root.root_hash = Digest::of(b""), ErrorKind::NotFound),
+        (
+            "a plan for another scope",
+            |plan, _| plan.scope = "other".parse().unwrap(),
+            ErrorKind::Refused,
+            Rule::PlanScope,
+        ),
+        (
+            "another initramfs",
+            |plan, _| plan.initramfs.digest = Digest::of(b""),
+            ErrorKind::Verification,
+            Rule::InitramfsDigest,
+        ),
+        (
+            "a kernel that is not here",
+            |plan, _| plan.kernel.digest = Digest::of(b""),
+            ErrorKind::NotFound,
+            Rule::KernelDigest,
+        ),
+        (
+            "an image that is not here",
+            |plan, _| plan.root.root_hash = Digest::of(b""),
+            ErrorKind::NotFound,
+            Rule::RootImage,
+        ),
+        (
+            "an image of another shape",
+            |plan, _| plan.root.size += 4096,
+            ErrorKind::Verification,
+            Rule::RootImage,
+        ),
     ];
-    for (case, change, kind) in table {
+    for (case, change, kind, rule) in table {
         let Some(vm) = vm(change) else { return };
         let before = vm.fixture.events().len();
         let error = launch(&vm.fixture.engine, &vm.directory, &vm.record).err().unwrap();
         assert_eq!(error.kind(), kind, "{case}: {}", chain(&error));
         assert_eq!(vm.directory.state().unwrap().phase, Phase::Created, "{case}");
         let told = vm.fixture.events().split_off(before);
-        if kind == ErrorKind::Refused {
-            assert!(
-                matches!(&told[..], [Event::Refuse { plan, .. }] if *plan == vm.record.plan),
-                "{case}: {told:?}"
-            );
-        } else {
-            assert_eq!(told, [], "{case}");
-        }
+        let [Event::Refuse { plan: Some(plan), rules, .. }] = &told[..] else { panic!("{case}: {told:?}") };
+        assert_eq!((*plan, rules[0]), (vm.record.plan, rule), "{case}");
     }
 }
 
 #[test]
 fn a_refusal_names_the_rules_and_what_satisfies_them() {
-    let Some(vm) = vm(|_, record| record.policy = "production".to_owned()) else { return };
+    let Some(vm) = vm(|_, record| record.policy = vec![named("production")]) else { return };
     let error = launch(&vm.fixture.engine, &vm.directory, &vm.record).err().unwrap();
     let Some(Event::Refuse { rules, policy, .. }) = vm.fixture.events().pop() else { panic!() };
     assert_eq!(policy, "production");

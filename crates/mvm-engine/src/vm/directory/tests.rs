@@ -18,7 +18,7 @@ fn record(name: &str) -> Record {
         image: "docker.io/library/debian:12".to_owned(),
         root_hash: Digest::of(b"root"),
         plan: Digest::of(b"plan"),
-        policy: "development".to_owned(),
+        policy: vec![],
         command: vec!["sh".to_owned()],
         created_at: 1_700_000_000,
         remove_at_end: false,

@@ -1,0 +1,61 @@
+//! What this host knows of a plan's image at the moment of admission.
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use mvm_plan::plan::{Plan, Source};
+use mvm_plan::{Facts, Isolation, LaunchNonce, UtcTime};
+use mvm_ref::{Digest, ImageConfig, ScopeName};
+use std::collections::BTreeSet;
+
+/// What is known of an image, and of the hypervisor that is to run it.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// The ways in which the hypervisor will be confined.
+    pub confinement: BTreeSet<String>,
+    /// Keys with which a signature of the image was verified.
+    pub image_signatures: Vec<Digest>,
+    pulled_at: Option<i64>,
+    created_at: Option<i64>,
+}
+
+impl Known {
+    /// Returns the facts that admission judges.
+    pub fn facts<'a>(
+        &'a self,
+        scope: &'a ScopeName,
+        isolation: Isolation,
+        nonce: LaunchNonce,
+        now: i64,
+    ) -> Facts<'a> {
+        Facts {
+            now,
+            isolation,
+            generations: &[mvm_image::GENERATION],
+            scope,
+            confinement: &self.confinement,
+            image_signatures: &self.image_signatures,
+            pulled_at: self.pulled_at,
+            created_at: self.created_at,
+            nonce,
+        }
+    }
+}
+
+impl Engine {
+    /// Returns what the store knows of a plan's image; nothing if the manifest that it names became another root here.
+    pub(crate) fn known_of_image(&self, plan: &Plan) -> Result<Known, EngineError> {
+        let Source::Oci { manifest, config, .. } = &plan.source;
+        let record = self.scope.manifest(manifest)?;
+        let same = |record: &mvm_store::ManifestRecord| {
+            record.root_hash == plan.root.root_hash && record.config == *config
+        };
+        let Some(record) = record.filter(same) else { return Ok(Known::default()) };
+        let config = self.scope.document(config)?.and_then(|config| ImageConfig::parse(&config).ok());
+        let created = config.and_then(|config| UtcTime::from_rfc3339(config.created()?).ok());
+        Ok(Known {
+            pulled_at: Some(record.pulled_at),
+            created_at: created.map(UtcTime::unix_seconds),
+            ..Known::default()
+        })
+    }
+}

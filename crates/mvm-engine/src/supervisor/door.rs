@@ -1,0 +1,109 @@
+//! The door to a machine: a plan, read as a stranger would, is admitted or refused, and either is on record.
+
+use crate::clock;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::keys;
+use crate::policies;
+use crate::vm::Record;
+use mvm_plan::audit::Event;
+use mvm_plan::policy::{Policy, Rule};
+use mvm_plan::{AdmittedPlan, Isolation, LaunchNonce, SignedPlan};
+use mvm_ref::Digest;
+use mvm_store::Image;
+
+/// A plan that stands before the policy it is judged under.
+pub(super) struct Door<'a> {
+    engine: &'a Engine,
+    record: &'a Record,
+    plan: SignedPlan,
+    policy: Policy,
+}
+
+impl<'a> Door<'a> {
+    /// Reads a plan, and the policies that hold for it.
+    pub fn open(engine: &'a Engine, record: &'a Record, plan: &[u8]) -> Result<Self, EngineError> {
+        let refuse =
+            |plan, policy: &str, rule, error| refuse(engine, record, Some(plan), policy, vec![rule], error);
+        let policy = match policies::load(&record.policy) {
+            Ok(policy) => policy,
+            Err(error) => {
+                let asked: Vec<String> = record.policy.iter().map(ToString::to_string).collect();
+                return refuse(record.plan, &asked.join(" + "), Rule::ReadablePolicy, error.into());
+            }
+        };
+        match SignedPlan::parse(plan) {
+            Ok(plan) => Ok(Self { engine, record, plan, policy }),
+            Err(source) => {
+                let error = EngineError::Plan { act: "read", source: source.into() };
+                refuse(Digest::of(plan), &policy.name(), Rule::PlanFormat, error)
+            }
+        }
+    }
+
+    /// Returns the engine that the door belongs to.
+    pub fn engine(&self) -> &'a Engine {
+        self.engine
+    }
+
+    /// Returns the plan, which nothing is known of yet.
+    pub fn plan(&self) -> &SignedPlan {
+        &self.plan
+    }
+
+    /// Lets the policy decide, and records what it decided against.
+    pub fn admit(&self, isolation: Isolation) -> Result<AdmittedPlan, EngineError> {
+        let trust = keys::load(&self.engine.settings.root)?.trust;
+        let nonce = LaunchNonce::from_bytes(keys::random()?);
+        let known = self.engine.known_of_image(self.plan.unverified_plan())?;
+        let facts = known.facts(&self.record.scope, isolation, nonce, clock::unix_seconds());
+        mvm_plan::admit(&self.plan, &trust, &self.policy, &facts).or_else(|refusal| {
+            let rules = refusal.failed().iter().map(|outcome| outcome.rule).collect();
+            let (plan, policy) = (refusal.digest(), refusal.policy().to_owned());
+            let error = EngineError::Refused(Box::new(refusal));
+            refuse(self.engine, self.record, Some(plan), &policy, rules, error)
+        })
+    }
+
+    /// Returns the root image that the plan names, if it has the shape that the plan says.
+    pub fn root_image(&self) -> Result<Image, EngineError> {
+        let root = &self.plan.unverified_plan().root;
+        let Some(image) = self.engine.scope.image_by_root(&root.root_hash)? else {
+            return self.refuse(Rule::RootImage, EngineError::UnknownImage(root.root_hash.to_string()));
+        };
+        let record = image.record();
+        let planned = (root.generation, root.data_blocks, root.hash_start, root.size);
+        if planned != (image.generation(), record.data_blocks, record.hash_start, record.size) {
+            return self.refuse(Rule::RootImage, EngineError::OtherShape(root.root_hash));
+        }
+        Ok(image)
+    }
+
+    /// Records that the plan was refused for its kernel, if it is that, and returns why.
+    pub fn refuse_kernel<T>(&self, error: EngineError) -> Result<T, EngineError> {
+        match error {
+            error @ EngineError::Kernels(_) => self.refuse(Rule::KernelDigest, error),
+            error => Err(error),
+        }
+    }
+
+    /// Records that the plan was refused under a rule, and returns why.
+    pub fn refuse<T>(&self, rule: Rule, error: EngineError) -> Result<T, EngineError> {
+        let digest = Some(self.plan.digest());
+        refuse(self.engine, self.record, digest, &self.policy.name(), vec![rule], error)
+    }
+}
+
+/// Records a refusal. It is returned in any case: where it can't be recorded, that is told instead.
+fn refuse<T>(
+    engine: &Engine,
+    record: &Record,
+    plan: Option<Digest>,
+    policy: &str,
+    rules: Vec<Rule>,
+    error: EngineError,
+) -> Result<T, EngineError> {
+    let refuse = Event::Refuse { plan, policy: policy.to_owned(), rules };
+    engine.audit.append(&record.scope, vec![refuse])?;
+    Err(error)
+}
