@@ -17,6 +17,8 @@ pub enum Need {
     Root,
     /// A kernel that mounts EROFS from a loop device.
     ErofsMount,
+    /// A kernel that mounts this file system from a loop device.
+    Mount(&'static str),
 }
 
 impl Need {
@@ -39,11 +41,11 @@ impl Need {
                 .is_none()
                 .then(|| format!("{name} is not installed: apt-get install {package}")),
             Need::Root => (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned()),
-            Need::ErofsMount => {
+            Need::ErofsMount => Need::Mount("erofs").missing(),
+            Need::Mount(kind) => {
                 let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-                let erofs = known.lines().any(|line| line.trim() == "erofs");
-                if !erofs {
-                    Some("this kernel does not know EROFS: modprobe erofs".to_owned())
+                if !known.lines().any(|line| line.trim() == kind) {
+                    Some(format!("this kernel does not know {kind}: modprobe {kind}"))
                 } else if !std::path::Path::new("/dev/loop-control").exists() {
                     Some("this kernel has no loop devices: modprobe loop".to_owned())
                 } else {

@@ -26,7 +26,9 @@ mod policy;
 mod properties;
 mod reproducible;
 mod run;
+mod sharing;
 mod unprivileged;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -80,7 +82,9 @@ fn main() -> ExitCode {
         properties::CASES,
         reproducible::CASES,
         run::CASES,
+        sharing::CASES,
         unprivileged::CASES,
+        verify::CASES,
     ];
     let mut skipped = Vec::new();
     let trials = cases.into_iter().flatten().map(|case| {

@@ -242,6 +242,14 @@ pub enum EngineError {
         /// What is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Several images are not what their root hashes say.
+    #[error("{count} images are damaged: {}", names.join(", "))]
+    SeveralDamaged {
+        /// How many.
+        count: usize,
+        /// Their names.
+        names: Vec<String>,
+    },
     /// An image has no such path.
     #[error("image {image} has no {path}")]
     NoSuchPath {

@@ -1,11 +1,10 @@
-//! What can be done with images in the store: list, inspect, verify, remove, collect.
+//! What can be done with images in the store: list, inspect, remove, collect.
 
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::special_files::{SpecialFiles, special_files};
 use crate::vm::Phase;
 use mvm_image::erofs::Reader;
-use mvm_image::verity::{self, VerifyError};
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform};
 use mvm_store::{Collected, CollectedKind, GcOptions, GcReport, ImageListing};
@@ -97,22 +96,6 @@ pub struct ProcessDetails {
     pub volumes: BTreeSet<String>,
 }
 
-/// What becomes of an image that doesn't equal its root hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDamage {
-    /// It stays as it is.
-    Report,
-    /// It is discarded, so that it is fetched anew.
-    Discard,
-}
-
-/// An image that equals its root hash.
-#[derive(Clone, Copy, Debug)]
-pub struct VerifiedImage {
-    /// Blocks that were compared.
-    pub blocks: u64,
-}
-
 impl Engine {
     /// Lists images, a row for each name, sorted by name.
     pub fn images(&self) -> Result<Vec<ImageRow>, EngineError> {
@@ -134,12 +117,6 @@ impl Engine {
         }
         rows.sort_by(|a, b| (&a.reference, a.manifest).cmp(&(&b.reference, b.manifest)));
         Ok(rows)
-    }
-
-    /// Returns a text for each image by which it can be asked for.
-    pub fn image_names(&self) -> Result<Vec<String>, EngineError> {
-        let images = self.scope.list_images()?;
-        Ok(images.iter().map(|image| image.manifest.to_string()).collect())
     }
 
     /// Returns all that is known of an image.
@@ -191,36 +168,6 @@ impl Engine {
                 volumes: process.volumes.clone(),
             },
         })
-    }
-
-    /// Compares every block of an image, its hash tree and its padding with the root hash.
-    ///
-    /// With [`OnDamage::Discard`] a damaged image goes with the layers that it was made from, so that the next pull or
-    /// run fetches it anew; a VM that runs from it keeps it, and its guest refuses what is damaged.
-    pub fn verify_image(&self, name: &str, on_damage: OnDamage) -> Result<VerifiedImage, EngineError> {
-        let listing = self.find_image(name)?;
-        let root_hash = listing.root_hash;
-        let asked = name.parse::<ImageSource>().map(|source| source.to_string());
-        let asked = asked.ok().filter(|asked| listing.references.contains(asked));
-        // A digest can't be pulled again, a name can.
-        let name = asked.or_else(|| listing.references.into_iter().next()).unwrap_or_else(|| name.to_owned());
-        let damaged = |discarded, source| EngineError::Damaged { root_hash, name, discarded, source };
-        let Some(image) = self.scope.image_by_root(&root_hash)? else {
-            // The store makes nothing of it any more: the next pull or run makes it anew by itself.
-            return Err(damaged(true, "its file is missing or has another length".into()));
-        };
-        let expected = verity::Expected { root_hash, data_blocks: image.record().data_blocks };
-        let Err(source) = verity::verify(image.file(), &expected) else {
-            return Ok(VerifiedImage { blocks: expected.data_blocks });
-        };
-        // What can't be read now may be sound all the same.
-        let discard = on_damage == OnDamage::Discard && !matches!(source, VerifyError::Read { .. });
-        if discard {
-            drop(image);
-            let discarded = self.scope.discard_image(&root_hash)?;
-            self.audit.append(&self.settings.scope, discarded.iter().filter_map(deletion).collect())?;
-        }
-        Err(damaged(discard, source.into()))
     }
 
     /// Removes a name, and its image if that was the last one. Returns a line for each thing removed.

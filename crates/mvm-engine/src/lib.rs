@@ -27,6 +27,7 @@ mod settings;
 mod special_files;
 mod supervisor;
 mod tag;
+mod verify;
 mod vm;
 mod vms;
 
@@ -37,7 +38,7 @@ pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, chain};
 pub use export::{Compression, ExportError, UnknownCompression};
 pub use image_tree::{Digests, NodeTime, Shown, TreeEntry};
-pub use images::{ImageDetails, ImageRow, OnDamage, VerifiedImage, kind_name};
+pub use images::{ImageDetails, ImageRow, kind_name};
 pub use kernels::KernelListing;
 pub use load::Loaded;
 pub use login::{LoggedIn, logged_in, login, logout, logout_all};
@@ -57,6 +58,7 @@ pub use run::{Launched, PullPolicy, RunRequest, Workload};
 pub use save::{SaveFormat, SaveRequest, SaveTarget, UnknownFormat};
 pub use settings::{HelperEnvironment, Settings};
 pub use special_files::{PathList, SpecialFiles};
+pub use verify::{OnDamage, Verified};
 pub use vm::{Phase, VmError};
 pub use vms::{ExecRequest, VmListing};
 

@@ -1,6 +1,7 @@
 //! From a name to a verified root file system in the store.
 
 mod error;
+mod fetch;
 mod layers;
 mod records;
 
@@ -13,26 +14,13 @@ use layers::Layers;
 use mvm_fetch::{FetchConfig, Fetcher, Notice, Origin, Resolved};
 use mvm_image::GENERATION;
 use mvm_image::erofs::ImageSummary;
-use mvm_image::segment::{SegmentSummary, SegmentWriter};
 use mvm_plan::audit::{Event, Subject};
-use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, Reference, VerifiedLayer};
-use mvm_store::{Claim, Image, ImageClaim, ImageRecord, Segment, SegmentFiles, SegmentStats};
-use mvm_tree::{Budget, UnpackPolicy};
+use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, Reference};
+use mvm_store::{Image, ImageClaim, ImageRecord};
+use mvm_tree::UnpackPolicy;
 pub(crate) use records::requested_image;
 use serde::Serialize;
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
-/// Bounds of how many layers are fetched at the same time. The lower one lets one be inflated while the next ones'
-/// bytes arrive; more than the upper one take more of a registry's and of memory than they give.
-const PARALLEL_LAYERS: (usize, usize) = (3, 6);
-
-/// How long data gathers before the next part of it is sent to the disk.
-const SYNC_INTERVAL: Duration = Duration::from_millis(50);
+use std::sync::mpsc::{Sender, channel};
 
 /// An image in the store, as a plan needs it.
 #[derive(Clone, Debug, Serialize)]
@@ -256,7 +244,7 @@ impl Engine {
             // Before the image is claimed: who holds a claim never waits for another one.
             let layers = self.fetch_layers(origin, resolved, progress, cancel, events)?;
             let claim = self.scope.claim_image(chain, GENERATION, &|| cancel.requested())?;
-            let error = match self.make(claim, &layers, &policy, progress) {
+            let error = match self.make(claim, &layers, resolved.manifest_digest(), &policy, progress) {
                 Ok((image, is_new)) => {
                     let ImageRecord { root_hash, size, .. } = *image.record();
                     let manifest = resolved.manifest_digest();
@@ -289,6 +277,7 @@ impl Engine {
         &self,
         claim: ImageClaim,
         layers: &Layers,
+        manifest: Digest,
         policy: &UnpackPolicy,
         progress: &dyn Progress,
     ) -> Result<(Image, bool), PullError> {
@@ -305,164 +294,17 @@ impl Engine {
         progress.step(Step::Assembling);
         let ImageSummary { root_hash, data_blocks, hash_start, size, .. } =
             layers.build(policy, &mut slot)?;
+        // The same layers make the same bytes, in every format generation that there has been.
+        if let Some(before) = self.scope.manifest(&manifest)?
+            && before.root_hash != root_hash
+        {
+            return Err(PullError::OtherRoot { expected: before.root_hash, got: root_hash });
+        }
         slot.set_policy(policy.to_record());
         let image = slot.commit(ImageRecord { root_hash, data_blocks, hash_start, size })?;
         progress.step(Step::Assembled { root_hash, size });
         Ok((image, true))
     }
-
-    /// Brings every layer into the store, a few at a time, and returns them lowest first.
-    pub(crate) fn fetch_layers(
-        &self,
-        origin: &Origin,
-        resolved: &Resolved,
-        progress: &dyn Progress,
-        cancel: &Cancel,
-        events: &mut Vec<Event>,
-    ) -> Result<Layers, PullError> {
-        let count = resolved.layers().len();
-        let next = AtomicUsize::new(0);
-        let failed = AtomicBool::new(false);
-        // Of layers that are in the store already the merge takes account.
-        let budget = Budget::new(&self.settings.unpack_policy());
-        let results: Vec<Mutex<Option<Result<Layer, PullError>>>> =
-            (0..count).map(|_| Mutex::new(None)).collect();
-        let work = || {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= count || failed.load(Ordering::Relaxed) {
-                    return;
-                }
-                let result = self.fetch_layer(origin, resolved, index, &budget, progress, cancel);
-                if result.is_err() {
-                    failed.store(true, Ordering::Relaxed);
-                }
-                *results[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..parallel_layers().min(count) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        let mut layers = Layers { segments: Vec::with_capacity(count), cached: BTreeSet::new() };
-        let mut failure = None;
-        for result in results {
-            match result.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                Some(Ok(layer)) => {
-                    events.extend(layer.events());
-                    if layer.fetched.is_none() {
-                        layers.cached.insert(layer.segment.record().diff_id);
-                    }
-                    layers.segments.push(layer.segment);
-                }
-                Some(Err(error)) => {
-                    events.extend(error.failed_check());
-                    failure = failure.or(Some(error));
-                }
-                // Not begun, because another one failed.
-                None => {}
-            }
-        }
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(layers),
-        }
-    }
-
-    fn fetch_layer(
-        &self,
-        origin: &Origin,
-        resolved: &Resolved,
-        index: usize,
-        budget: &Budget,
-        progress: &dyn Progress,
-        cancel: &Cancel,
-    ) -> Result<Layer, PullError> {
-        let (descriptor, expected) = &resolved.layers()[index];
-        let layer = descriptor.digest;
-        let slot = match self.scope.claim_segment(&expected.diff_id, GENERATION, &|| cancel.requested())? {
-            Claim::Ready(segment) => {
-                progress.step(Step::LayerCached { layer });
-                return Ok(Layer { segment, fetched: None });
-            }
-            Claim::Build(slot) => slot,
-        };
-        progress.step(Step::LayerStarted { layer, size: descriptor.size });
-        let report = |received| progress.step(Step::LayerBytes { layer, received });
-        let unpack = |input: &mut dyn std::io::BufRead| unpack(input, slot.files(), slot.framing(), budget);
-        let fetch = || origin.read_layer(resolved, index, &report, unpack);
-        // The lowest layer's data becomes the image itself where it can, and images are synced.
-        let fetched = if index == 0 { while_syncing(&slot.files().data, fetch) } else { fetch() };
-        let (summary, verified) = fetched.map_err(|source| PullError::Layer {
-            index: index + 1,
-            layer,
-            source: Box::new(source),
-        })?;
-        let SegmentSummary { blocks, tail_bytes, entries, .. } = summary;
-        let segment = slot.commit(&verified, SegmentStats { blocks, tail_bytes, entries })?;
-        progress.step(Step::LayerDone { layer });
-        Ok(Layer { segment, fetched: Some(verified) })
-    }
-}
-
-/// A layer in the store, and the evidence if it was fetched now.
-struct Layer {
-    segment: Segment,
-    fetched: Option<VerifiedLayer>,
-}
-
-impl Layer {
-    fn events(&self) -> Vec<Event> {
-        match &self.fetched {
-            None => {
-                let diff_id = self.segment.record().diff_id;
-                vec![Event::CacheHit { subject: Subject::Segment { diff_id } }]
-            }
-            Some(layer) => vec![
-                Event::Fetch { digest: layer.digest(), size: layer.size() },
-                Event::Verify { digest: layer.digest(), diff_id: Some(layer.diff_id()), passed: true },
-            ],
-        }
-    }
-}
-
-/// Returns how many layers are fetched at the same time: one for each processor, within bounds.
-fn parallel_layers() -> usize {
-    let (low, high) = PARALLEL_LAYERS;
-    std::thread::available_parallelism().map_or(low, |processors| processors.get().clamp(low, high))
-}
-
-/// Runs `work` while what it writes to `file` is being written to the disk, so that less is left to wait for at the end.
-fn while_syncing<T>(file: &File, work: impl FnOnce() -> T) -> T {
-    let (done, is_done) = channel::<()>();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            while is_done.recv_timeout(SYNC_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                // Only a head start: an error comes again, and counts, when the image is synced.
-                if file.sync_data().is_err() {
-                    return;
-                }
-            }
-        });
-        let result = work();
-        drop(done);
-        result
-    })
-}
-
-/// Turns a layer's tar stream into the files of a segment.
-fn unpack(
-    mut input: &mut dyn std::io::BufRead,
-    files: &SegmentFiles,
-    framing: &File,
-    budget: &Budget,
-) -> Result<SegmentSummary, UnpackError> {
-    let mut writer = SegmentWriter::new(&files.data, &files.tails, &files.leaves, &files.index)?;
-    writer = writer.with_framing(framing);
-    mvm_tree::read_layer(&mut input, budget, &mut writer)?;
-    Ok(writer.finish()?)
 }
 
 fn describe(

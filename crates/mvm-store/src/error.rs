@@ -60,6 +60,22 @@ pub enum StoreError {
         /// The digest of its bytes.
         got: Digest,
     },
+    /// A file of a segment is not what it was when the segment was made.
+    #[error("{} should have the digest {expected}, but has {got}", path.display())]
+    SegmentDigest {
+        /// The file.
+        path: PathBuf,
+        /// The digest that it had.
+        expected: Digest,
+        /// The digest that it has.
+        got: Digest,
+    },
+    /// The digests of a segment's files are not what mvm writes.
+    #[error("{} is not a list of digests", path.display())]
+    SegmentSums {
+        /// The file.
+        path: PathBuf,
+    },
     /// A manifest was recorded before one of its documents was stored.
     #[error("document {digest} of manifest {manifest} is not in the store")]
     DocumentMissing {

@@ -8,7 +8,7 @@
 //!        kernels/<sha256 of the kernel>/{kernel,modules.cpio,info.json}, kernels/default
 //!        scopes/<name>/index.db                      what refers to what
 //!                      documents/<sha256>            manifests, indexes, configs
-//!                      segments/<diff ID>-g<N>/{data,tails,leaves,index}
+//!                      segments/<diff ID>-g<N>/{data,tails,leaves,index,sums}
 //!                      images/<root hash>.img
 //!                      staging/                      what is being made, and the locks of those who make it
 //!        vms/ cache/ audit/ keys/                    the engine's

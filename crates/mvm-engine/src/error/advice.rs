@@ -45,6 +45,7 @@ impl EngineError {
             Self::Kernels(KernelError::Ambiguous { .. }) => ErrorKind::Usage,
             Self::Kernels(KernelError::Digest { .. })
             | Self::Damaged { .. }
+            | Self::SeveralDamaged { .. }
             | Self::Changed { .. }
             | Self::OtherShape(_)
             | Self::OthersName { .. } => ErrorKind::Verification,
@@ -94,14 +95,17 @@ impl EngineError {
             Self::Damaged { name, discarded: false, .. } => {
                 return Some(format!("mvmctl image verify --discard {name}, then mvmctl pull on its name"));
             }
+            Self::SeveralDamaged { .. } => {
+                "mvmctl image verify --all --discard, then mvmctl pull on their names"
+            }
             Self::Pull { source, .. } if let Some(knob) = knob_of(source) => {
                 return Some(format!("--unpack {} allows more, for an image that you trust", knob.remedy()));
             }
             Self::OtherPolicy { .. } => {
                 "pull it again with the same --unpack, so that its layers are checked"
             }
-            Self::Pull { source, .. } if matches!(**source, PullError::Damaged(_)) => {
-                "the stored layers were discarded; pull again to fetch them anew"
+            Self::Pull { source, .. } if matches!(**source, PullError::OtherRoot { .. }) => {
+                "mvmctl image rm on its names forgets what it was"
             }
             Self::DefaultKernel(_) => "mvmctl kernel default makes another one the default",
             Self::KernelInUse { .. } => "mvmctl vm stop ends them",
@@ -201,7 +205,9 @@ fn of_pull(error: &PullError) -> ErrorKind {
             UnpackError::Read(_) => ErrorKind::Verification,
         },
         PullError::Policy(_) => ErrorKind::Refused,
-        PullError::Index { .. } | PullError::Merge { .. } | PullError::Damaged(_) => ErrorKind::Verification,
+        PullError::Index { .. } | PullError::Merge { .. } | PullError::OtherRoot { .. } => {
+            ErrorKind::Verification
+        }
         PullError::Store(error) => of_store(error),
         PullError::Assemble(_) => ErrorKind::Failure,
     }
@@ -268,9 +274,11 @@ fn of_store(error: &StoreError) -> ErrorKind {
     match error {
         StoreError::NoReference { .. } | StoreError::NoImage { .. } => ErrorKind::NotFound,
         StoreError::InUse { .. } | StoreError::SeveralReferences { .. } => ErrorKind::Conflict,
-        StoreError::DocumentDigest { .. } | StoreError::WrongLayer { .. } | StoreError::Length { .. } => {
-            ErrorKind::Verification
-        }
+        StoreError::DocumentDigest { .. }
+        | StoreError::SegmentDigest { .. }
+        | StoreError::SegmentSums { .. }
+        | StoreError::WrongLayer { .. }
+        | StoreError::Length { .. } => ErrorKind::Verification,
         StoreError::Cancelled { .. } => ErrorKind::Interrupted,
         _ => ErrorKind::Failure,
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::engine::tests::{Fixture, fixture};
 use crate::error::ErrorKind;
+use crate::verify::OnDamage;
 use mvm_ref::Platform;
 use mvm_store::{ManifestRecord, ResolutionRecord};
 use serde_json::json;
@@ -95,7 +96,7 @@ fn a_pulled_image_is_listed_and_inspected() {
         (row.manifest, row.config, row.root_hash, row.size, &row.platform),
         (pulled.manifest, pulled.config_digest, pulled.root_hash, pulled.size, &Platform::host())
     );
-    assert_eq!(fixture.engine.image_names().unwrap(), [pulled.manifest.to_string()]);
+    assert_eq!(fixture.engine.images_to_verify().unwrap(), [pulled.manifest]);
 
     let details = fixture.engine.inspect_image(&layout.to_string()).unwrap();
     assert_eq!(details.references, [layout.to_string()]);
@@ -139,6 +140,7 @@ fn a_flipped_byte_is_found_wherever_it_is() {
         flip(&fixture, pulled.root_hash, offset);
         for (on_damage, is_discarded) in [(OnDamage::Report, false), (OnDamage::Discard, true)] {
             let error = fixture.engine.verify_image(&layout.to_string(), on_damage).unwrap_err();
+            assert_eq!(error.damaged_at().map(|at| at / 4096), Some(offset / 4096));
             assert!(
                 matches!(&error, EngineError::Damaged { root_hash, name, discarded, .. }
                     if (*root_hash, name.as_str()) == (pulled.root_hash, layout.to_string().as_str())
@@ -209,51 +211,6 @@ fn a_damaged_image_is_fetched_anew_under_all_its_names() {
     let events = fixture.events();
     assert!(events.contains(&deleted(Subject::Image { root_hash: pulled.root_hash })), "{events:?}");
     assert!(events.contains(&deleted(Subject::Segment { diff_id })), "{events:?}");
-}
-
-#[test]
-fn a_damaged_layer_does_not_become_an_image() {
-    let text = "hello\n".repeat(2000);
-    for (part, offset) in [("data", 4096 + 100), ("leaves", 3), ("index", 1)] {
-        let fixture = fixture();
-        let layout = fixture.layout("layout", &text, &json!({}));
-        let pulled = fixture.pull(&layout);
-        let scope = &fixture.engine.scope;
-        let segment = scope.segment(&pulled.config.diff_ids()[0], mvm_image::GENERATION).unwrap().unwrap();
-        let part = segment.path().join(part);
-        drop(segment);
-        // Only the image is lost, and would be made from the layer.
-        let image = scope.image_by_root(&pulled.root_hash).unwrap().unwrap().path().to_owned();
-        std::fs::remove_file(image).unwrap();
-        flip_in(&part, offset);
-        let before = fixture.events().len();
-        assert_eq!(fixture.pull(&layout).root_hash, pulled.root_hash, "{}", part.display());
-        let events = fixture.events().split_off(before);
-        assert!(
-            matches!(
-                events[..],
-                [
-                    Event::Resolve { .. },
-                    Event::CacheHit { .. },
-                    Event::Delete { subject: Subject::Segment { .. } },
-                    Event::Fetch { .. },
-                    Event::Verify { .. },
-                    Event::Materialize { .. }
-                ]
-            ),
-            "{events:?}"
-        );
-        fixture.engine.verify_image(&layout.to_string(), OnDamage::Discard).unwrap();
-        // A sound layer is used as it is.
-        std::fs::remove_file(fixture.engine.inspect_image(&layout.to_string()).unwrap().root.path).unwrap();
-        let before = fixture.events().len();
-        fixture.pull(&layout);
-        let events = fixture.events().split_off(before);
-        assert!(
-            matches!(events[..], [Event::Resolve { .. }, Event::CacheHit { .. }, Event::Materialize { .. }]),
-            "{events:?}"
-        );
-    }
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use mvm_fetch::FetchError;
 use mvm_image::erofs::AssembleError;
 use mvm_image::segment::{ReadIndexError, SegmentError};
-use mvm_image::verity::VerifyError;
 use mvm_plan::audit::Event;
 use mvm_ref::Digest;
 use mvm_store::StoreError;
@@ -46,9 +45,14 @@ pub enum PullError {
     /// The root file system could not be put together.
     #[error("make the root file system")]
     Assemble(#[from] AssembleError),
-    /// What came out differs from what the stored layers' hashes promise.
-    #[error("a stored layer is damaged")]
-    Damaged(#[from] VerifyError),
+    /// What came out is not what the same layers made before.
+    #[error("the layers make the root {got}, and made {expected} before")]
+    OtherRoot {
+        /// The root hash that the manifest had.
+        expected: Digest,
+        /// The root hash of what came out.
+        got: Digest,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -3,6 +3,9 @@ use crate::engine::tests::fixture;
 use crate::error::ErrorKind;
 use serde_json::json;
 use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 #[test]
 fn a_layer_that_is_not_what_it_should_be_is_in_the_log() {
@@ -173,4 +176,138 @@ fn inspect_lists_what_gives_rights() {
         paths: paths.iter().map(|path| crate::Shown::new(path.as_bytes())).collect(),
     };
     assert_eq!((found.file_capabilities, found.devices), (list(&["/ping"]), list(&["/null"])));
+}
+
+/// Changes a bit of a file.
+fn flip(path: &Path, offset: u64) {
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+}
+
+/// Returns the directory of the lowest layer.
+fn segment_of(fixture: &crate::engine::tests::Fixture, pulled: &Pulled) -> PathBuf {
+    let diff_id = pulled.config.diff_ids()[0];
+    fixture.engine.scope.segment(&diff_id, GENERATION).unwrap().unwrap().path().to_owned()
+}
+
+/// Hears words.
+#[derive(Default)]
+struct Words(Mutex<Vec<String>>);
+
+impl Progress for Words {
+    fn step(&self, step: Step) {
+        if let Step::Notice(words) = step {
+            self.0.lock().unwrap().push(words);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_layer_is_fetched_anew() {
+    let fixture = fixture();
+    // Two blocks and a tail.
+    let layout = fixture.layout("layout", &"hello\n".repeat(1500), &json!({}));
+    let pulled = fixture.pull(&layout);
+    let lose = |pulled: &Pulled| {
+        let image = fixture.engine.scope.image_by_root(&pulled.root_hash).unwrap().unwrap().path().to_owned();
+        fs::remove_file(image).unwrap();
+    };
+    let mut damages = Vec::new();
+    for part in ["tails", "leaves", "index", "sums"] {
+        let length = fs::metadata(segment_of(&fixture, &pulled).join(part)).unwrap().len();
+        damages.extend([0, length / 3, length / 2, length - 1].map(|offset| (part, offset)));
+    }
+    for (part, offset) in damages {
+        let path = segment_of(&fixture, &pulled).join(part);
+        lose(&pulled);
+        flip(&path, offset);
+        let before = fixture.events().len();
+        let words = Words::default();
+        let again = fixture.engine.pull(&layout, &Platform::host(), &words, &Cancel::default()).unwrap();
+        assert_eq!(again.root_hash, pulled.root_hash, "{part} {offset}");
+        let events = fixture.events().split_off(before);
+        assert!(
+            matches!(
+                events[..],
+                [
+                    Event::Resolve { .. },
+                    Event::Delete { subject: Subject::Segment { .. } },
+                    Event::Fetch { .. },
+                    Event::Verify { .. },
+                    Event::Materialize { .. }
+                ]
+            ),
+            "{part} {offset}: {events:?}"
+        );
+        let words = words.0.into_inner().unwrap();
+        let expected = format!("is damaged and fetched anew: {}", path.display());
+        assert!(words.len() == 1 && words[0].starts_with("layer 1 (sha256:"), "{words:?}");
+        // Which of the files differs can't be said where the list itself does.
+        assert!(part == "sums" || words[0].contains(&expected), "{words:?}");
+        fixture.engine.verify_image(&layout.to_string(), crate::OnDamage::Report).unwrap();
+    }
+    // A sound layer is used as it is; one of a version that kept no digests is not.
+    let paths = [None, Some(segment_of(&fixture, &pulled).join("sums"))];
+    for (path, fetched) in paths.into_iter().zip([false, true]) {
+        lose(&pulled);
+        path.iter().for_each(|path| fs::remove_file(path).unwrap());
+        let before = fixture.events().len();
+        fixture.pull(&layout);
+        let events = fixture.events().split_off(before);
+        assert_eq!(events.iter().any(|event| matches!(event, Event::Fetch { .. })), fetched, "{events:?}");
+    }
+}
+
+#[test]
+fn damaged_blocks_are_copied_and_told_of_by_their_digests() {
+    let fixture = fixture();
+    let layer = |name: &str, text: &str| {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+        archive.into_inner().unwrap()
+    };
+    let base = layer("base", &"base\n".repeat(2000));
+    let one = fixture.layout_of("one", std::slice::from_ref(&base), &json!({}), "amd64");
+    let two = fixture.layout_of("two", &[base, layer("own", "own\n")], &json!({}), "amd64");
+    let pulled = fixture.pull(&one);
+    let sound = fixture.pull(&two).root_hash;
+    fixture.engine.scope.discard_image(&sound).unwrap();
+    fixture.engine.scope.discard_image(&pulled.root_hash).unwrap();
+    fixture.pull(&one);
+    flip(&segment_of(&fixture, &pulled).join("data"), 4096 + 100);
+    // The second image is what it should be, but for the block, which a guest would not take.
+    assert_eq!(fixture.pull(&two).root_hash, sound);
+    for layout in [&one, &two] {
+        let error = fixture.engine.verify_image(&layout.to_string(), crate::OnDamage::Discard).unwrap_err();
+        assert_eq!(error.damaged_at(), Some(4096));
+    }
+    for layout in [&one, &two] {
+        fixture.pull(layout);
+        fixture.engine.verify_image(&layout.to_string(), crate::OnDamage::Report).unwrap();
+    }
+}
+
+#[test]
+fn the_same_layers_must_make_the_same_root() {
+    let fixture = fixture();
+    let layout = fixture.layout("layout", "hello\n", &json!({}));
+    let pulled = fixture.pull(&layout);
+    let scope = &fixture.engine.scope;
+    let record = scope.manifest(&pulled.manifest).unwrap().unwrap();
+    let expected = Digest::of(b"what an older version made");
+    scope.discard_image(&pulled.root_hash).unwrap();
+    scope.record_manifest(&mvm_store::ManifestRecord { root_hash: expected, ..record }).unwrap();
+    let error =
+        fixture.engine.pull(&layout, &Platform::host(), &crate::Silent, &Cancel::default()).unwrap_err();
+    let EngineError::Pull { source, .. } = &error else { panic!("{error:?}") };
+    assert!(
+        matches!(**source, PullError::OtherRoot { expected: was, got } if (was, got) == (expected, pulled.root_hash)),
+        "{error:?}"
+    );
+    assert_eq!(error.kind(), ErrorKind::Verification);
 }

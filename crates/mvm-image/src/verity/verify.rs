@@ -71,6 +71,21 @@ pub enum VerifyError {
     },
 }
 
+impl VerifyError {
+    /// Returns where in the file the damage begins, as far as it has a place: the byte itself in the superblock, else the
+    /// start of the block.
+    pub fn offset(&self) -> Option<u64> {
+        match self {
+            Self::Read { offset, .. }
+            | Self::Superblock { offset }
+            | Self::HashBlock { offset, .. }
+            | Self::DataBlock { offset, .. } => Some(*offset),
+            Self::Size { expected, got } => Some(*expected.min(got)),
+            Self::DataBlocks { .. } => None,
+        }
+    }
+}
+
 /// Reads the whole image on all cores and returns the first thing, from the root down, that is not as expected.
 ///
 /// Covers data, every level of the tree with its padding, the superblock block, and the length of the file.

@@ -13,7 +13,7 @@ fn an_empty_tree() {
 }
 
 /// Two layers with every kind of node; the second removes and replaces parts of the first.
-fn every_kind() -> Vec<Vec<Step>> {
+pub fn every_kind() -> Vec<Vec<Step>> {
     let caps = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0".as_slice();
     let acl = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x04\0\xe8\x03\0\0\x04\0\x04\0\xff\xff\xff\xff\x10\0\x04\0\xff\xff\xff\xff\x20\0\x04\0\xff\xff\xff\xff".as_slice();
     let unusual = with_xattrs(

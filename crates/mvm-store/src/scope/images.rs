@@ -109,6 +109,19 @@ impl Scope {
     pub fn image_by_root(&self, root: &Digest) -> Result<Option<Image>, StoreError> {
         self.inner.image_by_root(root)
     }
+
+    /// Returns the length that the file of an image should have, none if there should be no such file, and the one that it
+    /// has, none if there is none.
+    pub fn image_lengths(&self, root: &Digest) -> Result<(Option<u64>, Option<u64>), StoreError> {
+        let inner = &self.inner;
+        let expected = inner.index.read("look up an image", |connection| {
+            connection
+                .prepare_cached("SELECT size FROM images WHERE root = ?1")?
+                .query_row([root.as_bytes()], |row| row.get(0))
+                .optional()
+        })?;
+        Ok((expected, inner.images.file_len(&Inner::image_name(root))?))
+    }
 }
 
 impl Image {

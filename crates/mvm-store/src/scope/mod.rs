@@ -9,6 +9,7 @@ pub(crate) mod names;
 pub(crate) mod remove;
 pub(crate) mod segments;
 mod staging;
+mod sums;
 
 use crate::dir::Dir;
 use crate::error::StoreError;

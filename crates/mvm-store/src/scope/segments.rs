@@ -1,6 +1,7 @@
 //! Segments: one for each layer and image-format generation, a cache that can be fetched again.
 
 use super::staging::Staged;
+use super::sums::{self, SUMS};
 use super::{Inner, Scope, now};
 use crate::dir::{Dir, FileError};
 use crate::error::StoreError;
@@ -209,6 +210,14 @@ impl Segment {
         Ok(self.dir.open_file(FRAMING)?)
     }
 
+    /// Compares leaves, tails and index with the digests that they had when the segment was made.
+    ///
+    /// They decide the root hash of an image, so a damaged one would make another image of the same layers. Blocks of data
+    /// are not read: the leaves tell what they have to be, and whoever reads an image compares them.
+    pub fn check(&self) -> Result<(), StoreError> {
+        sums::check(&self.dir)
+    }
+
     fn part(&self, name: &str) -> Result<File, FileError> {
         let absent = || {
             let error = std::io::Error::from(std::io::ErrorKind::NotFound);
@@ -224,7 +233,7 @@ impl Segment {
     }
 
     fn sync(&self) -> Result<(), FileError> {
-        for name in PARTS {
+        for name in PARTS.into_iter().chain([SUMS]) {
             let fail = |error| FileError::new("sync", self.dir.join(name), error);
             self.part(name)?.sync_all().map_err(fail)?;
         }
@@ -286,6 +295,7 @@ impl SegmentSlot {
                 return Err(StoreError::Length { path: self.dir.join(name), expected, got });
             }
         }
+        sums::write(&self.dir)?;
         let inner = &self.inner;
         let name = Inner::segment_name(&self.diff_id, self.generation);
         // A directory there has no row that counts, else the claim had returned it.
@@ -355,6 +365,9 @@ impl Inner {
             if !fits {
                 return Ok(None);
             }
+        }
+        if !sums::exist(&dir)? {
+            return Ok(None);
         }
         Ok(Some((Segment { dir, record }, last_used)))
     }

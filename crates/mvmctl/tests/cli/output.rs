@@ -30,7 +30,12 @@ fn an_empty_store_lists_nothing() {
 #[test]
 fn json_is_json_also_where_there_is_nothing() {
     let sandbox = Sandbox::new();
-    for arguments in [&["image", "ls", "--json"][..], &["vm", "ls", "--json"], &["kernel", "ls", "--json"]] {
+    for arguments in [
+        &["image", "ls", "--json"][..],
+        &["image", "verify", "--all", "--json"],
+        &["vm", "ls", "--json"],
+        &["kernel", "ls", "--json"],
+    ] {
         assert_eq!(sandbox.json(arguments), json!([]), "{arguments:?}");
     }
     let report = sandbox.json(&["gc", "--json"]);

@@ -91,12 +91,15 @@ fn of_the_engine() -> Vec<Row> {
         (
             EngineError::Pull {
                 image: "x".to_owned(),
-                source: Box::new(PullError::Damaged(mvm_image::verity::VerifyError::Superblock {
-                    offset: 1,
-                })),
+                source: Box::new(PullError::OtherRoot { expected: digest(), got: Digest::of(b"other") }),
             },
             Verification,
-            Some("the stored layers were discarded; pull again to fetch them anew"),
+            Some("mvmctl image rm on its names forgets what it was"),
+        ),
+        (
+            EngineError::SeveralDamaged { count: 2, names: vec!["x".to_owned(), "y".to_owned()] },
+            Verification,
+            Some("mvmctl image verify --all --discard, then mvmctl pull on their names"),
         ),
         (
             EngineError::DefaultKernel(digest()),
