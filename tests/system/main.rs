@@ -22,6 +22,7 @@ mod images;
 mod lifecycle;
 mod load;
 mod network;
+mod plans;
 mod policy;
 mod properties;
 mod reproducible;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         lifecycle::CASES,
         load::CASES,
         network::CASES,
+        plans::CASES,
         policy::CASES,
         properties::CASES,
         reproducible::CASES,

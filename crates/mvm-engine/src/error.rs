@@ -113,6 +113,17 @@ pub enum EngineError {
         /// Why it failed.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What was asked for is not what a plan may hold.
+    #[error("{option} {problem}")]
+    Option {
+        /// The option, or what else asked for it.
+        option: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A plan for one launch was launched before.
+    #[error("plan {0} is for one launch, and was launched before")]
+    UsedUp(Digest),
     /// A policy can't be relied on.
     #[error(transparent)]
     Policy(#[from] PolicyFileError),

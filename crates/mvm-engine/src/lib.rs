@@ -27,6 +27,7 @@ mod settings;
 mod special_files;
 mod supervisor;
 mod tag;
+mod used_plans;
 mod verify;
 mod vm;
 mod vms;
@@ -46,15 +47,17 @@ pub use mvm_fetch::{
     Bundle, FetchConfig, HostPattern, KnownUser, Login, LoginCheck, Proxies, ProxyAddress, ProxyError,
     RegistriesConf, Secret,
 };
+pub use mvm_plan::plan::RequiredIsolation;
+pub use mvm_plan::policy::Seconds;
 pub use mvm_store::{Collected, CollectedKind, GcReport};
 pub use mvm_tree::{SettingError, UnpackPolicy};
 pub use mvm_wire::WindowSize;
-pub use plans::{PlanReport, PolicyReport, RuleReport};
+pub use plans::{PlanReport, PlanView, PolicyReport, RuleReport, SignatureView, utc_time};
 pub use policies::{PolicyFileError, PolicySource, SYSTEM_POLICY};
 pub use progress::{Cancel, Progress, Sent, Silent, Step};
 pub use pull::{PullError, Pulled};
 pub use push::{PushError, PushRequest, Pushed};
-pub use run::{Launched, PullPolicy, RunRequest, Workload};
+pub use run::{LaunchRequest, Launched, PullPolicy, RunRequest, Workload};
 pub use save::{SaveFormat, SaveRequest, SaveTarget, UnknownFormat};
 pub use settings::{HelperEnvironment, Settings};
 pub use special_files::{PathList, SpecialFiles};

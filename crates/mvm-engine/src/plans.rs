@@ -2,14 +2,18 @@
 
 use crate::clock;
 use crate::engine::Engine;
-use crate::error::EngineError;
+use crate::error::{EngineError, ErrorKind, chain};
 use crate::keys;
 use crate::policies::{self, PolicyFileError, PolicySource};
+use crate::progress::{Cancel, Progress};
+use crate::run::{LaunchRequest, Launched, PullPolicy};
+use mvm_image::verity;
 use mvm_launch::Qemu;
 use mvm_plan::audit::Event;
+use mvm_plan::plan::{Plan, Source};
 use mvm_plan::policy::{Layer, Policy, Rule};
-use mvm_plan::{Isolation, KeyId, LaunchNonce, RuleOutcome, SignedPlan};
-use mvm_ref::{Digest, VmName};
+use mvm_plan::{Isolation, KeyId, LaunchNonce, RuleOutcome, SignedPlan, UtcTime};
+use mvm_ref::{Digest, ImageSource, VmName};
 use serde::Serialize;
 
 /// The policy that a launch would be judged under.
@@ -38,6 +42,24 @@ pub struct PlanReport {
     pub rules: Vec<RuleReport>,
 }
 
+/// What a plan says, which nobody has verified.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanView {
+    /// Digest of the plan.
+    pub digest: Digest,
+    /// The plan, as its text has it.
+    pub plan: serde_json::Value,
+    /// Its signatures.
+    pub signatures: Vec<SignatureView>,
+}
+
+/// A signature of a plan.
+#[derive(Clone, Debug, Serialize)]
+pub struct SignatureView {
+    /// The key that is said to have made it.
+    pub key: String,
+}
+
 /// What a rule says of a plan.
 #[derive(Clone, Debug, Serialize)]
 pub struct RuleReport {
@@ -60,14 +82,160 @@ impl PolicyReport {
     }
 }
 
+impl PlanView {
+    /// Reads a signed plan's text. Its signatures are not checked.
+    pub fn read(plan: &[u8]) -> Result<Self, EngineError> {
+        let signed = parse(plan)?;
+        let invalid = |source: serde_json::Error| EngineError::Plan { act: "read", source: source.into() };
+        let signatures = signed.envelope().signatures().iter();
+        Ok(Self {
+            digest: signed.digest(),
+            plan: serde_json::from_slice(signed.envelope().payload()).map_err(invalid)?,
+            signatures: signatures.map(|signature| SignatureView { key: signature.keyid.clone() }).collect(),
+        })
+    }
+
+    /// Says whether the command has both a terminal and the caller's stdin.
+    pub fn is_interactive(&self) -> bool {
+        let process = &self.plan["process"];
+        process["tty"] == true && process["stdin"] == true
+    }
+}
+
+fn parse(plan: &[u8]) -> Result<SignedPlan, EngineError> {
+    SignedPlan::parse(plan).map_err(|source| EngineError::Plan { act: "read", source: source.into() })
+}
+
 impl Engine {
+    /// Launches a signed plan. An image that is not in the store is pulled, by its digest, if `pull` allows it and the plan
+    /// would be admitted otherwise.
+    ///
+    /// Returns when the hypervisor runs; the guest still boots then.
+    pub fn launch(
+        &self,
+        plan: &[u8],
+        request: LaunchRequest,
+        pull: PullPolicy,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Launched, EngineError> {
+        let policy = self.policy_or_refuse(&request.policy)?;
+        let signed = match parse(plan) {
+            Ok(signed) => signed,
+            Err(error) => {
+                let (plan, policy) = (Some(Digest::of(plan)), policy.name());
+                let refuse = Event::Refuse { plan, policy, rules: vec![Rule::PlanFormat] };
+                self.audit.append(&self.settings.scope, vec![refuse])?;
+                return Err(error);
+            }
+        };
+        if pull != PullPolicy::Never {
+            self.fetch_for(&signed, &request.policy, pull, progress, cancel)?;
+        }
+        self.launch_signed(&signed, request, progress, cancel)
+    }
+
+    /// Pulls a plan's image by digest, if it is not there, comes from a registry, and no rule but those about what is here
+    /// stands against the plan. What stands against it is for the door to say.
+    fn fetch_for(
+        &self,
+        signed: &SignedPlan,
+        asked: &[PolicySource],
+        pull: PullPolicy,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        let plan = signed.unverified_plan();
+        let Source::Oci { requested, manifest, platform, .. } = &plan.source;
+        if pull == PullPolicy::Missing && self.scope.image_by_root(&plan.root.root_hash)?.is_some() {
+            return Ok(());
+        }
+        let Ok(ImageSource::Registry(reference)) = requested.as_str().parse() else { return Ok(()) };
+        let here = [Rule::PullAge, Rule::ImageAge, Rule::ImageSignature, Rule::RequiredConfinement];
+        let report = self.check_plan(signed.as_bytes(), asked)?;
+        if report.rules.iter().any(|rule| !rule.passed && !here.contains(&rule.rule)) {
+            return Ok(());
+        }
+        let pulled =
+            self.pull(&ImageSource::Registry(reference.pinned(*manifest)), platform, progress, cancel)?;
+        let (expected, got) = (plan.root.root_hash, pulled.root_hash);
+        if expected != got {
+            let (policy, rules) = (report.policy, vec![Rule::RootImage]);
+            let refuse = Event::Refuse { plan: Some(signed.digest()), policy, rules };
+            self.audit.append(&self.settings.scope, vec![refuse])?;
+            return Err(EngineError::Changed { what: "the root image", expected, got });
+        }
+        Ok(())
+    }
+
+    /// Adds the local key's signature to a plan.
+    pub fn sign_plan(&self, plan: &[u8]) -> Result<SignedPlan, EngineError> {
+        let local = keys::load(&self.settings.root)?.local;
+        let signed = parse(plan)?
+            .signed_by(&local)
+            .map_err(|source| EngineError::Plan { act: "sign", source: source.into() })?;
+        let sign = Event::Sign { plan: signed.digest(), signers: vec![local.public_key().id()] };
+        self.audit.append(&self.settings.scope, vec![sign])?;
+        Ok(signed)
+    }
+
+    /// Says what each rule says of a plan, and whether the kernel, initramfs and root image that it names are here, every
+    /// byte compared.
+    pub fn verify_plan(&self, plan: &[u8], asked: &[PolicySource]) -> Result<PlanReport, EngineError> {
+        let signed = parse(plan)?;
+        let mut report = self.check_plan(plan, asked)?;
+        let plan = signed.unverified_plan();
+        report.rules.push(of_piece(Rule::KernelDigest, self.check_kernel(plan))?);
+        report.rules.push(of_piece(Rule::InitramfsDigest, self.check_initramfs(plan))?);
+        report.rules.push(of_piece(Rule::RootImage, self.check_root(plan))?);
+        report.admitted = report.rules.iter().all(|rule| rule.passed);
+        Ok(report)
+    }
+
+    fn check_kernel(&self, plan: &Plan) -> Result<String, EngineError> {
+        let kernel = self.kernel(&plan.kernel.digest)?;
+        kernel.verify()?;
+        let got = Digest::of(kernel.info());
+        match plan.kernel.record {
+            Some(expected) if expected != got => {
+                Err(EngineError::Changed { what: "the record of the kernel", expected, got })
+            }
+            _ => Ok(format!("kernel {} is here, {}", plan.kernel.digest, plan.kernel.version)),
+        }
+    }
+
+    fn check_initramfs(&self, plan: &Plan) -> Result<String, EngineError> {
+        let kernel = self.kernel(&plan.kernel.digest)?;
+        let (expected, got) = (plan.initramfs.digest, Digest::of(&self.base_initramfs(&kernel)?));
+        if got == expected {
+            Ok(format!("initramfs {got} is here"))
+        } else {
+            Err(EngineError::Changed { what: "the initramfs", expected, got })
+        }
+    }
+
+    fn check_root(&self, plan: &Plan) -> Result<String, EngineError> {
+        let root = plan.root;
+        let image = self.scope.image_by_root(&root.root_hash)?;
+        let image = image.ok_or_else(|| EngineError::UnknownImage(root.root_hash.to_string()))?;
+        let expected = verity::Expected { root_hash: root.root_hash, data_blocks: root.data_blocks };
+        match verity::verify(image.file(), &expected) {
+            Ok(_) => Ok(format!("image {} is here, {} blocks compared", root.root_hash, root.data_blocks)),
+            Err(source) => Err(EngineError::Damaged {
+                root_hash: root.root_hash,
+                name: root.root_hash.to_string(),
+                discarded: false,
+                source: source.into(),
+            }),
+        }
+    }
+
     /// Says what each rule of the policy that holds here, with all of `asked`, says of a plan.
     ///
     /// Nothing is launched or recorded. Where the plan's kernel is not in the store, the machine counts as emulated.
     pub fn check_plan(&self, plan: &[u8], asked: &[PolicySource]) -> Result<PlanReport, EngineError> {
         let policy = policies::load(asked)?;
-        let signed = SignedPlan::parse(plan)
-            .map_err(|source| EngineError::Plan { act: "read", source: source.into() })?;
+        let signed = parse(plan)?;
         let plan = signed.unverified_plan();
         let isolation = match self.store.kernel(&plan.kernel.digest)? {
             Some(kernel) => {
@@ -103,6 +271,23 @@ impl Engine {
             }
             Err(error.into())
         })
+    }
+}
+
+/// Writes a moment in seconds since 1970 as RFC 3339 does, if it lies in the years to 9999.
+pub fn utc_time(seconds: i64) -> Option<String> {
+    UtcTime::from_unix_seconds(seconds).ok().map(|time| time.to_string())
+}
+
+/// Returns what was found of a piece of a machine. That it is not the one that the plan names is a finding too.
+fn of_piece(rule: Rule, found: Result<String, EngineError>) -> Result<RuleReport, EngineError> {
+    match found {
+        Ok(why) => Ok(RuleReport { rule, passed: true, why, remedy: None }),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Verification) => {
+            let remedy = error.hint().unwrap_or_else(|| "bring it here, or make a new plan".to_owned());
+            Ok(RuleReport { rule, passed: false, why: chain(&error), remedy: Some(remedy) })
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::policies::PolicySource;
 use crate::progress::{Cancel, Progress, Step};
 use crate::pull::Pulled;
 use crate::supervisor::Handshake;
-use crate::vm::{self, Record, VmDirectory};
+use crate::vm::{self, Record, VmDirectory, VmError};
 use crate::{clock, keys};
 use mvm_launch::exec::Invocation;
 use mvm_plan::audit::{Event, Subject};
@@ -15,7 +15,7 @@ use mvm_plan::plan::{
     FileSystem, Initramfs, Kernel, Network, Plan, Posture, Process, RequiredIsolation, Resources, Root,
     Schema, Scratch, Source, Validity,
 };
-use mvm_plan::{SignedPlan, signal::Signal};
+use mvm_plan::{PlanError, SignedPlan, signal::Signal};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VmName};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
@@ -76,6 +76,25 @@ pub struct RunRequest {
     pub scratch_mib: u64,
     /// The policies to be admitted under, beside the one that always holds.
     pub policy: Vec<PolicySource>,
+    /// The isolation that the workload needs.
+    pub isolation: RequiredIsolation,
+    /// How long the plan may be admitted, in seconds.
+    pub valid_for: i64,
+    /// Whether the plan is for one launch only.
+    pub single_use: bool,
+    /// Whether the VM's directory goes with it.
+    pub remove_at_end: bool,
+    /// Whether the main process starts without anyone attached.
+    pub detached: bool,
+}
+
+/// A launch that is wanted, of a plan that there is.
+#[derive(Clone, Debug, Default)]
+pub struct LaunchRequest {
+    /// Name of the VM; the plan's if absent, with an ending that is made up if a VM has it.
+    pub name: Option<VmName>,
+    /// The policies to be admitted under, beside the one that always holds.
+    pub policy: Vec<PolicySource>,
     /// Whether the VM's directory goes with it.
     pub remove_at_end: bool,
     /// Whether the main process starts without anyone attached.
@@ -87,12 +106,14 @@ pub struct RunRequest {
 pub struct Launched {
     /// Its name.
     pub name: VmName,
+    /// Whether its command has a terminal.
+    pub terminal: bool,
+    /// Whether its command reads the caller's stdin.
+    pub stdin: bool,
     /// A connection to its supervisor.
     pub connection: ControlConnection,
 }
 
-/// How long a plan made by `run` may be admitted, in seconds: it is launched at once.
-const VALIDITY: i64 = 15 * 60;
 /// The clock of the machine that admits may be a little behind.
 const CLOCK_SKEW: i64 = 60;
 
@@ -108,8 +129,20 @@ impl Engine {
     ) -> Result<Launched, EngineError> {
         // Before anything is fetched for a launch that can't be.
         self.policy_or_refuse(&request.policy)?;
+        let signed = self.create_plan(&request, progress, cancel)?;
+        let RunRequest { name, policy, remove_at_end, detached, .. } = request;
+        self.launch_signed(&signed, LaunchRequest { name, policy, remove_at_end, detached }, progress, cancel)
+    }
+
+    /// Makes and signs a plan for an image, which is pulled if need be.
+    pub fn create_plan(
+        &self,
+        request: &RunRequest,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<SignedPlan, EngineError> {
         let kernel = self.choose_kernel(request.kernel.as_deref())?;
-        let (image, found) = self.image_for(&request, progress, cancel)?;
+        let (image, found) = self.image_for(request, progress, cancel)?;
         if cancel.requested() {
             return Err(EngineError::Interrupted);
         }
@@ -118,7 +151,7 @@ impl Engine {
             Some(name) => name.clone(),
             None => self.invent_name()?,
         };
-        let plan = self.plan(&request, &name, &image, &kernel, initramfs)?;
+        let plan = self.plan(request, &name, &image, &kernel, initramfs)?;
         let keys = keys::load(&self.settings.root)?;
         let signed = mvm_plan::sign(plan, &[&keys.local])
             .map_err(|source| EngineError::Plan { act: "sign", source: source.into() })?;
@@ -126,24 +159,43 @@ impl Engine {
         let hit = found.then_some(Event::CacheHit { subject: Subject::Image { root_hash: image.root_hash } });
         let sign = Event::Sign { plan: signed.digest(), signers };
         self.audit.append(&self.settings.scope, hit.into_iter().chain([sign]).collect())?;
-        let command = signed.unverified_plan().process.argv.clone();
-        let record = Record {
-            name: name.clone(),
+        Ok(signed)
+    }
+
+    /// Launches a plan, of which nothing is believed before it is admitted.
+    pub(crate) fn launch_signed(
+        &self,
+        signed: &SignedPlan,
+        request: LaunchRequest,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Launched, EngineError> {
+        let plan = signed.unverified_plan();
+        let Source::Oci { requested, .. } = &plan.source;
+        let mut record = Record {
+            name: request.name.clone().unwrap_or_else(|| plan.workload.clone()),
             scope: self.settings.scope.clone(),
-            image: request.image.to_string(),
-            root_hash: image.root_hash,
+            image: requested.to_string(),
+            root_hash: plan.root.root_hash,
             plan: signed.digest(),
             policy: request.policy,
-            command,
+            command: plan.process.argv.clone(),
             created_at: clock::unix_seconds(),
             remove_at_end: request.remove_at_end,
         };
-        let directory = self.vms.create(&record)?;
-        let launched = self.start(&directory, &signed, request.detached, progress, cancel);
+        let directory = match self.vms.create(&record) {
+            Err(VmError::NameTaken(_)) if request.name.is_none() => {
+                record.name = self.further_name(&plan.workload)?;
+                self.vms.create(&record)?
+            }
+            created => created?,
+        };
+        let launched = self.start(&directory, signed, request.detached, progress, cancel);
         if launched.is_err() {
             directory.remove_files()?;
         }
-        Ok(Launched { name, connection: launched? })
+        let (terminal, stdin) = (plan.process.tty, plan.process.stdin);
+        Ok(Launched { name: record.name, terminal, stdin, connection: launched? })
     }
 
     /// Finds the image in the store or pulls it, as the request says, and tells which of the two.
@@ -176,8 +228,6 @@ impl Engine {
         kernel: &mvm_store::Kernel,
         initramfs: Digest,
     ) -> Result<Plan, EngineError> {
-        let invalid =
-            |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Plan { act: "make", source };
         let requested = request.image.to_string();
         let host = Platform::host();
         if image.platform.architecture() != host.architecture() {
@@ -196,7 +246,7 @@ impl Engine {
             scope: self.settings.scope.clone(),
             posture: Posture::Compatible,
             source: Source::Oci {
-                requested: requested.parse().map_err(|source: mvm_plan::PlanError| invalid(source.into()))?,
+                requested: requested.parse().map_err(invalid)?,
                 manifest: image.manifest,
                 config: image.config_digest,
                 platform: image.platform.clone(),
@@ -210,7 +260,11 @@ impl Engine {
                 size: image.size,
                 fs: FileSystem::Erofs,
             },
-            kernel: Kernel { digest: kernel.digest(), version: info.version.clone() },
+            kernel: Kernel {
+                digest: kernel.digest(),
+                version: info.version.clone(),
+                record: Some(Digest::of(kernel.info())),
+            },
             initramfs: Initramfs { digest: initramfs },
             process: process(&request.workload, &image.config, &requested)?,
             hostname: name.as_str().replace(['_', '.'], "-"),
@@ -221,11 +275,14 @@ impl Engine {
                 scratch: Scratch::Disk,
             },
             network: Network::None,
-            isolation: RequiredIsolation::Any,
-            validity: Validity { not_before: now - CLOCK_SKEW, not_after: now + VALIDITY },
-            single_use: false,
+            isolation: request.isolation,
+            validity: Validity {
+                not_before: now - CLOCK_SKEW,
+                not_after: now.saturating_add(request.valid_for),
+            },
+            single_use: request.single_use,
         };
-        plan.validate().map_err(|source| invalid(source.into()))?;
+        plan.validate().map_err(invalid)?;
         Ok(plan)
     }
 
@@ -295,10 +352,21 @@ impl Engine {
     }
 
     fn invent_name(&self) -> Result<VmName, EngineError> {
+        self.name_after("vm")
+    }
+
+    /// Makes up a name for a further VM of a workload.
+    fn further_name(&self, workload: &VmName) -> Result<VmName, EngineError> {
+        // Names are ASCII and have at most 63 bytes.
+        let beginning: String = workload.as_str().chars().take(54).collect();
+        self.name_after(&beginning)
+    }
+
+    fn name_after(&self, beginning: &str) -> Result<VmName, EngineError> {
         let bytes = keys::random::<4>()?;
-        let text = format!("vm-{:08x}", u32::from_be_bytes(bytes));
-        // Letters, digits and a hyphen: always a name.
-        text.parse()
+        // A name, and letters, digits and a hyphen after it: always a name.
+        format!("{beginning}-{:08x}", u32::from_be_bytes(bytes))
+            .parse()
             .map_err(|source: mvm_ref::NameError| EngineError::Plan { act: "name", source: source.into() })
     }
 }
@@ -339,8 +407,6 @@ fn process(workload: &Workload, config: &ImageConfig, image: &str) -> Result<Pro
     if argv.first().is_none_or(String::is_empty) {
         return Err(EngineError::NoCommand(image.to_owned()));
     }
-    let invalid =
-        |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Plan { act: "make", source };
     let working_dir = workload.working_dir.as_ref().unwrap_or(&image_process.working_dir);
     let stop_signal = match image_process.stop_signal.as_str() {
         "" => "SIGTERM",
@@ -351,10 +417,31 @@ fn process(workload: &Workload, config: &ImageConfig, image: &str) -> Result<Pro
         env: merge_env(&image_process.env, &workload.env),
         working_dir: absolute(working_dir),
         user: workload.user.as_ref().unwrap_or(&image_process.user).clone(),
-        stop_signal: stop_signal.parse::<Signal>().map_err(|source| invalid(source.into()))?,
+        stop_signal: stop_signal
+            .parse::<Signal>()
+            .map_err(|source| EngineError::Plan { act: "make", source: source.into() })?,
         tty: workload.terminal,
         stdin: workload.stdin,
     })
+}
+
+/// Tells what is wrong with a request in the words of whoever made it, where an option sets that part of a plan.
+fn invalid(error: PlanError) -> EngineError {
+    let option = match error.field() {
+        "resources.cpus" => "--cpus",
+        "resources.memory_mib" => "--memory in MiB",
+        "resources.scratch_mib" => "--scratch in MiB",
+        "validity.not_after" => "the end of --valid-for",
+        "hostname" => "--name",
+        "source.requested" => "the image's name",
+        "process.argv" => "the command",
+        "process.env" => "--env, with the image's environment,",
+        "process.argv and process.env" => "the command with --env and the image's environment",
+        "process.working_dir" => "--workdir",
+        "process.user" => "--user",
+        _ => return EngineError::Plan { act: "make", source: error.into() },
+    };
+    EngineError::Option { option, problem: error.problem() }
 }
 
 pub(crate) fn absolute(directory: &str) -> String {

@@ -137,6 +137,19 @@ impl Envelope {
         Ok(Self { payload_type: payload_type.to_owned(), payload, signatures })
     }
 
+    /// Adds the signature of a further key.
+    pub fn add_signature(&mut self, key: &SigningKey) -> Result<(), DsseError> {
+        count(self.signatures.len() + 1)?;
+        let id = key.public_key().id();
+        let keyid = id.to_string();
+        if self.signatures.iter().any(|signature| signature.keyid == keyid) {
+            return Err(DsseError::Twice { id });
+        }
+        let sig = key.sign(&self.signed_bytes()).to_vec();
+        self.signatures.push(EnvelopeSignature { keyid, sig });
+        Ok(())
+    }
+
     /// Reads an envelope's JSON text, base64 in the standard or the URL-safe alphabet.
     pub fn parse(text: &[u8]) -> Result<Self, DsseError> {
         if text.len() > MAX_ENVELOPE {

@@ -130,6 +130,9 @@ pub struct Kernel {
     pub digest: Digest,
     /// The version that the kernel states, for people.
     pub version: String,
+    /// Digest of what the store knows of how to boot it; absent from plans of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Digest>,
 }
 
 /// The initramfs that holds the guest's PID 1.

@@ -77,6 +77,14 @@ impl SignedPlan {
         Ok(Self { plan, digest, envelope, bytes: bytes.to_vec() })
     }
 
+    /// Returns the same plan with the signature of a further key.
+    pub fn signed_by(&self, key: &SigningKey) -> Result<Self, SignError> {
+        let mut envelope = self.envelope.clone();
+        envelope.add_signature(key).map_err(SignError::Envelope)?;
+        let bytes = envelope.to_json().map_err(SignError::Envelope)?;
+        Ok(Self { envelope, bytes, ..self.clone() })
+    }
+
     /// Returns what the envelope says, which nobody has verified: to show, never to act on.
     pub fn unverified_plan(&self) -> &Plan {
         &self.plan

@@ -15,7 +15,7 @@ use std::path::PathBuf;
     max_term_width = 100,
     after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found, 4 verification failed, 5 refused by \
                   policy, 6 registry or network, 7 in use or name taken, 8 something is missing on this machine, \
-                  130 interrupted. `run` and `exec` return the command's own exit code, or 125 when mvmctl fails, \
+                  130 interrupted. `run`, `launch` and `exec` return the command's own exit code, or 125 when mvmctl fails, \
                   126 when the command can't be executed, 127 when it isn't found."
 )]
 pub struct Cli {
@@ -45,6 +45,7 @@ pub struct Global {
 #[derive(Subcommand)]
 pub enum Command {
     Run(Box<commands::run::Args>),
+    Launch(commands::launch::Args),
     Exec(commands::exec::Args),
     Pull(commands::pull::Args),
     Login(commands::login::Args),
@@ -55,6 +56,8 @@ pub enum Command {
     Vm(commands::vm::Command),
     #[command(subcommand)]
     Kernel(commands::kernel::Command),
+    #[command(subcommand)]
+    Plan(commands::plan::Command),
     #[command(subcommand)]
     Policy(commands::policy::Command),
     #[command(subcommand)]

@@ -1,7 +1,7 @@
-//! Files that a user names: read with a bound, from stdin for `-`.
+//! Files that a user names: read with a bound, from stdin for `-`; written as a whole.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 /// Reads a file of fewer than `limit` bytes; a longer one is an error.
@@ -17,4 +17,25 @@ pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     } else {
         Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has {limit} bytes or more")))
     }
+}
+
+/// Writes a file as a whole: who reads it sees the old text or the new one. A special file is written to as it is.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        return File::options().write(true).open(path)?.write_all(bytes);
+    }
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = File::options()
+        .write(true)
+        .create_new(true)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // The first error is the one that counts.
+        drop(std::fs::remove_file(&temporary));
+    }
+    written
 }

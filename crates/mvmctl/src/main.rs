@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    let runs_a_command = matches!(command, Command::Run(_) | Command::Exec(_));
+    let runs_a_command = matches!(command, Command::Run(_) | Command::Launch(_) | Command::Exec(_));
     let context = match Context::new(global) {
         Ok(context) => context,
         Err(failure) => return error::report(&failure, runs_a_command),
@@ -45,12 +45,13 @@ fn explain(error: &clap::Error) -> ExitCode {
     }
     let verb = Cli::command().ignore_errors(true).try_get_matches().ok();
     let verb = verb.as_ref().and_then(clap::ArgMatches::subcommand_name);
-    ExitCode::from(if matches!(verb, Some("run" | "exec")) { 125 } else { 2 })
+    ExitCode::from(if matches!(verb, Some("run" | "launch" | "exec")) { 125 } else { 2 })
 }
 
 fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => commands::run::run(context, *args),
+        Command::Launch(args) => commands::launch::run(context, args),
         Command::Exec(args) => commands::exec::run(context, args),
         Command::Pull(args) => commands::pull::run(context, args),
         Command::Login(args) => commands::login::run(context, args),
@@ -58,6 +59,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Image(command) => commands::image::run(context, command),
         Command::Vm(command) => commands::vm::run(context, command),
         Command::Kernel(command) => commands::kernel::run(context, command),
+        Command::Plan(command) => commands::plan::run(context, command),
         Command::Policy(command) => commands::policy::run(context, command),
         Command::Audit(command) => commands::audit::run(context, command),
         Command::Gc(args) => commands::gc::run(context, args),

@@ -50,8 +50,12 @@ impl EngineError {
             | Self::OtherShape(_)
             | Self::OthersName { .. } => ErrorKind::Verification,
             Self::Policy(PolicyFileError::Unknown(_)) => ErrorKind::Usage,
-            Self::Refused(_) | Self::Policy(_) | Self::OtherPolicy { .. } => ErrorKind::Refused,
-            Self::Plan { .. } | Self::Ambiguous { .. } | Self::NoCommand(_) => ErrorKind::Usage,
+            Self::Refused(_) | Self::UsedUp(_) | Self::Policy(_) | Self::OtherPolicy { .. } => {
+                ErrorKind::Refused
+            }
+            Self::Plan { .. } | Self::Option { .. } | Self::Ambiguous { .. } | Self::NoCommand(_) => {
+                ErrorKind::Usage
+            }
             Self::ForeignPlatform { .. } => ErrorKind::Usage,
             Self::Export(error) => of_export(error),
             Self::Push(PushError::NoDestination(_)) => ErrorKind::Usage,
@@ -122,6 +126,7 @@ impl EngineError {
             Self::Policy(PolicyFileError::Text { .. }) => {
                 "nothing is launched under a policy that can't be read; mvmctl policy show reads it"
             }
+            Self::UsedUp(_) => "make and sign a new plan, or one without --single-use",
             Self::Changed { .. } | Self::OtherShape(_) => "make a new plan by running the command again",
             Self::Refused(refusal) => return Some(remedies(refusal)),
             Self::Launch(LaunchError::Memory { needed_mib, .. }) => {

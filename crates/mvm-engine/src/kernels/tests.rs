@@ -191,7 +191,7 @@ fn vm_with(fixture: &Fixture, kernel: Digest) -> vm::VmDirectory {
             size: 16384,
             fs: FileSystem::Erofs,
         },
-        kernel: mvm_plan::plan::Kernel { digest: kernel, version: "6.1.0".to_owned() },
+        kernel: mvm_plan::plan::Kernel { digest: kernel, version: "6.1.0".to_owned(), record: None },
         initramfs: Initramfs { digest },
         process: Process {
             argv: vec!["/hello".to_owned()],

@@ -18,6 +18,9 @@ fn request(image: &ImageSource) -> RunRequest {
         kernel: None,
         scratch_mib: 64,
         policy: vec![],
+        isolation: RequiredIsolation::Any,
+        valid_for: 900,
+        single_use: false,
         remove_at_end: false,
         detached: false,
     }
@@ -215,7 +218,8 @@ fn what_cannot_run_is_refused_before_a_vm_is_made() {
     let base = RunRequest { workload, ..request(&image) };
     for (cpus, memory_mib) in [(0, 256), (1, 0), (100_000, 256)] {
         let error = error(&fixture, RunRequest { cpus, memory_mib, ..base.clone() });
-        assert!(matches!(error, EngineError::Plan { act: "make", .. }), "{error:?}");
+        assert!(matches!(error, EngineError::Option { .. }), "{error:?}");
+        assert!(error.to_string().starts_with("--"), "{error}");
         assert_eq!(error.kind(), ErrorKind::Usage);
     }
     let cancel = Cancel::default();

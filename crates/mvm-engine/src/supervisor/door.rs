@@ -5,12 +5,13 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::keys;
 use crate::policies;
+use crate::used_plans::UsedPlans;
 use crate::vm::Record;
 use mvm_plan::audit::Event;
 use mvm_plan::policy::{Policy, Rule};
 use mvm_plan::{AdmittedPlan, Isolation, LaunchNonce, SignedPlan};
 use mvm_ref::Digest;
-use mvm_store::Image;
+use mvm_store::{Image, Kernel};
 
 /// A plan that stands before the policy it is judged under.
 pub(super) struct Door<'a> {
@@ -77,6 +78,30 @@ impl<'a> Door<'a> {
             return self.refuse(Rule::RootImage, EngineError::OtherShape(root.root_hash));
         }
         Ok(image)
+    }
+
+    /// Compares what the store knows of how to boot a kernel with what the plan names.
+    pub fn check_record(&self, kernel: &Kernel) -> Result<(), EngineError> {
+        let got = Digest::of(kernel.info());
+        match self.plan.unverified_plan().kernel.record {
+            Some(expected) if expected != got => {
+                let changed = EngineError::Changed { what: "the record of the kernel", expected, got };
+                self.refuse(Rule::KernelDigest, changed)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that a plan for one launch is being launched; refused if it was before. On disk when this returns.
+    pub fn use_up(&self, admitted: &AdmittedPlan) -> Result<(), EngineError> {
+        if !admitted.plan().single_use {
+            return Ok(());
+        }
+        let used = UsedPlans::new(&self.engine.settings.root);
+        if used.use_up(&admitted.digest(), &admitted.nonce())? {
+            return Ok(());
+        }
+        self.refuse(Rule::SingleUse, EngineError::UsedUp(admitted.digest()))
     }
 
     /// Records that the plan was refused for its kernel, if it is that, and returns why.

@@ -143,6 +143,7 @@ fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<L
     // Nothing of the plan is believed before it is admitted, but which kernel to probe KVM with must be known.
     let kernel = engine.kernel(&signed.unverified_plan().kernel.digest);
     let kernel = kernel.or_else(|error| door.refuse_kernel(error))?;
+    door.check_record(&kernel)?;
     let info = engine.kernel_info(&kernel)?;
     let base = engine.base_initramfs(&kernel)?;
     let qemu = Qemu::find(&engine.settings.program_path)?;
@@ -155,6 +156,7 @@ fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<L
         let prepared = prepare(&door, directory, record, &admitted, &base)?;
         let verified = verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         verified.or_else(|error| door.refuse_kernel(error.into()))?;
+        door.use_up(&admitted)?;
         // On disk before anything runs.
         engine.audit.append(&record.scope, vec![prepared.admit, prepared.launch])?;
         let started = qemu.launch(&MachineConfig {

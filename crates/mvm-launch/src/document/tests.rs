@@ -30,7 +30,7 @@ pub(crate) fn plan() -> Plan {
             size: 20_480,
             fs: FileSystem::Erofs,
         },
-        kernel: Kernel { digest: digest(0x44), version: "6.1.0".to_owned() },
+        kernel: Kernel { digest: digest(0x44), version: "6.1.0".to_owned(), record: None },
         initramfs: Initramfs { digest: digest(0x55) },
         process: PlanProcess {
             argv: vec!["/bin/sh".to_owned()],

@@ -121,6 +121,32 @@ pub enum PlanError {
     },
 }
 
+impl PlanError {
+    /// Returns the part that is wrong, as it stands in a plan.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Number { field, .. }
+            | Self::Length { field, .. }
+            | Self::Count { field, .. }
+            | Self::Character { field, .. }
+            | Self::Form { field, .. } => field,
+            Self::Platform(_) => "source.platform",
+            Self::NotPinned { .. } => "source.mutable_tag",
+            Self::Posture { .. } => "posture",
+            Self::Layout { .. } => "root",
+            Self::Time { field: "not_after", .. } => "validity.not_after",
+            Self::Time { .. } => "validity.not_before",
+        }
+    }
+
+    /// Returns what is wrong with the part, in words that may follow any name of it.
+    pub fn problem(&self) -> String {
+        let text = self.to_string();
+        let text = text.strip_prefix("plan: ").unwrap_or(&text);
+        text.strip_prefix(self.field()).unwrap_or(text).trim_start().to_owned()
+    }
+}
+
 pub(super) fn validate(plan: &Plan) -> Result<(), PlanError> {
     source(&plan.source, plan.posture)?;
     root(&plan.root)?;

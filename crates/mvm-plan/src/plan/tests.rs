@@ -30,7 +30,7 @@ pub(crate) fn sample() -> Plan {
             size: 20_480,
             fs: FileSystem::Erofs,
         },
-        kernel: Kernel { digest: digest(0x44), version: "6.1.0".to_owned() },
+        kernel: Kernel { digest: digest(0x44), version: "6.1.0".to_owned(), record: None },
         initramfs: Initramfs { digest: digest(0x55) },
         process: Process {
             argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), "echo \"ü\"\n".to_owned()],

@@ -67,3 +67,21 @@ fn what_is_no_signed_plan_is_refused() {
     let refused = parse(payload.replace("\"cpus\":2", "\"cpus\":0"));
     assert!(matches!(refused, Err(SignedPlanError::Plan(PlanError::Number { .. }))), "{refused:?}");
 }
+
+#[test]
+fn a_further_signature_is_over_the_same_plan() {
+    let one = sign(sample(), &[&signing_key(1)]).unwrap();
+    let both = one.signed_by(&signing_key(2)).unwrap();
+    assert_eq!(both.as_bytes(), sign(sample(), &[&signing_key(1), &signing_key(2)]).unwrap().as_bytes());
+    assert_eq!(SignedPlan::parse(both.as_bytes()).unwrap(), both);
+    let twice = both.signed_by(&signing_key(2));
+    assert!(matches!(twice, Err(SignError::Envelope(DsseError::Twice { .. }))), "{twice:?}");
+    let mut many = one;
+    for byte in 2..=16 {
+        many = many.signed_by(&signing_key(byte)).unwrap();
+    }
+    assert!(matches!(
+        many.signed_by(&signing_key(17)),
+        Err(SignError::Envelope(DsseError::Signatures { got: 17 }))
+    ));
+}

@@ -136,6 +136,6 @@ fn text(value: &serde_json::Value) -> String {
 }
 
 /// Replaces control characters, which a file's name may hold.
-fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -7,7 +7,9 @@ use crate::context::Context;
 use crate::terminal;
 use anyhow::Context as _;
 use clap::ValueEnum;
-use mvm_engine::{PullPolicy, RunRequest, Workload};
+use mvm_engine::{
+    Engine, LaunchRequest, Launched, PullPolicy, RequiredIsolation, RunRequest, Seconds, Workload,
+};
 use mvm_ref::{ImageSource, Platform, VmName};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +20,31 @@ use std::process::ExitCode;
 /// that the local key signs. Output, input and exit code are those of the command.
 #[derive(clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    launch: Launch,
+    /// Print the signed plan and launch nothing
+    #[arg(long, conflicts_with_all = ["rm", "detach"])]
+    plan_only: bool,
+    #[command(flatten)]
+    planned: Planned,
+}
+
+/// How a plan is launched.
+#[derive(clap::Args)]
+pub struct Launch {
+    #[command(flatten)]
+    policy: Asked,
+    /// Remove the VM when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Start the VM, print its name and return
+    #[arg(long, short)]
+    detach: bool,
+}
+
+/// What a plan is made of.
+#[derive(clap::Args)]
+pub struct Planned {
     /// Name of the VM [default: made up]
     #[arg(long)]
     name: Option<VmName>,
@@ -51,12 +78,6 @@ pub struct Args {
     /// Give the command a terminal
     #[arg(long, short)]
     tty: bool,
-    /// Remove the VM when it ends
-    #[arg(long)]
-    rm: bool,
-    /// Start the VM, print its name and return
-    #[arg(long, short)]
-    detach: bool,
     /// Platform to choose from a multi-platform image
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
@@ -66,8 +87,15 @@ pub struct Args {
     /// Kernel to boot: a digest or its beginning [default: see `mvmctl kernel ls`]
     #[arg(long, value_name = "DIGEST")]
     kernel: Option<String>,
-    #[command(flatten)]
-    policy: Asked,
+    /// Isolation that the plan requires
+    #[arg(long, value_enum, default_value_t = Isolation::Any)]
+    isolation: Isolation,
+    /// How long the plan may be launched: a number with s, m, h, d or w [default: 15m for `run`, 30d for `plan create`]
+    #[arg(long, value_name = "TIME")]
+    valid_for: Option<Seconds>,
+    /// Make a plan for one launch: a second one is refused
+    #[arg(long)]
+    single_use: bool,
     /// Image: a name, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]
     image: ImageSource,
     /// Command and its arguments [default: the image's]
@@ -80,7 +108,18 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Pull {
+enum Isolation {
+    /// Hardware virtualisation
+    Kvm,
+    /// Also emulation
+    Any,
+}
+
+/// How long a plan that `run` makes may be admitted, in seconds: it is launched at once.
+const RUN_VALIDITY: i64 = 15 * 60;
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Pull {
     /// Always resolve the name anew
     Always,
     /// Only if the name has never been resolved
@@ -89,50 +128,90 @@ enum Pull {
     Never,
 }
 
+impl From<Pull> for PullPolicy {
+    fn from(pull: Pull) -> Self {
+        match pull {
+            Pull::Always => Self::Always,
+            Pull::Missing => Self::Missing,
+            Pull::Never => Self::Never,
+        }
+    }
+}
+
+impl Planned {
+    /// Returns the engine that the plan is made with, and what it is made of.
+    pub fn resolve(self, context: &Context, validity: Seconds) -> anyhow::Result<(&Engine, RunRequest)> {
+        let request = RunRequest {
+            name: self.name,
+            image: self.image,
+            platform: self.platform.unwrap_or_else(Platform::host),
+            pull: self.pull.into(),
+            workload: Workload {
+                entrypoint: self
+                    .entrypoint
+                    .map(|program| if program.is_empty() { vec![] } else { vec![program] }),
+                command: self.command,
+                env: environment(&self.env_file, &self.env)?,
+                working_dir: self.workdir,
+                user: self.user,
+                terminal: self.tty,
+                stdin: self.interactive,
+            },
+            cpus: self.cpus,
+            memory_mib: self.memory,
+            scratch_mib: self.scratch.into(),
+            kernel: self.kernel,
+            isolation: match self.isolation {
+                Isolation::Kvm => RequiredIsolation::Kvm,
+                Isolation::Any => RequiredIsolation::Any,
+            },
+            valid_for: self.valid_for.unwrap_or(validity).0,
+            single_use: self.single_use,
+            policy: Vec::new(),
+            remove_at_end: false,
+            detached: false,
+        };
+        Ok((context.engine_unpacking(Some(self.network), self.unpack)?, request))
+    }
+}
+
+impl Launch {
+    /// Returns the launch that is asked for.
+    pub fn resolve(&self, name: Option<VmName>) -> anyhow::Result<LaunchRequest> {
+        let (remove_at_end, detached) = (self.rm, self.detach);
+        Ok(LaunchRequest { name, policy: self.policy.resolve()?, remove_at_end, detached })
+    }
+}
+
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    let attached = !args.detach;
-    let request = RunRequest {
-        name: args.name,
-        image: args.image,
-        platform: args.platform.unwrap_or_else(Platform::host),
-        pull: match args.pull {
-            Pull::Always => PullPolicy::Always,
-            Pull::Missing => PullPolicy::Missing,
-            Pull::Never => PullPolicy::Never,
-        },
-        workload: Workload {
-            entrypoint: args
-                .entrypoint
-                .map(|program| if program.is_empty() { vec![] } else { vec![program] }),
-            command: args.command,
-            env: environment(&args.env_file, &args.env)?,
-            working_dir: args.workdir,
-            user: args.user,
-            terminal: args.tty,
-            stdin: args.interactive,
-        },
-        cpus: args.cpus,
-        memory_mib: args.memory,
-        kernel: args.kernel,
-        scratch_mib: args.scratch.into(),
-        policy: args.policy.resolve()?,
-        remove_at_end: args.rm,
-        detached: args.detach,
-    };
-    if attached && args.tty && args.interactive {
+    let attached = !args.launch.detach && !args.plan_only;
+    if attached && args.planned.tty && args.planned.interactive {
         terminal::require().context("-it needs a terminal")?;
     }
+    let launch = args.launch.resolve(None)?;
     let progress = context.progress();
-    let engine = context.engine_unpacking(Some(args.network), args.unpack)?;
+    let (engine, request) = args.planned.resolve(context, Seconds(RUN_VALIDITY))?;
+    if args.plan_only {
+        let signed = engine.create_plan(&request, &progress, context.signals.cancel());
+        progress.finish();
+        context.printer.data(signed?.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let LaunchRequest { policy, remove_at_end, detached, .. } = launch;
+    let request = RunRequest { policy, remove_at_end, detached, ..request };
     let launched = engine.run(request, &progress, context.signals.cancel());
     progress.finish();
-    let launched = launched?;
-    if args.detach {
+    attend(context, launched?, detached)
+}
+
+/// Says the name of a VM that was launched, or stays with its command to the end.
+pub fn attend(context: &Context, launched: Launched, detached: bool) -> anyhow::Result<ExitCode> {
+    if detached {
         context.printer.line(launched.name)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let streams = terminal::Streams { stdin: args.interactive, terminal: args.tty };
+    let streams = terminal::Streams { stdin: launched.stdin, terminal: launched.terminal };
     let status = terminal::attach(launched.connection, mvm_engine::Target::Main, streams, &context.signals)?;
     Ok(ExitCode::from(status))
 }

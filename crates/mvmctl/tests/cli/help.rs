@@ -2,8 +2,9 @@
 
 use super::{Outcome, Sandbox, names};
 
-const VERBS: [(&str, &str); 15] = [
+const VERBS: [(&str, &str); 17] = [
     ("run", "Run a command in a new VM made from an image"),
+    ("launch", "Launch a signed plan, also one that was signed on another machine"),
     ("exec", "Run a further command in a running VM"),
     ("pull", "Fetch an image, verify it and make its root file system"),
     ("login", "Keep the user name and password for a registry, once it has accepted them"),
@@ -11,6 +12,7 @@ const VERBS: [(&str, &str); 15] = [
     ("image", "List, inspect, load, save, push, verify and remove images"),
     ("vm", "List, stop and remove VMs"),
     ("kernel", "Import, build, list and remove guest kernels"),
+    ("plan", "Make, show, sign, check and compare plans"),
     ("policy", "Show the policy that launches are judged under, and judge a plan"),
     ("audit", "Read and check the audit log"),
     ("gc", "Remove what no image name, VM or running command needs"),
@@ -20,10 +22,11 @@ const VERBS: [(&str, &str); 15] = [
     ("man", "Write the manual pages, one file a verb"),
 ];
 
-const SUB_VERBS: [(&str, &[&str]); 5] = [
+const SUB_VERBS: [(&str, &[&str]); 6] = [
     ("image", &["ls", "inspect", "tree", "verify", "load", "tag", "rm", "save", "push"]),
     ("vm", &["ls", "stop", "rm"]),
     ("kernel", &["import", "build", "ls", "default", "rm"]),
+    ("plan", &["create", "show", "sign", "verify", "diff"]),
     ("policy", &["show", "check"]),
     ("audit", &["tail", "verify"]),
 ];
@@ -72,7 +75,7 @@ fn help_lists_each_verb() {
 #[test]
 fn without_a_verb_the_help_is_an_error() {
     let sandbox = Sandbox::new();
-    for arguments in [&[][..], &["image"], &["vm"], &["kernel"], &["policy"], &["audit"]] {
+    for arguments in [&[][..], &["image"], &["vm"], &["kernel"], &["plan"], &["policy"], &["audit"]] {
         let Outcome { code, stdout, stderr } = sandbox.mvmctl(arguments);
         assert_eq!((code, stdout.as_str()), (2, ""), "{arguments:?}");
         assert!(stderr.contains("Commands:"), "{stderr}");

@@ -60,7 +60,7 @@ pub(in crate::supervisor) fn vm(change: impl FnOnce(&mut Plan, &mut Record)) -> 
             size: pulled.size,
             fs: FileSystem::Erofs,
         },
-        kernel: Kernel { digest: kernel, version: "6.1.0".to_owned() },
+        kernel: Kernel { digest: kernel, version: "6.1.0".to_owned(), record: None },
         initramfs: Initramfs { digest: Digest::of(&base) },
         process: Process {
             argv: vec!["/hello".to_owned()],

@@ -1,0 +1,52 @@
+//! `mvmctl launch`.
+
+use crate::commands::network::Network;
+use crate::commands::policy::read_plan;
+use crate::commands::run::{self, Launch, Pull};
+use crate::context::Context;
+use crate::terminal;
+use anyhow::Context as _;
+use mvm_engine::PlanView;
+use mvm_ref::VmName;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Launch a signed plan, also one that was signed on another machine
+///
+/// It is judged as the plan of `run` is: keys that are trusted here, and the policy that holds here. Its image, if it is not
+/// here, is pulled by its digest.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    launch: Launch,
+    /// Name of the VM [default: the plan's, with an ending if a VM has that name]
+    #[arg(long)]
+    name: Option<VmName>,
+    /// When to ask the registry for the image that the plan names by its digest
+    #[arg(long, value_enum, default_value_t = Pull::Missing)]
+    pull: Pull,
+    #[command(flatten)]
+    network: Network,
+    /// Signed plan; - for stdin
+    #[arg(value_name = "PLAN")]
+    plan: PathBuf,
+}
+
+/// Runs the verb.
+pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
+    let plan = read_plan(&args.plan)?;
+    let request = args.launch.resolve(args.name)?;
+    let detached = request.detached;
+    // What is wrong with a plan that can't be read is for the engine to say, and to record.
+    if let Ok(view) = PlanView::read(&plan)
+        && view.is_interactive()
+        && !detached
+    {
+        terminal::require().context("the plan's command needs a terminal")?;
+    }
+    let progress = context.progress();
+    let engine = context.engine_over(args.network)?;
+    let launched = engine.launch(&plan, request, args.pull.into(), &progress, context.signals.cancel());
+    progress.finish();
+    run::attend(context, launched?, detached)
+}

@@ -1,0 +1,156 @@
+//! Plans: made here or elsewhere, signed, compared, launched as often as they allow.
+
+use std::fs;
+
+use mvm_tests::fixtures;
+use mvm_tests::sandbox::Sandbox;
+use serde_json::Value;
+
+use crate::{Case, GUEST, Outcome, PULL, ensure, ensure_eq};
+
+pub const CASES: &[Case] = &[
+    Case { name: "plans::one_plan_many_launches", needs: GUEST, run: many_launches },
+    Case { name: "plans::single_use_holds_after_a_kill", needs: GUEST, run: single_use },
+    Case { name: "plans::signatures_and_differences", needs: PULL, run: signatures },
+    Case { name: "plans::options_are_named", needs: PULL, run: options },
+];
+
+type Failed = libtest_mimic::Failed;
+
+fn prepare() -> Result<(Sandbox, String, String), Failed> {
+    let sandbox = Sandbox::with_kernel()?;
+    let image = format!("oci:{}:latest", fixtures::busybox()?.display());
+    let plan = sandbox.path().join("web.plan").display().to_string();
+    Ok((sandbox, image, plan))
+}
+
+/// Returns the events of a kind in the audit log.
+fn events(sandbox: &Sandbox, kind: &str) -> Result<Vec<Value>, Failed> {
+    let log = sandbox.mvmctl(["audit", "tail", "-n", "1000"]).run()?.ok()?.out();
+    let mut events = Vec::new();
+    for line in log.lines() {
+        let entry: Value = serde_json::from_str(line)?;
+        if entry["event"]["kind"] == kind {
+            events.push(entry["event"].clone());
+        }
+    }
+    Ok(events)
+}
+
+fn many_launches() -> Outcome {
+    let (sandbox, image, plan) = prepare()?;
+    let create = ["plan", "create", "-o", &plan, "--name", "web", "-e", "WORD=planned", &image];
+    sandbox.mvmctl(create).args(["sh", "-c", "echo $WORD $(hostname)"]).run()?.ok()?;
+    ensure_eq!(sandbox.vms()?, Vec::<String>::new());
+    for _ in 0..2 {
+        let output = sandbox.mvmctl(["launch", "--rm", &plan]).run()?.ok()?;
+        ensure_eq!(output.out(), "planned web\n");
+    }
+    // From stdin, detached, beside one that has the name.
+    let first = sandbox.mvmctl(["launch", "-d", &plan]).run()?.ok()?.out();
+    let second = sandbox.mvmctl(["launch", "-d", "-"]).input(fs::read(&plan)?).run()?.ok()?.out();
+    ensure_eq!(first, "web\n");
+    ensure!(second.starts_with("web-") && second.len() == "web-01234567\n".len(), "{second:?}");
+    let taken = sandbox.mvmctl(["launch", "--name", "web", &plan]).run()?.exits(125)?;
+    ensure!(taken.err().contains("a VM named web exists"), "{}", taken.err());
+
+    let launches = events(&sandbox, "launch")?;
+    ensure_eq!(launches.len(), 4);
+    let digest = sandbox.json(["plan", "show", "--json", &plan])?["digest"].clone();
+    let mut nonces: Vec<&Value> = launches.iter().map(|launch| &launch["nonce"]).collect();
+    nonces.dedup();
+    ensure_eq!(nonces.len(), 4);
+    ensure!(launches.iter().all(|launch| launch["plan"] == digest), "{launches:?}");
+    ensure_eq!(events(&sandbox, "sign")?.len(), 1);
+
+    // What run would do, without doing it.
+    let only = sandbox.mvmctl(["run", "--plan-only", &image, "true"]).run()?.ok()?;
+    let output = sandbox.mvmctl(["launch", "--rm", "-"]).input(only.stdout).run()?.ok()?;
+    ensure_eq!(output.out(), "");
+    Ok(())
+}
+
+fn single_use() -> Outcome {
+    let (sandbox, image, plan) = prepare()?;
+    sandbox.mvmctl(["plan", "create", "--single-use", "-o", &plan, &image, "true"]).run()?.ok()?;
+    // What is refused for another reason doesn't use it up.
+    sandbox.mvmctl(["launch", "--policy", "production", &plan]).run()?.exits(125)?;
+    sandbox.mvmctl(["launch", "--rm", &plan]).run()?.ok()?;
+    for _ in 0..2 {
+        let refused = sandbox.mvmctl(["launch", "--rm", &plan]).run()?.exits(125)?;
+        ensure!(refused.err().contains("is for one launch, and was launched before"), "{}", refused.err());
+    }
+    let rules: Vec<Value> =
+        events(&sandbox, "refuse")?.into_iter().map(|event| event["rules"].clone()).collect();
+    ensure_eq!(rules[1..], [serde_json::json!(["single-use"]), serde_json::json!(["single-use"])]);
+    ensure_eq!(sandbox.vms()?, Vec::<String>::new());
+
+    // Of several at once one is launched, and a supervisor that is killed has used the plan up.
+    sandbox.mvmctl(["plan", "create", "--single-use", "-o", &plan, &image, "sleep", "1000"]).run()?.ok()?;
+    let name = sandbox.mvmctl(["launch", "-d", &plan]).run()?.ok()?.out();
+    let state = sandbox.store().join("vms").join(name.trim()).join("state.json");
+    let state: Value = serde_json::from_slice(&fs::read(state)?)?;
+    let pid = state["supervisor"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+    let pid = pid.and_then(rustix::process::Pid::from_raw).ok_or("no supervisor")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+    sandbox.mvmctl(["launch", &plan]).run()?.exits(125)?;
+    Ok(())
+}
+
+fn signatures() -> Outcome {
+    let (sandbox, image, plan) = prepare()?;
+    sandbox.mvmctl(["plan", "create", "-o", &plan, "--name", "web", &image, "true"]).run()?.ok()?;
+    let twice = sandbox.mvmctl(["plan", "sign", &plan]).run()?;
+    ensure!(twice.code() == 2 && twice.err().contains("signs the same envelope twice"), "{}", twice.err());
+
+    let shown = sandbox.mvmctl(["plan", "show", &plan]).run()?.ok()?.out();
+    for words in ["process.argv ", "[\"true\"]", "workload ", "signature, unchecked "] {
+        ensure!(shown.contains(words), "no {words:?} in\n{shown}");
+    }
+    let report = sandbox.json(["plan", "verify", "--json", &plan])?;
+    ensure_eq!(report["admitted"], Value::Bool(true));
+    ensure_eq!(report["signers"].as_array().map(Vec::len), Some(1));
+
+    let other = sandbox.path().join("other.plan").display().to_string();
+    let create =
+        ["plan", "create", "-o", &other, "--name", "web", "--cpus", "2", "--valid-for", "1h", &image, "true"];
+    sandbox.mvmctl(create).run()?.ok()?;
+    sandbox.mvmctl(["plan", "diff", &plan, &plan]).run()?.ok()?;
+    let differs = sandbox.mvmctl(["plan", "diff", "--json", &plan, &other]).run()?.exits(1)?;
+    let differs: Value = serde_json::from_str(&differs.out())?;
+    let parts: Vec<&str> =
+        differs.as_array().into_iter().flatten().filter_map(|one| one["part"].as_str()).collect();
+    ensure!(parts.starts_with(&["resources.cpus", "validity.not_after"]), "{parts:?}");
+
+    // A store that doesn't know the key, and neither image nor kernel.
+    let stranger = Sandbox::new()?;
+    let refused = stranger.mvmctl(["plan", "verify", "--json", &plan]).run()?.exits(5)?;
+    let report: Value = serde_json::from_str(&refused.out())?;
+    let failed: Vec<&str> = report["rules"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|rule| rule["passed"] == false)
+        .filter_map(|rule| rule["rule"].as_str())
+        .collect();
+    ensure_eq!(failed, ["trusted-signer", "kernel-digest", "initramfs-digest", "root-image"]);
+    Ok(())
+}
+
+/// What a plan can't hold is told in the words of the command line.
+fn options() -> Outcome {
+    let (sandbox, image, _) = prepare()?;
+    let table: [(&[&str], &str); 6] = [
+        (&["--memory", "1"], "--memory in MiB is 1; expected 16 to"),
+        (&["--scratch", "0"], "--scratch in MiB is 0; expected 1 to"),
+        (&["--user", "a:b:c"], "--user \"a:b:c\" is not of the form USER or USER:GROUP"),
+        (&["--env", "A=1", "--valid-for", "9999w", "--valid-for", "9999w"], "cannot be used multiple times"),
+        (&["--valid-for", "5y"], "is not a length of time"),
+        (&["--isolation", "none"], "invalid value"),
+    ];
+    for (arguments, words) in table {
+        let output = sandbox.mvmctl(["run"]).args(arguments).args([&image, "true"]).run()?.exits(125)?;
+        ensure!(output.err().contains(words), "{arguments:?}: {}", output.err());
+    }
+    Ok(())
+}
