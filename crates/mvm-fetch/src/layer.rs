@@ -5,9 +5,9 @@
 //! two through a pair of channels, so that a layer has at most [`BUFFERS`] × 2 × [`BUFFER`] bytes in flight and allocates nothing
 //! while it runs.
 //!
-//! The two threads may run on processors that share no cache. Inflating gzip takes longest of all and writes byte by byte,
-//! so that it must not wait for lines that the other processor holds: it goes to memory of its own and is copied from there
-//! in one go, and what was received is hashed by the reader, who has time.
+//! The two threads may run on processors that share no cache. Inflating gzip writes byte by byte, so that it must not wait for
+//! lines that the other processor holds: it goes to memory of its own and is copied from there in one go. What was received is
+//! hashed by whichever of the two would have to wait for the other.
 
 use crate::inflate::{Decoder, ExpansionLimit, InflateError};
 use crate::source::ByteSource;
@@ -15,13 +15,16 @@ use crate::{CancelToken, FetchError};
 use mvm_ref::verify::{self, CompressedSide, Expected, TarSide};
 use mvm_ref::{Descriptor, LayerCompression, VerifiedLayer};
 use std::io::{self, BufRead, Read};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvError, Sender, SyncSender, TryRecvError, channel, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
-/// Length of one buffer between threads, and about how many received bytes go with it.
+/// Length of one buffer between threads.
 const BUFFER: usize = 1 << 20;
 const BUFFERS: usize = 3;
+
+/// Received bytes that may wait for being hashed.
+const BACKLOG: usize = 2 << 20;
 
 /// Bytes that are inflated before they are copied to a buffer, or hashed: what a processor's own cache holds.
 const SCRATCH: usize = 256 << 10;
@@ -43,10 +46,10 @@ pub(crate) fn read<T, E: From<FetchError>>(
     body: impl FnOnce(&mut dyn BufRead) -> Result<T, E>,
 ) -> Result<(T, VerifiedLayer), E> {
     let (compressed, tar) = verify::layer(expected);
-    let compressed = Mutex::new(compressed);
+    let stored = Stored { side: Mutex::new((compressed, Vec::new())), backlog: Mutex::default() };
     let filler = Filler {
         descriptor,
-        compressed: &compressed,
+        stored: &stored,
         cancel,
         progress,
         source: source()?,
@@ -57,9 +60,9 @@ pub(crate) fn read<T, E: From<FetchError>>(
     let (value, tar) = std::thread::scope(|scope| {
         let mut reader = LayerReader {
             scope,
-            compressed: &compressed,
+            stored: &stored,
             feed: Feed::Here { filler: Box::new(filler), passed: 0 },
-            buffer: Buffer::default(),
+            buffer: Vec::new(),
             at: 0,
             tar,
             state: State::Flowing,
@@ -78,33 +81,65 @@ pub(crate) fn read<T, E: From<FetchError>>(
             }
         }
     })?;
-    let compressed = compressed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    stored.hash();
+    let (compressed, _) = stored.side.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok((value, compressed.finish(tar).map_err(FetchError::Verify)?))
 }
 
-/// A part of the stream.
-#[derive(Default)]
-struct Buffer {
-    /// Uncompressed bytes.
-    tar: Vec<u8>,
-    /// Received bytes that have not been hashed yet.
-    stored: Vec<u8>,
-}
-
-/// A message to the reader: a filled buffer, or the end.
+/// A message to the reader: a part of the uncompressed stream, or the end.
 enum Piece {
-    Data(Buffer),
+    Data(Vec<u8>),
     End,
 }
 
-fn hash(compressed: &Mutex<CompressedSide>, bytes: &[u8]) {
-    compressed.lock().unwrap_or_else(PoisonError::into_inner).update(bytes);
+/// What was received: a part that is hashed, and a part that waits for it.
+struct Stored {
+    /// With the memory that the next backlog gets.
+    side: Mutex<(CompressedSide, Vec<u8>)>,
+    /// Taken only by who has `side`, so that bytes are hashed in their order.
+    backlog: Mutex<Vec<u8>>,
+}
+
+impl Stored {
+    /// Adds bytes to those that wait. Hashes them where too many do.
+    fn push(&self, bytes: &[u8]) {
+        let length = {
+            let mut backlog = lock(&self.backlog);
+            backlog.extend_from_slice(bytes);
+            backlog.len()
+        };
+        if length > BACKLOG {
+            self.hash();
+        }
+    }
+
+    /// Hashes what waits.
+    fn hash(&self) {
+        let (side, bytes) = &mut *lock(&self.side);
+        std::mem::swap(bytes, &mut *lock(&self.backlog));
+        side.update(bytes);
+        bytes.clear();
+    }
+
+    /// Receives a message; hashes what waits rather than waiting itself.
+    fn receive<T>(&self, receiver: &Receiver<T>) -> Result<T, RecvError> {
+        match receiver.try_recv() {
+            Ok(message) => return Ok(message),
+            Err(TryRecvError::Disconnected) => return Err(RecvError),
+            Err(TryRecvError::Empty) => self.hash(),
+        }
+        receiver.recv()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Receives and inflates.
 struct Filler<'a> {
     descriptor: &'a Descriptor,
-    compressed: &'a Mutex<CompressedSide>,
+    stored: &'a Stored,
     cancel: &'a CancelToken,
     progress: &'a (dyn Fn(u64) + Sync),
     source: Box<dyn ByteSource>,
@@ -116,14 +151,12 @@ struct Filler<'a> {
 }
 
 impl Filler<'_> {
-    /// Fills a buffer, up to the length of `tar`, with what comes next. Returns false after the last bytes of a stream that is
-    /// complete.
-    fn fill(&mut self, buffer: &mut Buffer) -> Result<bool, FetchError> {
+    /// Fills a buffer, up to its length, with what comes next. Returns false after the last bytes of a stream that is complete.
+    fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<bool, FetchError> {
         let &Descriptor { digest, size, .. } = self.descriptor;
         let corrupt = |source| FetchError::Inflate { digest, source };
-        buffer.stored.clear();
         let mut length = 0;
-        while length < buffer.tar.len() && buffer.stored.len() < BUFFER {
+        while length < buffer.len() {
             let input = self.source.fill()?;
             if self.cancel.is_cancelled() {
                 return Err(FetchError::Cancelled);
@@ -132,24 +165,20 @@ impl Filler<'_> {
                 return Err(FetchError::TooLong { digest, expected: size });
             }
             let mut rest = input;
-            let target = &mut buffer.tar[length..];
+            let target = &mut buffer[length..];
             // At the end of the input too, lest the decoder hold something back.
             let produced =
                 inflate(&mut self.decoder, &mut self.scratch, &mut rest, target).map_err(corrupt)?;
             length += produced;
             let (consumed, is_end) = (input.len() - rest.len(), input.is_empty());
-            if self.scratch.is_empty() {
-                hash(self.compressed, &input[..consumed]);
-            } else {
-                buffer.stored.extend_from_slice(&input[..consumed]);
-            }
+            self.stored.push(&input[..consumed]);
             self.received += consumed as u64;
             if rest.is_empty() {
                 (self.progress)(self.received);
             }
             self.source.consume(consumed);
-            if is_end && length < buffer.tar.len() {
-                buffer.tar.truncate(length);
+            if is_end && length < buffer.len() {
+                buffer.truncate(length);
                 if self.received < size {
                     return Err(FetchError::Short { digest, expected: size, got: self.received });
                 }
@@ -157,23 +186,23 @@ impl Filler<'_> {
                 return Ok(false);
             }
         }
-        buffer.tar.truncate(length);
+        buffer.truncate(length);
         Ok(true)
     }
 
     /// Fills buffers for another thread until the end.
-    fn run(mut self, filled: &SyncSender<Piece>, emptied: &Receiver<Buffer>) -> Result<(), FetchError> {
+    fn run(mut self, filled: &SyncSender<Piece>, emptied: &Receiver<Vec<u8>>) -> Result<(), FetchError> {
         if self.descriptor.compression() == LayerCompression::Gzip {
             self.scratch = vec![0; SCRATCH];
         }
         let mut more = true;
         while more {
-            let mut buffer = emptied.recv().map_err(|_| FetchError::Abandoned)?;
-            if buffer.tar.capacity() == 0 {
+            let mut buffer = self.stored.receive(emptied).map_err(|_| FetchError::Abandoned)?;
+            if buffer.capacity() == 0 {
                 // Memory that a small layer doesn't reach is never touched.
-                buffer.tar = vec![0; BUFFER];
+                buffer = vec![0; BUFFER];
             }
-            buffer.tar.resize(BUFFER, 0);
+            buffer.resize(BUFFER, 0);
             more = self.fill(&mut buffer)?;
             filled.send(Piece::Data(buffer)).map_err(|_| FetchError::Abandoned)?;
         }
@@ -210,7 +239,7 @@ enum Feed<'scope> {
     /// Another thread does.
     Thread {
         filled: Receiver<Piece>,
-        emptied: Sender<Buffer>,
+        emptied: Sender<Vec<u8>>,
         filler: ScopedJoinHandle<'scope, Result<(), FetchError>>,
     },
     /// The stream has ended, or failed.
@@ -227,7 +256,7 @@ impl<'scope> Feed<'scope> {
         let (emptied, to_filler) = channel();
         for _ in 0..BUFFERS {
             // The receiver is alive: it is a local of this function.
-            emptied.send(Buffer::default()).unwrap_or_default();
+            emptied.send(Vec::new()).unwrap_or_default();
         }
         let filler = std::thread::Builder::new()
             .name("layer".to_owned())
@@ -253,9 +282,9 @@ impl<'scope> Feed<'scope> {
 /// The uncompressed stream; everything that passes is hashed.
 struct LayerReader<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
-    compressed: &'scope Mutex<CompressedSide>,
+    stored: &'scope Stored,
     feed: Feed<'scope>,
-    buffer: Buffer,
+    buffer: Vec<u8>,
     at: usize,
     tar: TarSide,
     state: State,
@@ -286,24 +315,24 @@ impl LayerReader<'_, '_> {
         let feed = std::mem::replace(&mut self.feed, Feed::Over(Ok(())));
         let next = match feed {
             Feed::Here { filler, passed } if passed >= ALONE => {
-                self.buffer = Buffer::default();
+                self.buffer = Vec::new();
                 Feed::spawn(filler, self.scope)
             }
             Feed::Here { mut filler, passed } => {
-                self.buffer.tar.resize(SCRATCH, 0);
+                self.buffer.resize(SCRATCH, 0);
                 match filler.fill(&mut self.buffer) {
-                    Ok(true) => Ok(Feed::Here { filler, passed: passed + self.buffer.tar.len() }),
+                    Ok(true) => Ok(Feed::Here { filler, passed: passed + self.buffer.len() }),
                     Ok(false) => Ok(Feed::Over(Ok(()))),
                     Err(error) => Err(error),
                 }
             }
             Feed::Thread { filled, emptied, filler } => {
                 let empty = std::mem::take(&mut self.buffer);
-                if empty.tar.capacity() > 0 {
+                if empty.capacity() > 0 {
                     // A filler that has nothing more to fill no longer takes buffers.
                     emptied.send(empty).unwrap_or_default();
                 }
-                match filled.recv() {
+                match self.stored.receive(&filled) {
                     Ok(Piece::Data(buffer)) => self.buffer = buffer,
                     Ok(Piece::End) => self.state = State::Ended,
                     Err(_) => self.state = State::Broken,
@@ -311,7 +340,7 @@ impl LayerReader<'_, '_> {
                 Ok(Feed::Thread { filled, emptied, filler })
             }
             Feed::Over(outcome) => {
-                self.buffer = Buffer::default();
+                self.buffer = Vec::new();
                 if self.state == State::Flowing {
                     self.state = State::Ended;
                 }
@@ -319,29 +348,28 @@ impl LayerReader<'_, '_> {
             }
         };
         self.feed = next.unwrap_or_else(|error| {
-            self.buffer = Buffer::default();
+            self.buffer = Vec::new();
             self.state = State::Broken;
             Feed::Over(Err(error))
         });
         if self.state == State::Broken {
             return Err(io::Error::other(BrokenStream));
         }
-        hash(self.compressed, &self.buffer.stored);
-        self.tar.update(&self.buffer.tar);
+        self.tar.update(&self.buffer);
         Ok(())
     }
 }
 
 impl BufRead for LayerReader<'_, '_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.at == self.buffer.tar.len() && self.state != State::Ended {
+        while self.at == self.buffer.len() && self.state != State::Ended {
             self.advance()?;
         }
-        Ok(&self.buffer.tar[self.at..])
+        Ok(&self.buffer[self.at..])
     }
 
     fn consume(&mut self, amount: usize) {
-        self.at = (self.at + amount).min(self.buffer.tar.len());
+        self.at = (self.at + amount).min(self.buffer.len());
     }
 }
 
