@@ -58,7 +58,8 @@ impl Digest {
 
     /// Returns the 64 hexadecimal digits without the algorithm.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|b| format!("{b:02x}")).collect()
+        let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 
     /// Returns the first 12 hexadecimal digits, for people.

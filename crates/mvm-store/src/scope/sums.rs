@@ -15,6 +15,9 @@ const SUMMED: [&str; 3] = ["tails", "leaves", "index"];
 /// Hexadecimal digits, two spaces, the names and the ends of lines.
 const LEN: u64 = 3 * (64 + 2 + 1) + 5 + 6 + 5;
 
+/// Bytes that take longer to hash than a thread to start.
+const THREAD: u64 = 1 << 20;
+
 /// Writes the digests of a segment that has just been filled.
 pub(super) fn write(dir: &Dir) -> Result<(), StoreError> {
     let text = written(&digests(dir)?);
@@ -61,7 +64,7 @@ fn written(digests: &[Digest; 3]) -> String {
     SUMMED.iter().zip(digests).map(|(name, digest)| format!("{}  {name}\n", digest.hex())).collect()
 }
 
-/// Hashes the files, in their order. Tails are by far the longest, and have a thread of their own.
+/// Hashes the files, in their order. Tails are by far the longest, and have a thread of their own where one pays.
 fn digests(dir: &Dir) -> Result<[Digest; 3], FileError> {
     let digest = |name: &str| {
         let fail = |error| FileError::new("hash", dir.join(name), error);
@@ -69,6 +72,9 @@ fn digests(dir: &Dir) -> Result<[Digest; 3], FileError> {
         Digest::of_reader(file).map_err(fail)
     };
     let [tails, leaves, index] = SUMMED;
+    if dir.file_len(tails)?.is_some_and(|length| length < THREAD) {
+        return Ok([digest(tails)?, digest(leaves)?, digest(index)?]);
+    }
     std::thread::scope(|scope| {
         let beside = scope.spawn(|| Ok::<_, FileError>((digest(leaves)?, digest(index)?)));
         let tails = digest(tails);
