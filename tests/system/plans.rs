@@ -1,6 +1,7 @@
 //! Plans: made here or elsewhere, signed, compared, launched as often as they allow.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 
 use mvm_tests::fixtures;
 use mvm_tests::sandbox::Sandbox;
@@ -12,6 +13,8 @@ pub const CASES: &[Case] = &[
     Case { name: "plans::one_plan_many_launches", needs: GUEST, run: many_launches },
     Case { name: "plans::single_use_holds_after_a_kill", needs: GUEST, run: single_use },
     Case { name: "plans::signatures_and_differences", needs: PULL, run: signatures },
+    Case { name: "plans::bundles_carry_a_machine", needs: GUEST, run: bundles },
+    Case { name: "plans::tampered_bundles_are_refused", needs: GUEST, run: tampered_bundles },
     Case { name: "plans::options_are_named", needs: PULL, run: options },
 ];
 
@@ -152,5 +155,136 @@ fn options() -> Outcome {
         let output = sandbox.mvmctl(["run"]).args(arguments).args([&image, "true"]).run()?.exits(125)?;
         ensure!(output.err().contains(words), "{arguments:?}: {}", output.err());
     }
+    Ok(())
+}
+
+/// A machine that has the signer's public key and nothing else.
+fn stranger(signer: &Sandbox) -> Result<Sandbox, Failed> {
+    let stranger = Sandbox::new()?;
+    stranger.mvmctl(["image", "ls"]).run()?.ok()?;
+    let keys = stranger.store().join("keys");
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys)?;
+    // Public keys alone.
+    fs::copy(signer.store().join("keys/trust.json"), keys.join("trust.json"))?;
+    Ok(stranger)
+}
+
+fn bundles() -> Outcome {
+    let (sandbox, image, plan) = prepare()?;
+    sandbox.mvmctl(["plan", "create", "-o", &plan, &image, "echo", "carried"]).run()?.ok()?;
+    let bundle = sandbox.path().join("web.bundle").display().to_string();
+    sandbox.mvmctl(["plan", "bundle", "-o", &bundle, &plan]).run()?.ok()?;
+    let bytes = fs::read(&bundle)?;
+    sandbox.mvmctl(["plan", "bundle", "-o", &bundle, &plan]).run()?.ok()?;
+    ensure!(fs::read(&bundle)? == bytes, "the same plan made another bundle");
+
+    let other = stranger(&sandbox)?;
+    let output = other.mvmctl(["launch", "--rm", "--bundle", &bundle]).run()?.ok()?;
+    ensure_eq!(output.out(), "carried\n");
+    // What was taken in stays, and the plan alone is enough from then on.
+    other.mvmctl(["gc"]).run()?.ok()?;
+    let output = other.mvmctl(["launch", "--rm", &plan]).run()?.ok()?;
+    ensure_eq!(output.out(), "carried\n");
+    other.mvmctl(["plan", "verify", &plan]).run()?.ok()?;
+    other.mvmctl(["audit", "verify"]).run()?.ok()?;
+
+    // Nobody's plan, or one for another scope.
+    let unknown = Sandbox::new()?;
+    let output = unknown.mvmctl(["plan", "import", &bundle]).run()?.exits(5)?;
+    ensure!(output.err().contains("no trusted key made a valid signature"), "{}", output.err());
+    ensure_eq!(events(&unknown, "refuse")?.len(), 1);
+    let output = other.mvmctl(["--scope", "elsewhere", "plan", "import", &bundle]).run()?.exits(5)?;
+    ensure!(output.err().contains("the plan is for scope default"), "{}", output.err());
+    Ok(())
+}
+
+/// The members of an archive, by name.
+fn members(archive: &[u8]) -> Result<Vec<(String, Vec<u8>)>, Failed> {
+    let mut members = Vec::new();
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut bytes)?;
+        members.push((entry.path()?.display().to_string(), bytes));
+    }
+    Ok(members)
+}
+
+fn archive(members: &[(String, Vec<u8>)]) -> Result<Vec<u8>, Failed> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, bytes.as_slice())?;
+    }
+    Ok(archive.into_inner()?)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn tampered_bundles() -> Outcome {
+    let (sandbox, image, plan) = prepare()?;
+    sandbox.mvmctl(["plan", "create", "-o", &plan, &image, "true"]).run()?.ok()?;
+    let bundle = sandbox.path().join("web.bundle").display().to_string();
+    sandbox.mvmctl(["plan", "bundle", "-o", &bundle, &plan]).run()?.ok()?;
+    let whole = members(&fs::read(&bundle)?)?;
+    let other = stranger(&sandbox)?;
+    let refused = |members: &[(String, Vec<u8>)], what: &str| -> Result<String, Failed> {
+        fs::write(&bundle, archive(members)?)?;
+        let output = other.mvmctl(["plan", "import", &bundle]).run()?;
+        ensure!(
+            [3, 4, 5, 2].contains(&output.code()),
+            "{what}: exit code {}: {}",
+            output.code(),
+            output.err()
+        );
+        ensure!(output.out().is_empty(), "{what} was taken in");
+        Ok(output.err())
+    };
+    // A byte of each member, and each member away.
+    for index in 0..whole.len() {
+        let (name, mut changed) = (whole[index].0.clone(), whole.clone());
+        let middle = changed[index].1.len() / 2;
+        changed[index].1[middle] ^= 1;
+        refused(&changed, &name)?;
+        changed.remove(index);
+        refused(&changed, &format!("without {name}"))?;
+    }
+    // Each part changed, and the archive true to itself.
+    let position = |members: &[(String, Vec<u8>)], digest: &str| {
+        members.iter().position(|(name, _)| *name == format!("blobs/sha256/{digest}")).ok_or("no blob")
+    };
+    let hex = |value: &Value| value.as_str().unwrap_or_default().trim_start_matches("sha256:").to_owned();
+    let index: Value = serde_json::from_slice(&whole[1].1)?;
+    let manifest_at = position(&whole, &hex(&index["manifests"][0]["digest"]))?;
+    let manifest: Value = serde_json::from_slice(&whole[manifest_at].1)?;
+    let words =
+        ["", "is damaged", "kernel", "record of the kernel", "initramfs", "image manifest", "image config"];
+    for (number, words) in words.iter().enumerate() {
+        let mut changed = whole.clone();
+        let at = position(&changed, &hex(&manifest["layers"][number]["digest"]))?;
+        let middle = changed[at].1.len() / 2;
+        changed[at].1[middle] ^= 1;
+        let mut manifest = manifest.clone();
+        let name = digest(&changed[at].1);
+        changed[at].0 = format!("blobs/sha256/{name}");
+        manifest["layers"][number]["digest"] = format!("sha256:{name}").into();
+        let bytes = serde_json::to_vec(&manifest)?;
+        let mut index = index.clone();
+        index["manifests"][0]["digest"] = format!("sha256:{}", digest(&bytes)).into();
+        index["manifests"][0]["size"] = bytes.len().into();
+        changed[manifest_at] = (format!("blobs/sha256/{}", digest(&bytes)), bytes);
+        changed[1].1 = serde_json::to_vec(&index)?;
+        let before = events(&other, "refuse")?.len();
+        let said = refused(&changed, words)?;
+        ensure!(said.contains(words), "{words}: {said}");
+        ensure_eq!(events(&other, "refuse")?.len(), before + 1);
+    }
+    ensure_eq!(other.json(["image", "ls", "--json"])?, serde_json::json!([]));
+    ensure_eq!(other.json(["kernel", "ls", "--json"])?, serde_json::json!([]));
     Ok(())
 }

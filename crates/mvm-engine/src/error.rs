@@ -7,6 +7,7 @@ use crate::audit_log::AuditError;
 use crate::export::ExportError;
 use crate::kernel_build::KernelBuildError;
 use crate::keys::KeysError;
+use crate::plan_bundle::BundleError;
 use crate::policies::PolicyFileError;
 use crate::pull::PullError;
 use crate::push::PushError;
@@ -124,6 +125,9 @@ pub enum EngineError {
     /// A plan for one launch was launched before.
     #[error("plan {0} is for one launch, and was launched before")]
     UsedUp(Digest),
+    /// A plan's bundle can't be made or used.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// A policy can't be relied on.
     #[error(transparent)]
     Policy(#[from] PolicyFileError),

@@ -192,6 +192,13 @@ impl Engine {
         Ok(report)
     }
 
+    /// Checks that kernel, initramfs and root image are those that a plan names, every byte.
+    pub(crate) fn check_pieces(&self, plan: &Plan) -> Result<(), EngineError> {
+        self.check_kernel(plan)?;
+        self.check_initramfs(plan)?;
+        self.check_root(plan).map(drop)
+    }
+
     fn check_kernel(&self, plan: &Plan) -> Result<String, EngineError> {
         let kernel = self.kernel(&plan.kernel.digest)?;
         kernel.verify()?;
@@ -206,7 +213,7 @@ impl Engine {
 
     fn check_initramfs(&self, plan: &Plan) -> Result<String, EngineError> {
         let kernel = self.kernel(&plan.kernel.digest)?;
-        let (expected, got) = (plan.initramfs.digest, Digest::of(&self.base_initramfs(&kernel)?));
+        let (expected, got) = (plan.initramfs.digest, Digest::of(&self.initramfs_of(plan, &kernel)?));
         if got == expected {
             Ok(format!("initramfs {got} is here"))
         } else {

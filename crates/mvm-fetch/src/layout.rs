@@ -3,6 +3,7 @@
 //! Source: OCI image-spec, `image-layout.md`. Blobs are found by digest alone; no document names a path.
 
 mod archive;
+mod artifact;
 mod bundle;
 mod directory;
 pub(crate) mod opened;
@@ -11,6 +12,7 @@ pub(crate) mod tar;
 use crate::source::{ByteSource, Content, FileSource, Root};
 use crate::{CancelToken, FetchError, InflateError};
 pub(crate) use archive::{Archive, MAX_MEMBERS};
+pub use artifact::{Artifact, BlobBytes};
 pub(crate) use bundle::{BundledLayout, bundled, is_layout};
 use mvm_ref::{Descriptor, Digest, Document, DocumentError, Index, MAX_DOCUMENT_SIZE, Selector, Unusable};
 use serde::Deserialize;

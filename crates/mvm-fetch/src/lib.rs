@@ -42,7 +42,7 @@ pub use error::FetchError;
 pub use fetcher::{Fetcher, Origin};
 pub use host::{HostPattern, HostPatternError};
 pub use inflate::{ExpansionLimit, InflateError};
-pub use layout::{LayoutError, TarError};
+pub use layout::{Artifact, BlobBytes, LayoutError, TarError};
 pub use notice::Notice;
 pub use proxy::{Proxies, ProxyAddress, ProxyError};
 pub use registry::{

@@ -33,6 +33,33 @@ pub struct Archive {
     entries: u32,
 }
 
+/// The name of the entry that ends an archive.
+const TRAILER: &str = "TRAILER!!!";
+/// Length of an entry's header: a magic of 6 bytes and 13 fields of 8.
+const HEADER: usize = 6 + 13 * 8;
+
+/// Returns where the first archive ends in what is several, written one after the other by [`Archive`].
+pub fn first_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0_usize;
+    loop {
+        let header = bytes.get(at..at.checked_add(HEADER)?)?;
+        if !header.starts_with(b"070701") {
+            return None;
+        }
+        let field = |index: usize| {
+            let digits = std::str::from_utf8(&header[6 + index * 8..][..8]).ok()?;
+            usize::from_str_radix(digits, 16).ok()
+        };
+        let (size, name_size) = (field(6)?, field(11)?);
+        let name_end = at.checked_add(HEADER)?.checked_add(name_size)?;
+        let name = bytes.get(at + HEADER..name_end)?;
+        at = name_end.checked_next_multiple_of(4)?.checked_add(size)?.checked_next_multiple_of(4)?;
+        if name.strip_suffix(&[0]) == Some(TRAILER.as_bytes()) {
+            return (at <= bytes.len()).then_some(at);
+        }
+    }
+}
+
 impl Archive {
     /// Starts an empty archive.
     pub fn new() -> Self {
@@ -61,7 +88,7 @@ impl Archive {
 
     /// Ends the archive and returns its bytes, padded so that another archive may follow at once.
     pub fn finish(mut self) -> Vec<u8> {
-        self.write("TRAILER!!!", 0, 0, (0, 0), &[], 0);
+        self.write(TRAILER, 0, 0, (0, 0), &[], 0);
         self.bytes
     }
 

@@ -3,7 +3,7 @@
 //! Each is an archive of its own, since the kernel unpacks several in a row: the base depends on the agent alone, the
 //! modules on the kernel, and the document on the plan. A launch boots their concatenation in this order.
 
-use crate::cpio::{Archive, CpioError};
+use crate::cpio::{self, Archive, CpioError};
 use crate::kernel::Module;
 use mvm_wire::{DocumentError, GuestDocument};
 
@@ -17,6 +17,12 @@ pub fn base(guest: &[u8]) -> Vec<u8> {
         archive.character_device("dev/console", 0o600, (5, 1))?;
         archive.file("init", 0o755, guest)
     })
+}
+
+/// Returns what follows the archive of [`base`] in an initramfs, if that begins with such an archive: the modules' archive, or
+/// nothing.
+pub fn after_base(initramfs: &[u8]) -> Option<&[u8]> {
+    initramfs.get(cpio::first_end(initramfs)?..)
 }
 
 /// Returns the archive that holds `modules` below `/lib/modules/mvm`, and their order in `/lib/modules/mvm.order`.

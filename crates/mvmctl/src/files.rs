@@ -1,5 +1,6 @@
 //! Files that a user names: read with a bound, from stdin for `-`; written as a whole.
 
+use anyhow::Context as _;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -20,19 +21,24 @@ pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Writes a file as a whole: who reads it sees the old text or the new one. A special file is written to as it is.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    replace_with(path, |file| Ok(file.write_all(bytes)?))
+}
+
+/// Writes a file as a whole, with what `fill` writes.
+pub fn replace_with(path: &Path, fill: impl FnOnce(&mut File) -> anyhow::Result<()>) -> anyhow::Result<()> {
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        return File::options().write(true).open(path)?.write_all(bytes);
+        return fill(&mut File::options().write(true).open(path)?);
     }
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    let mut name = path.file_name().context("it names no file")?.to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let temporary = path.with_file_name(name);
-    let written = File::options()
-        .write(true)
-        .create_new(true)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&temporary, path));
+    let written = File::options().write(true).create_new(true).open(&temporary).map_err(anyhow::Error::from);
+    let written = written.and_then(|mut file| {
+        fill(&mut file)?;
+        file.sync_all()?;
+        Ok(std::fs::rename(&temporary, path)?)
+    });
     if written.is_err() {
         // The first error is the one that counts.
         drop(std::fs::remove_file(&temporary));

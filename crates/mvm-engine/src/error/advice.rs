@@ -3,6 +3,7 @@
 use super::{EngineError, ErrorKind};
 use crate::attach::AttachError;
 use crate::export::ExportError;
+use crate::plan_bundle::BundleError;
 use crate::policies::PolicyFileError;
 use crate::pull::{PullError, UnpackError};
 use crate::push::PushError;
@@ -25,6 +26,7 @@ impl EngineError {
             Self::Kernels(KernelError::None { .. })
             | Self::UnknownImage(_)
             | Self::NoImage { .. }
+            | Self::Bundle(BundleError::Absent { .. })
             | Self::NoSuchPath { .. }
             | Self::Offline { .. } => ErrorKind::NotFound,
             Self::Fetch(error) | Self::Login { source: error, .. } => of_fetch(error),
@@ -48,6 +50,10 @@ impl EngineError {
             | Self::SeveralDamaged { .. }
             | Self::Changed { .. }
             | Self::OtherShape(_)
+            | Self::Bundle(
+                BundleError::Other { .. } | BundleError::Shape { .. } | BundleError::Manifest { .. },
+            )
+            | Self::Bundle(BundleError::Config(_))
             | Self::OthersName { .. } => ErrorKind::Verification,
             Self::Policy(PolicyFileError::Unknown(_)) => ErrorKind::Usage,
             Self::Refused(_) | Self::UsedUp(_) | Self::Policy(_) | Self::OtherPolicy { .. } => {
@@ -126,6 +132,7 @@ impl EngineError {
             Self::Policy(PolicyFileError::Text { .. }) => {
                 "nothing is launched under a policy that can't be read; mvmctl policy show reads it"
             }
+            Self::Bundle(BundleError::NoRecord) => "make and sign a new plan",
             Self::UsedUp(_) => "make and sign a new plan, or one without --single-use",
             Self::Changed { .. } | Self::OtherShape(_) => "make a new plan by running the command again",
             Self::Refused(refusal) => return Some(remedies(refusal)),

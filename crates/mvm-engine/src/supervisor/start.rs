@@ -145,7 +145,7 @@ fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<L
     let kernel = kernel.or_else(|error| door.refuse_kernel(error))?;
     door.check_record(&kernel)?;
     let info = engine.kernel_info(&kernel)?;
-    let base = engine.base_initramfs(&kernel)?;
+    let base = engine.initramfs_of(signed.unverified_plan(), &kernel)?;
     let qemu = Qemu::find(&engine.settings.program_path)?;
     let accelerator = engine.accelerator(&qemu, &kernel, &info, &base);
     let (accelerator, notice) = accelerator.or_else(|error| door.refuse_kernel(error))?;

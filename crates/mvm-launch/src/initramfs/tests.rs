@@ -85,3 +85,19 @@ fn an_invalid_document_is_refused() {
     document.processes.clear();
     assert!(matches!(document_archive(&document), Err(DocumentError::Count { what: "processes", .. })));
 }
+
+#[test]
+fn modules_follow_the_base() {
+    let modules = vec![Module { name: "ext4".to_owned(), bytes: vec![7; 4097] }];
+    let (base, modules) = (base(b"agent"), super::modules(&modules));
+    assert_eq!(after_base(&base), Some(&[][..]));
+    assert_eq!(after_base(&[base.clone(), modules.clone()].concat()), Some(modules.as_slice()));
+    for cut in 0..base.len() {
+        assert_eq!(after_base(&base[..cut]), None, "{cut}");
+    }
+    for hostile in
+        ["", "070701", &format!("070701{}", "F".repeat(104)), &format!("070701{}", "+".repeat(104))]
+    {
+        assert_eq!(after_base(hostile.as_bytes()), None, "{hostile}");
+    }
+}

@@ -4,6 +4,7 @@ use crate::commands::network::Network;
 use crate::commands::policy::read_plan;
 use crate::commands::run::{self, Launch, Pull};
 use crate::context::Context;
+use crate::error::Misuse;
 use crate::terminal;
 use anyhow::Context as _;
 use mvm_engine::PlanView;
@@ -27,15 +28,23 @@ pub struct Args {
     pull: Pull,
     #[command(flatten)]
     network: Network,
+    /// Take in this bundle, as `plan import` does, and launch its plan
+    #[arg(long, value_name = "FILE", conflicts_with = "plan")]
+    bundle: Option<PathBuf>,
     /// Signed plan; - for stdin
-    #[arg(value_name = "PLAN")]
-    plan: PathBuf,
+    #[arg(value_name = "PLAN", required_unless_present = "bundle")]
+    plan: Option<PathBuf>,
 }
 
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    let plan = read_plan(&args.plan)?;
     let request = args.launch.resolve(args.name)?;
+    let engine = context.engine_over(args.network)?;
+    let plan = match (&args.bundle, &args.plan) {
+        (Some(bundle), _) => engine.import_plan(bundle, context.signals.cancel())?.envelope,
+        (None, Some(plan)) => read_plan(plan)?,
+        (None, None) => anyhow::bail!(Misuse("name a plan or a bundle".to_owned())),
+    };
     let detached = request.detached;
     // What is wrong with a plan that can't be read is for the engine to say, and to record.
     if let Ok(view) = PlanView::read(&plan)
@@ -45,7 +54,6 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         terminal::require().context("the plan's command needs a terminal")?;
     }
     let progress = context.progress();
-    let engine = context.engine_over(args.network)?;
     let launched = engine.launch(&plan, request, args.pull.into(), &progress, context.signals.cancel());
     progress.finish();
     run::attend(context, launched?, detached)

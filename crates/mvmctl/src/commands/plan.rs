@@ -56,6 +56,25 @@ pub enum Command {
         #[arg(value_name = "PLAN")]
         plan: PathBuf,
     },
+    /// Write a plan and all that it names to an OCI archive: image, kernel and initramfs
+    ///
+    /// A machine that trusts the plan's signer launches it with nothing else.
+    Bundle {
+        /// File to write it to
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+        /// Signed plan; - for stdin
+        #[arg(value_name = "PLAN")]
+        plan: PathBuf,
+    },
+    /// Take in a bundle, verify all of it, and print its plan; nothing is launched
+    Import {
+        /// File to write the plan to [default: stdout]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Archive that `plan bundle` wrote
+        bundle: PathBuf,
+    },
     /// Print what differs between two plans; exits with 1 if something does
     Diff {
         /// Print it as JSON
@@ -93,6 +112,19 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
             let plan = read_plan(&plan)?;
             let report = context.engine()?.verify_plan(&plan, &policy.resolve()?)?;
             return policy::print(context, &report, json);
+        }
+        Command::Bundle { output, plan } => {
+            let plan = read_plan(&plan)?;
+            let engine = context.engine()?;
+            crate::files::replace_with(&output, |file| {
+                engine.bundle_plan(&plan, file).map_err(anyhow::Error::from)
+            })
+            .with_context(|| format!("write the bundle {}", output.display()))?;
+        }
+        Command::Import { output, bundle } => {
+            let imported = context.engine()?.import_plan(&bundle, context.signals.cancel())?;
+            write(context, output.as_deref(), &imported.envelope)?;
+            context.printer.words(format_args!("plan {}", imported.digest));
         }
         Command::Diff { json, old, new } => {
             return diff(

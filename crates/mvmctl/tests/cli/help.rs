@@ -26,7 +26,7 @@ const SUB_VERBS: [(&str, &[&str]); 6] = [
     ("image", &["ls", "inspect", "tree", "verify", "load", "tag", "rm", "save", "push"]),
     ("vm", &["ls", "stop", "rm"]),
     ("kernel", &["import", "build", "ls", "default", "rm"]),
-    ("plan", &["create", "show", "sign", "verify", "diff"]),
+    ("plan", &["create", "show", "sign", "verify", "bundle", "import", "diff"]),
     ("policy", &["show", "check"]),
     ("audit", &["tail", "verify"]),
 ];
