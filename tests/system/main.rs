@@ -14,6 +14,7 @@ mod boots;
 mod concurrency;
 mod corpus;
 mod credentials;
+mod door;
 mod export;
 mod faults;
 mod harness;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         boots::CASES,
         concurrency::CASES,
         credentials::CASES,
+        door::CASES,
         export::CASES,
         harness::CASES,
         hostile::CASES,
