@@ -15,7 +15,7 @@ use std::path::PathBuf;
     max_term_width = 100,
     after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found, 4 verification failed, 5 refused by \
                   policy, 6 registry or network, 7 in use or name taken, 8 something is missing on this machine, \
-                  130 interrupted. `run`, `launch` and `exec` return the command's own exit code, or 125 when mvmctl fails, \
+                  130 interrupted. `run`, `launch` and `exec` return the command's own, 125 when mvmctl fails, \
                   126 when the command can't be executed, 127 when it isn't found."
 )]
 pub struct Cli {

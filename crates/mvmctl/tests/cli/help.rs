@@ -101,7 +101,7 @@ fn help_of_run_names_dockers_options() {
         "--platform <OS/ARCH>",
         "--pull <PULL>",
         "--kernel <DIGEST>",
-        "--policy <NAME>",
+        "--policy <NAME|FILE>",
     ] {
         assert!(help.contains(option), "{option}\n{help}");
     }
