@@ -8,7 +8,7 @@ pub fn body(data: &[u8]) {
         let text = serde_json::to_vec(&store).expect("a store is plain data");
         let again: TrustStore = serde_json::from_slice(&text).expect("what was written can be read");
         assert_eq!(serde_json::to_vec(&again).ok(), Some(text));
-        assert_eq!(again.keys().len(), store.keys().len());
+        assert_eq!(again.entries().len(), store.entries().len());
     }
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(key) = SigningKey::from_pem(text) {

@@ -20,6 +20,7 @@ mod faults;
 mod harness;
 mod hostile;
 mod images;
+mod keys;
 mod lifecycle;
 mod load;
 mod network;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         harness::CASES,
         hostile::CASES,
         images::CASES,
+        keys::CASES,
         lifecycle::CASES,
         load::CASES,
         network::CASES,

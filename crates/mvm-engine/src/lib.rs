@@ -42,12 +42,14 @@ pub use export::{Compression, ExportError, UnknownCompression};
 pub use image_tree::{Digests, NodeTime, Shown, TreeEntry};
 pub use images::{ImageDetails, ImageRow, kind_name};
 pub use kernels::KernelListing;
+pub use keys::{KeyListing, KeysError, PrivateHalf, Rotated, SealedKey, Signers, StoredKey};
 pub use load::Loaded;
 pub use login::{LoggedIn, logged_in, login, logout, logout_all};
 pub use mvm_fetch::{
     Bundle, FetchConfig, HostPattern, KnownUser, Login, LoginCheck, Proxies, ProxyAddress, ProxyError,
     RegistriesConf, Secret,
 };
+pub use mvm_plan::SigningKey;
 pub use mvm_plan::plan::RequiredIsolation;
 pub use mvm_plan::policy::Seconds;
 pub use mvm_store::{Collected, CollectedKind, GcReport};

@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, chain};
-use crate::keys;
+use crate::keys::Signers;
 use crate::policies::{self, PolicyFileError, PolicySource};
 use crate::progress::{Cancel, Progress};
 use crate::run::{LaunchRequest, Launched, PullPolicy};
@@ -168,14 +168,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Adds the local key's signature to a plan.
-    pub fn sign_plan(&self, plan: &[u8]) -> Result<SignedPlan, EngineError> {
-        let local = keys::load(&self.settings.root)?.local;
-        let signed = parse(plan)?
-            .signed_by(&local)
-            .map_err(|source| EngineError::Plan { act: "sign", source: source.into() })?;
-        let sign = Event::Sign { plan: signed.digest(), signers: vec![local.public_key().id()] };
-        self.audit.append(&self.settings.scope, vec![sign])?;
+    /// Adds signatures to a plan: of the keys that are given, or else of the local one.
+    pub fn sign_plan(&self, plan: &[u8], signers: &Signers) -> Result<SignedPlan, EngineError> {
+        let mut signed = parse(plan)?;
+        let signers = self.signers(signers)?;
+        for key in signers.keys() {
+            signed = signed
+                .signed_by(key)
+                .map_err(|source| EngineError::Plan { act: "sign", source: source.into() })?;
+        }
+        let signers = signers.keys().iter().map(|key| key.public_key().id()).collect();
+        self.audit.append(&self.settings.scope, vec![Event::Sign { plan: signed.digest(), signers }])?;
         Ok(signed)
     }
 
@@ -255,7 +258,7 @@ impl Engine {
         let known = self.known_of_image(plan)?;
         let nonce = LaunchNonce::from_bytes([0; 16]);
         let facts = known.facts(&self.settings.scope, isolation, nonce, clock::unix_seconds());
-        let trust = keys::load(&self.settings.root)?.trust;
+        let trust = self.key_store().trust()?;
         let (outcomes, signers) = mvm_plan::judge(&signed, &trust, &policy, &facts);
         Ok(PlanReport {
             plan: signed.digest(),

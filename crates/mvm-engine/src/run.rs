@@ -3,6 +3,7 @@
 use crate::attach::ControlConnection;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind};
+use crate::keys::Signers;
 use crate::policies::PolicySource;
 use crate::progress::{Cancel, Progress, Step};
 use crate::pull::Pulled;
@@ -80,6 +81,8 @@ pub struct RunRequest {
     pub isolation: RequiredIsolation,
     /// How long the plan may be admitted, in seconds.
     pub valid_for: i64,
+    /// The keys that sign the plan.
+    pub signers: Signers,
     /// Whether the plan is for one launch only.
     pub single_use: bool,
     /// Whether the VM's directory goes with it.
@@ -142,6 +145,8 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<SignedPlan, EngineError> {
         let kernel = self.choose_kernel(request.kernel.as_deref())?;
+        // A key that can't sign is told before anything is fetched.
+        let signers = self.signers(&request.signers)?;
         let (image, found) = self.image_for(request, progress, cancel)?;
         if cancel.requested() {
             return Err(EngineError::Interrupted);
@@ -152,10 +157,9 @@ impl Engine {
             None => self.invent_name()?,
         };
         let plan = self.plan(request, &name, &image, &kernel, initramfs)?;
-        let keys = keys::load(&self.settings.root)?;
-        let signed = mvm_plan::sign(plan, &[&keys.local])
+        let signed = mvm_plan::sign(plan, &signers.keys().iter().collect::<Vec<_>>())
             .map_err(|source| EngineError::Plan { act: "sign", source: source.into() })?;
-        let signers = vec![keys.local.public_key().id()];
+        let signers = signers.keys().iter().map(|key| key.public_key().id()).collect();
         let hit = found.then_some(Event::CacheHit { subject: Subject::Image { root_hash: image.root_hash } });
         let sign = Event::Sign { plan: signed.digest(), signers };
         self.audit.append(&self.settings.scope, hit.into_iter().chain([sign]).collect())?;

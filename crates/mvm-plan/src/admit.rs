@@ -5,7 +5,7 @@ use crate::key::KeyId;
 use crate::plan::Plan;
 use crate::policy::{Claim, Policy, RuleOutcome};
 use crate::signed::SignedPlan;
-use crate::trust::{TrustStore, TrustedKey};
+use crate::trust::{Signatures, TrustStore, TrustedKey};
 use mvm_ref::{Digest, ScopeName, VmName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -112,8 +112,9 @@ pub fn judge<'a>(
     policy: &Policy,
     facts: &Facts<'_>,
 ) -> (Vec<RuleOutcome>, Vec<&'a TrustedKey>) {
-    let signers = trust.signers(signed.envelope());
-    let outcomes = policy.check(&Claim { plan: signed.unverified_plan(), signers: &signers, facts });
+    let Signatures { valid: signers, lapsed } = trust.signers(signed.envelope(), facts.now);
+    let plan = signed.unverified_plan();
+    let outcomes = policy.check(&Claim { plan, signers: &signers, lapsed: &lapsed, facts });
     (outcomes, signers)
 }
 

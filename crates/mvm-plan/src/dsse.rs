@@ -137,16 +137,16 @@ impl Envelope {
         Ok(Self { payload_type: payload_type.to_owned(), payload, signatures })
     }
 
-    /// Adds the signature of a further key.
+    /// Adds the signature of `key`, which must not be there yet.
     pub fn add_signature(&mut self, key: &SigningKey) -> Result<(), DsseError> {
         count(self.signatures.len() + 1)?;
-        let id = key.public_key().id();
-        let keyid = id.to_string();
-        if self.signatures.iter().any(|signature| signature.keyid == keyid) {
+        let (public, message) = (key.public_key(), self.signed_bytes());
+        let id = public.id();
+        if self.signatures.iter().any(|signature| public.verifies(&message, &signature.sig)) {
             return Err(DsseError::Twice { id });
         }
-        let sig = key.sign(&self.signed_bytes()).to_vec();
-        self.signatures.push(EnvelopeSignature { keyid, sig });
+        let sig = key.sign(&message).to_vec();
+        self.signatures.push(EnvelopeSignature { keyid: id.to_string(), sig });
         Ok(())
     }
 

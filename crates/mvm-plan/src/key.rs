@@ -2,15 +2,17 @@
 //!
 //! Source: RFC 8032 (Ed25519), RFC 8410 (its keys in PKCS#8 and SubjectPublicKeyInfo), RFC 7468 (PEM).
 
+mod encrypted;
+
 use crate::hex;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{
-    self, ALGORITHM_ID, DecodePublicKey as _, EncodePublicKey as _, PrivateKeyInfo, SecretDocument, spki,
-};
+use ed25519_dalek::pkcs8::ALGORITHM_ID;
 use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
+pub use encrypted::EncryptionSeed;
 use mvm_ref::Digest;
+use pkcs8::der::pem::LineEnding;
+use pkcs8::{DecodePublicKey as _, EncodePublicKey as _, PrivateKeyInfo, SecretDocument, spki};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -51,6 +53,27 @@ pub enum KeyError {
     /// The text is not an Ed25519 public key in PEM.
     #[error("reading a public key: expected an Ed25519 key as PEM")]
     ReadPublic(#[source] spki::Error),
+    /// The secret key is under a passphrase, and none was given.
+    #[error("the private key is under a passphrase")]
+    NeedsPassphrase,
+    /// The secret key is under a passphrase in a way that is not supported.
+    #[error(
+        "the private key is encrypted in a way that is not supported; expected PBES2 with scrypt or PBKDF2-SHA-256 and AES-CBC"
+    )]
+    Encryption(#[source] pkcs8::Error),
+    /// To find the key of the secret key's encryption takes more than is allowed.
+    #[error("the private key's encryption asks for {got} {what}; at most {max} are allowed")]
+    Cost {
+        /// What it asks for.
+        what: &'static str,
+        /// How much of it.
+        got: u64,
+        /// The most that is allowed.
+        max: u64,
+    },
+    /// The passphrase is another one, or the encrypted bytes were changed.
+    #[error("the passphrase is wrong, or the encrypted private key is damaged")]
+    Passphrase,
     /// The public key could not be written as PEM.
     #[error("writing a public key as PEM")]
     WritePublic(#[source] spki::Error),
@@ -75,7 +98,12 @@ impl SigningKey {
     }
 
     /// Reads a key from PKCS#8 PEM text (`-----BEGIN PRIVATE KEY-----`), version 1 or 2.
+    ///
+    /// One under a passphrase is an error: [`Self::from_encrypted_pem`] reads it.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        if Self::is_encrypted(text) {
+            return Err(KeyError::NeedsPassphrase);
+        }
         read_private(text).map(Self).map_err(KeyError::ReadPrivate)
     }
 
@@ -83,12 +111,18 @@ impl SigningKey {
     ///
     /// It is the version 1 form, without the public half, because OpenSSL reads no other.
     pub fn to_pem(&self) -> Result<Zeroizing<String>, KeyError> {
-        let mut octets = Zeroizing::new([0; 34]);
-        octets[..2].copy_from_slice(&OCTETS);
-        octets[2..].copy_from_slice(self.0.as_bytes());
+        let octets = self.octets();
         SecretDocument::try_from(PrivateKeyInfo::new(ALGORITHM_ID, &*octets))
             .and_then(|document| Ok(document.to_pem(PRIVATE_LABEL, LineEnding::LF)?))
             .map_err(KeyError::WritePrivate)
+    }
+
+    /// Returns the OCTET STRING that the key is inside PKCS#8.
+    fn octets(&self) -> Zeroizing<[u8; 34]> {
+        let mut octets = Zeroizing::new([0; 34]);
+        octets[..2].copy_from_slice(&OCTETS);
+        octets[2..].copy_from_slice(self.0.as_bytes());
+        octets
     }
 
     /// Returns the public half.
@@ -108,6 +142,11 @@ fn read_private(text: &str) -> Result<ed25519_dalek::SigningKey, pkcs8::Error> {
     if label != PRIVATE_LABEL {
         return Err(pkcs8::Error::KeyMalformed);
     }
+    seed_of(&document)
+}
+
+/// Takes the key out of a PKCS#8 document.
+fn seed_of(document: &SecretDocument) -> Result<ed25519_dalek::SigningKey, pkcs8::Error> {
     let info: PrivateKeyInfo<'_> = document.decode_msg()?;
     info.algorithm.assert_algorithm_oid(ALGORITHM_ID.oid)?;
     if info.algorithm.parameters.is_some() {

@@ -18,9 +18,9 @@ pub mod time;
 pub mod trust;
 
 pub use admit::{AdmittedPlan, Facts, Isolation, LaunchNonce, Refusal, admit, judge};
-pub use key::{KeyError, KeyId, PublicKey, SigningKey};
+pub use key::{EncryptionSeed, KeyError, KeyId, PublicKey, SigningKey};
 pub use plan::{Plan, PlanError};
 pub use policy::{Layer, Policy, PolicyError, Rule, RuleOutcome};
 pub use signed::{SignError, SignedPlan, SignedPlanError, sign};
 pub use time::UtcTime;
-pub use trust::{TrustError, TrustStore, TrustedKey};
+pub use trust::{Signatures, Standing, TrustEntry, TrustError, TrustStore, TrustedKey};

@@ -1,4 +1,4 @@
-//! Names that a user gives: of a VM and of a scope.
+//! Names that a user gives: of a VM, of a scope and of a key.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -71,6 +71,11 @@ name_type!(
     /// The name of a scope: one partition of the store.
     ScopeName,
     "scope"
+);
+name_type!(
+    /// The name of a key, unique in one store.
+    KeyName,
+    "key"
 );
 
 impl Default for ScopeName {

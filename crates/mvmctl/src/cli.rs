@@ -59,6 +59,8 @@ pub enum Command {
     #[command(subcommand)]
     Plan(commands::plan::Command),
     #[command(subcommand)]
+    Key(commands::key::Command),
+    #[command(subcommand)]
     Policy(commands::policy::Command),
     #[command(subcommand)]
     Audit(commands::audit::Command),

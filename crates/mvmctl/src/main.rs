@@ -60,6 +60,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Vm(command) => commands::vm::run(context, command),
         Command::Kernel(command) => commands::kernel::run(context, command),
         Command::Plan(command) => commands::plan::run(context, command),
+        Command::Key(command) => commands::key::run(context, command),
         Command::Policy(command) => commands::policy::run(context, command),
         Command::Audit(command) => commands::audit::run(context, command),
         Command::Gc(args) => commands::gc::run(context, args),

@@ -6,6 +6,7 @@ use mvm_engine::{Attachment, Cancel, ControlConnection, EngineError, Secret, Tar
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -73,17 +74,22 @@ const MAX_ANSWER: usize = 4096;
 /// No character, in the place of one that the terminal acts upon (`_POSIX_VDISABLE`).
 const DISABLED: u8 = 0;
 
-/// Asks a question on the terminal and returns the line that is typed.
-pub fn ask(question: &str, echo: Echo, cancel: &Cancel) -> anyhow::Result<Secret> {
+/// Asks a question on the terminal and returns the line that is typed; `instead` says how to do without a terminal.
+///
+/// Where stdin is something else, as with a command that gets data through it, the controlling terminal is asked on.
+pub fn ask(question: &str, echo: Echo, cancel: &Cancel, instead: &str) -> anyhow::Result<Secret> {
     let stdin = io::stdin();
-    anyhow::ensure!(
-        stdin.is_terminal(),
-        "stdin is not a terminal to ask on; give --username and --password-stdin"
-    );
-    let hidden = (echo == Echo::Hidden).then(|| Mode::hidden(stdin.as_fd())).transpose();
+    let controlling = match stdin.is_terminal() {
+        true => None,
+        false => Some(
+            File::open("/dev/tty").with_context(|| format!("there is no terminal to ask on; {instead}"))?,
+        ),
+    };
+    let terminal = controlling.as_ref().map_or_else(|| stdin.as_fd(), File::as_fd);
+    let hidden = (echo == Echo::Hidden).then(|| Mode::hidden(terminal)).transpose();
     let hidden = hidden.context("stop the terminal from showing what is typed")?;
     write!(io::stderr(), "{question}").context("ask on the terminal")?;
-    let line = read_line(stdin.as_fd(), cancel);
+    let line = read_line(terminal, cancel);
     if hidden.is_some() {
         // The line break that was typed did not show either.
         writeln!(io::stderr()).context("write to the terminal")?;

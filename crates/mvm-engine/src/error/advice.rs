@@ -3,6 +3,7 @@
 use super::{EngineError, ErrorKind};
 use crate::attach::AttachError;
 use crate::export::ExportError;
+use crate::keys::KeysError;
 use crate::plan_bundle::BundleError;
 use crate::policies::PolicyFileError;
 use crate::pull::{PullError, UnpackError};
@@ -13,6 +14,7 @@ use mvm_fetch::{
     RegistryError,
 };
 use mvm_launch::LaunchError;
+use mvm_plan::KeyError;
 use mvm_store::{KernelError, StoreError};
 use mvm_tree::{Knob, ReadError, Refusal as TreeRefusal};
 use mvm_wire::FailureKind;
@@ -43,6 +45,7 @@ impl EngineError {
                 }
                 _ => ErrorKind::Failure,
             },
+            Self::Keys(error) => of_keys(error),
             Self::Audit(crate::audit_log::AuditError::Verify { .. }) => ErrorKind::Verification,
             Self::Kernels(KernelError::Ambiguous { .. }) => ErrorKind::Usage,
             Self::Kernels(KernelError::Digest { .. })
@@ -89,6 +92,7 @@ impl EngineError {
             Self::NoKernel => {
                 "mvmctl kernel build makes the tuned one; mvmctl kernel import takes an unpacked package"
             }
+            Self::Keys(error) => return for_keys(error),
             Self::NoKernelSource(_) => "apt-get install linux-source, or name one with --source",
             Self::Vm(VmError::NameTaken(name)) => {
                 return Some(format!("choose another --name, or: mvmctl vm rm {name}"));
@@ -164,6 +168,43 @@ impl EngineError {
         };
         Some(text.to_owned())
     }
+}
+
+fn of_keys(error: &KeysError) -> ErrorKind {
+    match error {
+        KeysError::Unknown(_) | KeysError::PublicOnly(_) => ErrorKind::NotFound,
+        KeysError::Ambiguous { .. } | KeysError::EmptyPassphrase | KeysError::PassphraseNeeded(_) => {
+            ErrorKind::Usage
+        }
+        KeysError::NameTaken(_) | KeysError::AlreadyThere { .. } => ErrorKind::Conflict,
+        KeysError::Lapsed { .. } => ErrorKind::Refused,
+        _ => ErrorKind::Failure,
+    }
+}
+
+/// Returns what to do about a key.
+fn for_keys(error: &KeysError) -> Option<String> {
+    Some(match error {
+        KeysError::Unknown(_) | KeysError::Ambiguous { .. } => "mvmctl key ls lists them".to_owned(),
+        KeysError::PublicOnly(name) => {
+            format!("mvmctl key import FILE --name {name} brings the private half")
+        }
+        KeysError::NameTaken(name) => {
+            format!(
+                "choose another name; mvmctl key rotate {name} replaces it, mvmctl key rm {name} removes it"
+            )
+        }
+        KeysError::Lapsed { name, .. } => {
+            format!("mvmctl key rotate {name} makes a new one of that name; --key signs with another")
+        }
+        KeysError::PassphraseNeeded(_) | KeysError::Open { source: KeyError::NeedsPassphrase, .. } => {
+            "--passphrase-file FILE gives it".to_owned()
+        }
+        KeysError::Trust { path, .. } => {
+            format!("put back a copy of {}; without it only the key local is trusted, anew", path.display())
+        }
+        _ => return None,
+    })
 }
 
 /// Returns what to do about a problem on the way to a registry.

@@ -209,8 +209,8 @@ fn vm_with(fixture: &Fixture, kernel: Digest) -> vm::VmDirectory {
         validity: Validity { not_before: now - 60, not_after: now + 600 },
         single_use: false,
     };
-    let keys = crate::keys::load(&engine.settings.root).unwrap();
-    let signed = mvm_plan::sign(plan, &[&keys.local]).unwrap();
+    let local = engine.key_store().local().unwrap();
+    let signed = mvm_plan::sign(plan, &[&local]).unwrap();
     let record = vm::Record {
         name: "web".parse().unwrap(),
         scope: engine.settings.scope.clone(),

@@ -1,5 +1,9 @@
+use super::store::KeyStore;
 use super::*;
+use mvm_plan::{TrustEntry, TrustedKey};
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -149,4 +153,153 @@ fn a_list_of_trusted_keys_is_taken_as_it_is() {
 #[test]
 fn random_bytes_differ() {
     assert_ne!(random::<16>().unwrap(), random::<16>().unwrap());
+}
+
+fn names(root: &Path) -> Vec<String> {
+    let entries = fs::read_dir(root.join("keys")).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn entry(name: &str, key: &SigningKey) -> TrustEntry {
+    TrustedKey { name: name.to_owned(), key: key.public_key(), development: true }.into()
+}
+
+#[test]
+fn a_lost_list_is_made_anew_and_a_lost_key_is_revoked() {
+    let (root, path) = used();
+    let first = load(root.path()).unwrap();
+    let trust = root.path().join("keys/trust.json");
+    fs::remove_file(&trust).unwrap();
+    let again = load(root.path()).unwrap();
+    assert_eq!((again.local.public_key(), &again.trust), (first.local.public_key(), &first.trust));
+
+    // Whoever was told that others had seen the key removes it.
+    fs::remove_file(&path).unwrap();
+    let second = load(root.path()).unwrap();
+    assert_ne!(second.local.public_key(), first.local.public_key());
+    let [old, new] = second.trust.entries() else { panic!("{:?}", second.trust) };
+    assert!(old.revoked.is_some());
+    assert_eq!(old.key.name, format!("local~{:.8}", first.local.public_key().id()));
+    assert_eq!((&old.key.key, new.clone()), (&first.local.public_key(), entry("local", &second.local)));
+
+    fs::remove_file(&path).unwrap();
+    fs::remove_file(&trust).unwrap();
+    let third = load(root.path()).unwrap();
+    assert_eq!(third.trust.entries(), [entry("local", &third.local)]);
+    // A list that its owner made without a local key stays without one.
+    let release = SigningKey::from_seed(&[3; 32]);
+    let list = TrustStore::with_entries(vec![entry("release", &release)]).unwrap();
+    fs::write(&trust, serde_json::to_vec(&list).unwrap()).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(load(root.path()).unwrap().trust, list);
+}
+
+#[test]
+fn what_a_killed_writer_left_is_finished_if_the_list_knows_it() {
+    let (root, path) = used();
+    let local = load(root.path()).unwrap().local;
+    let (known, unknown, renamed) =
+        (SigningKey::from_seed(&[4; 32]), SigningKey::from_seed(&[5; 32]), SigningKey::from_seed(&[6; 32]));
+    let list = vec![entry("local~old", &local), entry("local", &known), entry("other", &renamed)];
+    let list = TrustStore::with_entries(list).unwrap();
+    let directory = root.path().join("keys");
+    fs::write(directory.join("trust.json"), serde_json::to_vec(&list).unwrap()).unwrap();
+    for (name, key) in [("local", &known), ("a.b", &unknown), ("mine", &renamed)] {
+        let staged = directory.join(format!("{name}.{}.next", key.public_key().id()));
+        fs::write(&staged, key.to_pem().unwrap().as_bytes()).unwrap();
+        set_mode(&staged, 0o600);
+    }
+    for name in ["trust.json.new", "no-key.next"] {
+        fs::write(directory.join(name), "half").unwrap();
+    }
+    let loaded = load(root.path()).unwrap();
+    assert_eq!((loaded.local.public_key(), &loaded.trust), (known.public_key(), &list));
+    assert_eq!(fs::read_to_string(&path).unwrap(), *known.to_pem().unwrap());
+    assert_eq!(names(root.path()), ["local.pem", "no-key.next", "trust.json"]);
+}
+
+#[test]
+fn files_that_others_could_have_made_are_refused() {
+    let (root, path) = used();
+    let directory = root.path().join("keys");
+    let trust = directory.join("trust.json");
+    let (pem, list) = (fs::read(&path).unwrap(), fs::read(&trust).unwrap());
+    let refused = || load(root.path()).err().map(|error| error.to_string());
+    let restore = || {
+        for (path, bytes) in [(&path, &pem), (&trust, &list)] {
+            if path.is_dir() {
+                fs::remove_dir(path).unwrap();
+            } else if path.symlink_metadata().is_ok() {
+                fs::remove_file(path).unwrap();
+            }
+            fs::write(path, bytes).unwrap();
+            set_mode(path, 0o600);
+        }
+        assert_eq!(refused(), None);
+    };
+    for file in [&path, &trust] {
+        let elsewhere = root.path().join("elsewhere");
+        fs::rename(file, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, file).unwrap();
+        assert_eq!(refused(), Some(format!("{} is a symbolic link; expected a file", file.display())));
+        restore();
+        fs::remove_file(file).unwrap();
+        fs::create_dir(file).unwrap();
+        assert_eq!(refused(), Some(format!("{} is not a regular file", file.display())));
+        restore();
+        fs::remove_file(file).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, file, rustix::fs::Mode::RUSR).unwrap();
+        assert_eq!(refused(), Some(format!("{} is not a regular file", file.display())));
+        restore();
+        fs::write(file, vec![b' '; 70_000]).unwrap();
+        assert_eq!(refused(), Some(format!("{} has 65537 bytes; at most 65536 are read", file.display())));
+        restore();
+    }
+    set_mode(&trust, 0o622);
+    let expected = "has mode 0622, so others can change it; run chmod go-w on it and look at what it holds";
+    assert_eq!(refused(), Some(format!("{} {expected}", trust.display())));
+    set_mode(&trust, 0o644);
+    assert_eq!(refused(), None);
+
+    // A directory that others can write to is noticed by whoever writes.
+    set_mode(&directory, 0o777);
+    let error = KeyStore::unaudited(root.path()).lock().err().map(|error| error.to_string());
+    assert!(error.is_some_and(|error| error.contains("has mode 0777")));
+    set_mode(&directory, 0o700);
+    let moved = root.path().join("moved");
+    fs::rename(&directory, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &directory).unwrap();
+    let error = KeyStore::unaudited(root.path()).lock().err().map(|error| error.to_string());
+    assert_eq!(error, Some(format!("{} is a symbolic link; expected a file", directory.display())));
+}
+
+#[test]
+fn what_is_done_with_keys_is_in_the_audit_log_before_it_is_done() {
+    use mvm_plan::audit::{Event, KeyAct};
+    let fixture = crate::engine::tests::fixture();
+    let engine = &fixture.engine;
+    let name = |text: &str| text.parse::<mvm_ref::KeyName>().unwrap();
+    let made = engine.generate_key(&name("release"), None, false).unwrap().id.unwrap();
+    let rotated = engine.rotate_key(&name("release"), None, Some(7)).unwrap();
+    let (new, old) = (rotated.new.id.unwrap(), rotated.old.id.unwrap());
+    assert_eq!(old, made);
+    engine.export_private_key("release").unwrap();
+    engine.revoke_key("release").unwrap();
+    engine.remove_key("release").unwrap();
+    let local = engine.key_store().local().unwrap().public_key().id();
+    let expected = [
+        (KeyAct::Generate, local),
+        (KeyAct::Trust, local),
+        (KeyAct::Generate, made),
+        (KeyAct::Trust, made),
+        (KeyAct::Generate, new),
+        (KeyAct::Trust, new),
+        (KeyAct::Rotate, old),
+        (KeyAct::Export, new),
+        (KeyAct::Revoke, new),
+        (KeyAct::Remove, new),
+    ];
+    assert_eq!(fixture.events(), expected.map(|(act, id)| Event::Key { act, id }));
 }

@@ -21,6 +21,7 @@ fn request(image: &ImageSource) -> RunRequest {
         isolation: RequiredIsolation::Any,
         valid_for: 900,
         single_use: false,
+        signers: Signers::default(),
         remove_at_end: false,
         detached: false,
     }

@@ -54,7 +54,7 @@ impl<'a> Door<'a> {
 
     /// Lets the policy decide, and records what it decided against.
     pub fn admit(&self, isolation: Isolation) -> Result<AdmittedPlan, EngineError> {
-        let trust = keys::load(&self.engine.settings.root)?.trust;
+        let trust = self.engine.key_store().trust()?;
         let nonce = LaunchNonce::from_bytes(keys::random()?);
         let known = self.engine.known_of_image(self.plan.unverified_plan())?;
         let facts = known.facts(&self.record.scope, isolation, nonce, clock::unix_seconds());

@@ -6,7 +6,8 @@ use crate::key::tests::{has_openssl, openssl, signing_key};
 use crate::plan::tests::sample;
 use crate::policy::Rule;
 use crate::signed::{PAYLOAD_TYPE, sign};
-use crate::trust::TrustedKey;
+use crate::time::UtcTime;
+use crate::trust::{TrustEntry, TrustedKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use std::sync::LazyLock;
@@ -166,6 +167,47 @@ fn signatures_count_only_for_trusted_keys_over_this_payload() {
     let signed = sign(sample(), &[&signing_key(2)]).unwrap();
     let refusal = admit(&signed, &TrustStore::default(), &Policy::development(), &facts()).unwrap_err();
     assert_eq!(refusal.failed().iter().map(|failed| failed.rule).collect::<Vec<_>>(), [Rule::TrustedSigner]);
+}
+
+#[test]
+fn a_revoked_or_ended_key_counts_for_nothing_and_is_named() {
+    let time = |seconds| Some(UtcTime::from_unix_seconds(seconds).unwrap());
+    let entry = |byte, name: &str, until, revoked| TrustEntry {
+        key: trusted(&signing_key(byte), name, false),
+        until,
+        revoked,
+    };
+    let now = facts().now;
+    let store = TrustStore::with_entries(vec![
+        entry(2, "old", None, time(1_600_000_000)),
+        entry(3, "last year's", time(now), None),
+        entry(4, "this year's", time(now + 1), None),
+    ])
+    .unwrap();
+    let old = "\"old\", which was revoked at 2020-09-13T12:26:40.000Z";
+    let last = format!("\"last year's\", which was retired at {}", time(now).unwrap());
+    type Expected = Result<&'static [u8], String>;
+    let table: [(&[u8], Expected); 4] = [
+        (&[2], Err(format!("signed only by {old}"))),
+        (&[3, 2], Err(format!("signed only by {old}, {last}"))),
+        (&[4], Ok(&[4])),
+        (&[2, 4], Ok(&[4])),
+    ];
+    for (signers, expected) in table {
+        let keys: Vec<SigningKey> = signers.iter().map(|byte| signing_key(*byte)).collect();
+        let signed = sign(sample(), &keys.iter().collect::<Vec<_>>()).unwrap();
+        let got = admit(&signed, &store, &Policy::development(), &facts());
+        match (got, expected) {
+            (Ok(admitted), Ok(bytes)) => {
+                let ids: Vec<KeyId> = bytes.iter().map(|byte| signing_key(*byte).public_key().id()).collect();
+                assert_eq!(admitted.signers(), ids);
+            }
+            (Err(refusal), Err(why)) => {
+                assert_eq!((refusal.failed()[0].rule, &refusal.failed()[0].why), (Rule::TrustedSigner, &why));
+            }
+            (got, expected) => panic!("{signers:?}: {got:?}, expected {expected:?}"),
+        }
+    }
 }
 
 #[test]

@@ -243,8 +243,10 @@ pub enum KeyAct {
     Trust,
     /// It counts no more.
     Revoke,
-    /// Another one took its place.
+    /// Another one took its place; it counts until a date.
     Rotate,
+    /// It was removed, with what was known of it.
+    Remove,
 }
 
 /// How a machine ended.

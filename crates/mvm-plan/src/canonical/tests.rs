@@ -27,6 +27,37 @@ fn members_stand_in_the_order_of_utf16_units() {
 }
 
 #[test]
+fn the_test_data_of_the_scheme_comes_out_as_it_should() {
+    // The files of the scheme's own test data that have no floating point, and its structures without theirs.
+    let table = [
+        (r#"[ 56, { "d": true, "10": null, "1": [ ] } ]"#, r#"[56,{"1":[],"10":null,"d":true}]"#),
+        (
+            r#"{"peach": "This sorting order", "p\u00e9ch\u00e9": "is wrong according to French",
+                "p\u00eache": "but canonicalization MUST", "sin": "ignore locale"}"#,
+            "{\"peach\":\"This sorting order\",\"p\u{e9}ch\u{e9}\":\"is wrong according to French\",\
+             \"p\u{ea}che\":\"but canonicalization MUST\",\"sin\":\"ignore locale\"}",
+        ),
+        (
+            r#"{"1": {"f": {"f": "hi", "F": 5}, "\n": 56}, "10": {}, "": "empty", "a": {},
+                "111": [{"e": "yes", "E": "no"}], "A": {}}"#,
+            r#"{"":"empty","1":{"\n":56,"f":{"F":5,"f":"hi"}},"10":{},"111":[{"E":"no","e":"yes"}],"A":{},"a":{}}"#,
+        ),
+        (r#"{ "Unnormalized Unicode":"A\u030a" }"#, "{\"Unnormalized Unicode\":\"A\u{30a}\"}"),
+        (
+            r#"{"\u20ac": "Euro Sign", "\r": "Carriage Return", "\u000a": "Newline", "1": "One", "\u0080": "Control\u007f",
+                "\ud83d\ude02": "Smiley", "\u00f6": "Latin Small Letter O With Diaeresis",
+                "\ufb33": "Hebrew Letter Dalet With Dagesh", "</script>": "Browser Challenge"}"#,
+            "{\"\\n\":\"Newline\",\"\\r\":\"Carriage Return\",\"1\":\"One\",\"</script>\":\"Browser Challenge\",\
+             \"\u{80}\":\"Control\u{7f}\",\"\u{f6}\":\"Latin Small Letter O With Diaeresis\",\
+             \"\u{20ac}\":\"Euro Sign\",\"\u{1f602}\":\"Smiley\",\"\u{fb33}\":\"Hebrew Letter Dalet With Dagesh\"}",
+        ),
+    ];
+    for (input, expected) in table {
+        assert_eq!(text(&serde_json::from_str(input).unwrap()), expected, "{input}");
+    }
+}
+
+#[test]
 fn strings_have_one_form() {
     // The first is the string of RFC 8785 section 3.2.2.
     let table = [

@@ -1,5 +1,7 @@
 use super::*;
+use crate::hex;
 use crate::key::tests::{has_openssl, openssl, signing_key};
+use p256::ecdsa::signature::Verifier as _;
 
 const TYPE: &str = "http://example.com/HelloWorld";
 
@@ -22,6 +24,15 @@ fn the_envelope_of_the_specification_is_read() {
     assert_eq!((envelope.payload_type(), envelope.payload()), (TYPE, &b"hello world"[..]));
     let [signature] = envelope.signatures() else { panic!("{envelope:?}") };
     assert_eq!((signature.keyid.as_str(), signature.sig.len()), ("", 64));
+    // Its key, as a point, and its signature, as r and s.
+    let point = concat!(
+        "0467cd390f77aa359cb08c2235f652270493a9ed832b0abcc01f70954c0390d238",
+        "0c782bd54e269125a44f4433aff1432ce94e12bca73aa67ac80cea12608ddf74"
+    );
+    let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(&hex::decode::<65>(point).unwrap()).unwrap();
+    let sig = p256::ecdsa::Signature::from_slice(&signature.sig).unwrap();
+    assert!(key.verify(&envelope.signed_bytes(), &sig).is_ok());
+    assert!(key.verify(&pae(TYPE, b"hello worle"), &sig).is_err());
 }
 
 #[test]
@@ -39,6 +50,22 @@ fn an_envelope_has_one_text_and_reads_back() {
         assert_eq!(signature.keyid, key.public_key().id().to_string());
         assert!(key.public_key().verifies(&envelope.signed_bytes(), &signature.sig));
     }
+}
+
+#[test]
+fn signatures_are_added_once_for_each_key() {
+    let keys = [signing_key(1), signing_key(2)];
+    let both = Envelope::sign(TYPE, b"x".to_vec(), &[&keys[0], &keys[1]]).unwrap();
+    let mut added = Envelope::sign(TYPE, b"x".to_vec(), &[&keys[0]]).unwrap();
+    added.add_signature(&keys[1]).unwrap();
+    assert_eq!(added, both);
+    for key in &keys {
+        let twice = added.add_signature(key);
+        assert!(matches!(twice, Err(DsseError::Twice { id }) if id == key.public_key().id()));
+    }
+    assert_eq!(added, both);
+    (3..17).for_each(|byte| added.add_signature(&signing_key(byte)).unwrap());
+    assert!(matches!(added.add_signature(&signing_key(17)), Err(DsseError::Signatures { got: 17 })));
 }
 
 #[test]

@@ -23,7 +23,12 @@ pub(crate) fn openssl(directory: &Path, arguments: &[&str]) -> Vec<u8> {
 
 #[test]
 fn signatures_are_those_of_rfc_8032() {
-    // Section 7.1, tests 1 and 2.
+    // Section 7.1, tests 1, 2, 3 and that of the SHA-512 of "abc".
+    let abc = hex::decode::<64>(concat!(
+        "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a",
+        "2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f"
+    ))
+    .unwrap();
     let table = [
         (
             "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
@@ -38,6 +43,20 @@ fn signatures_are_those_of_rfc_8032() {
             &b"\x72"[..],
             "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c\
              387b2eaeb4302aeeb00d291612bb0c00",
+        ),
+        (
+            "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+            "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
+            &b"\xaf\x82"[..],
+            "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a\
+             7c15e9716ed28dc027beceea1ec40a",
+        ),
+        (
+            "833fe62409237b9d62ec77587520911e9a759cec1d19755b7da901b96dca3d42",
+            "ec172b93ad5e563bf4932c70e1245034c35467ef2efd4d64ebf819683467e2bf",
+            &abc[..],
+            "dc2a4459e7369633a52b1bf277839a00201009a3efbf3ecb69bea2186c26b58909351fc9ac90b3ecfdfbc7c66431e0303d\
+             ca179c138ac17ad9bef1177331a704",
         ),
     ];
     for (seed, public, message, signature) in table {

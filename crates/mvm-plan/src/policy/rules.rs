@@ -5,7 +5,7 @@ use super::restrictions;
 use crate::admit::{Facts, Isolation};
 use crate::plan::{Plan, RequiredIsolation};
 use crate::time::UtcTime;
-use crate::trust::TrustedKey;
+use crate::trust::{TrustEntry, TrustedKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -14,6 +14,8 @@ pub(crate) struct Claim<'a> {
     pub plan: &'a Plan,
     /// The trusted keys whose signatures were found valid.
     pub signers: &'a [&'a TrustedKey],
+    /// Keys that are revoked or past their end, and whose signatures were found valid: they count for nothing.
+    pub lapsed: &'a [&'a TrustEntry],
     pub facts: &'a Facts<'a>,
 }
 
@@ -155,6 +157,15 @@ pub(super) fn time(seconds: i64) -> String {
 }
 
 fn trusted_signer(_: &Policy, claim: &Claim<'_>) -> Result<String, Failure> {
+    if claim.signers.is_empty() && !claim.lapsed.is_empty() {
+        let lapsed = |entry: &&TrustEntry| {
+            format!("{:?}, which was {}", entry.key.name, entry.standing(claim.facts.now))
+        };
+        return failure(
+            format!("signed only by {}", claim.lapsed.iter().map(lapsed).collect::<Vec<_>>().join(", ")),
+            "sign the plan with a key that still counts; mvmctl key ls shows which do",
+        );
+    }
     if claim.signers.is_empty() {
         return failure(
             "no trusted key made a valid signature",

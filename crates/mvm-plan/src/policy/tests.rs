@@ -65,7 +65,7 @@ fn outcomes(policy: &Policy, case: &Case) -> Vec<RuleOutcome> {
         created_at: case.created_at,
         nonce: LaunchNonce::from_bytes([0; 16]),
     };
-    let outcomes = policy.check(&Claim { plan: &case.plan, signers: &signers, facts: &facts });
+    let outcomes = policy.check(&Claim { plan: &case.plan, signers: &signers, lapsed: &[], facts: &facts });
     let rules: Vec<Rule> = outcomes.iter().map(|outcome| outcome.rule).collect();
     assert_eq!(rules, rules::TABLE.iter().map(|(rule, _)| *rule).collect::<Vec<_>>());
     for outcome in &outcomes {

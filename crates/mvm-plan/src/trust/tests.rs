@@ -21,6 +21,61 @@ fn a_store_reads_back_from_its_text() {
     assert_eq!(serde_json::from_str::<TrustStore>(&text).unwrap(), store);
 }
 
+fn at(seconds: i64) -> Option<UtcTime> {
+    Some(UtcTime::from_unix_seconds(seconds).unwrap())
+}
+
+#[test]
+fn what_no_longer_counts_reads_back_too() {
+    let entry = |byte, until, revoked| TrustEntry { key: trusted(byte, "k"), until, revoked };
+    let store = TrustStore::with_entries(vec![
+        entry(1, at(100), None),
+        entry(2, None, at(200)),
+        entry(3, at(300), at(400)),
+    ])
+    .unwrap();
+    let text = serde_json::to_string(&store).unwrap();
+    let [first, second, third] = [1, 2, 3].map(|byte| trusted(byte, "k").key);
+    let expected = format!(
+        concat!(
+            r#"{{"keys":[{{"name":"k","key":"{}","development":false,"until":"1970-01-01T00:01:40.000Z"}},"#,
+            r#"{{"name":"k","key":"{}","development":true,"revoked":"1970-01-01T00:03:20.000Z"}},"#,
+            r#"{{"name":"k","key":"{}","development":false,"until":"1970-01-01T00:05:00.000Z","#,
+            r#""revoked":"1970-01-01T00:06:40.000Z"}}]}}"#,
+        ),
+        first, second, third
+    );
+    assert_eq!(text, expected);
+    assert_eq!(serde_json::from_str::<TrustStore>(&text).unwrap(), store);
+}
+
+#[test]
+fn a_key_counts_until_its_end_and_never_once_revoked() {
+    let key = signing_key(1);
+    let envelope = Envelope::sign("t", b"x".to_vec(), &[&key]).unwrap();
+    let (end, before) = (at(100), at(5000));
+    let table = [
+        (None, None, 0, "trusted", true),
+        (end, None, 99, "trusted until 1970-01-01T00:01:40.000Z", true),
+        (end, None, 100, "retired at 1970-01-01T00:01:40.000Z", false),
+        (None, end, 100, "revoked at 1970-01-01T00:01:40.000Z", false),
+        // Also where the clock was set back to before that.
+        (None, end, 0, "revoked at 1970-01-01T00:01:40.000Z", false),
+        (before, end, 0, "revoked at 1970-01-01T00:01:40.000Z", false),
+    ];
+    for (until, revoked, now, words, counts) in table {
+        let entry = TrustEntry { key: trusted(1, "k"), until, revoked };
+        assert_eq!((entry.standing(now).to_string().as_str(), entry.standing(now).counts()), (words, counts));
+        let store =
+            TrustStore::with_entries(vec![TrustEntry::from(trusted(2, "other")), entry.clone()]).unwrap();
+        let expected = match counts {
+            true => Signatures { valid: vec![&entry.key], lapsed: vec![] },
+            false => Signatures { valid: vec![], lapsed: vec![&entry] },
+        };
+        assert_eq!(store.signers(&envelope, now), expected, "{words}");
+    }
+}
+
 #[test]
 fn what_is_no_store_is_refused() {
     let id = trusted(1, "a").id();
@@ -32,7 +87,13 @@ fn what_is_no_store_is_refused() {
         (vec![trusted(1, "a"); 65], TrustError::Count { got: 65 }),
     ];
     for (keys, expected) in table {
-        let text = format!(r#"{{"keys":{}}}"#, serde_json::to_string(&keys).unwrap());
+        let lines: Vec<String> = keys
+            .iter()
+            .map(|TrustedKey { name, key, development }| {
+                format!(r#"{{"name":{name:?},"key":"{key}","development":{development}}}"#)
+            })
+            .collect();
+        let text = format!(r#"{{"keys":[{}]}}"#, lines.join(","));
         assert_eq!(serde_json::from_str::<TrustStore>(&text).unwrap_err().to_string(), expected.to_string());
         assert_eq!(TrustStore::new(keys), Err(expected));
     }
@@ -41,6 +102,7 @@ fn what_is_no_store_is_refused() {
     for text in [
         format!(r#"{{"keys":[{{"name":"a","key":"{key}"}}]}}"#),
         format!(r#"{{"keys":[{{"name":"a","key":"{key}","development":false,"more":1}}]}}"#),
+        format!(r#"{{"keys":[{{"name":"a","key":"{key}","development":false,"revoked":true}}]}}"#),
         format!(r#"{{"keys":[],"{key}":1}}"#),
         "{}".to_owned(),
     ] {

@@ -12,6 +12,9 @@ use std::process::ExitCode;
 /// More than any password, and less than what would hurt to hold.
 const MAX_SECRET: u64 = 64 << 10;
 
+/// How to log in where nobody can be asked.
+const INSTEAD: &str = "give --username and --password-stdin";
+
 /// Keep the user name and password for a registry, once it has accepted them
 ///
 /// They are kept in Docker's file, or with the credential helper that it names: $DOCKER_CONFIG/config.json or
@@ -45,14 +48,14 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let user = match args.username {
         Some(user) => user,
         None => {
-            let asked = terminal::ask("User name: ", terminal::Echo::Visible, cancel)?;
+            let asked = terminal::ask("User name: ", terminal::Echo::Visible, cancel, INSTEAD)?;
             asked.expose().to_owned()
         }
     };
     anyhow::ensure!(!user.is_empty(), "a user name is needed");
     let secret = match args.password_stdin {
         true => from_stdin().context("read the password from stdin")?,
-        false => terminal::ask("Password: ", terminal::Echo::Hidden, cancel)?,
+        false => terminal::ask("Password: ", terminal::Echo::Hidden, cancel, INSTEAD)?,
     };
     anyhow::ensure!(!secret.expose().is_empty(), "a password is needed");
     let login = Login { user, secret };

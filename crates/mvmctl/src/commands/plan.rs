@@ -2,6 +2,7 @@
 
 use crate::commands::policy::{self, Asked, read_plan};
 use crate::commands::run::Planned;
+use crate::commands::signing::Signing;
 use crate::context::Context;
 use anyhow::Context as _;
 use clap::Subcommand;
@@ -34,8 +35,10 @@ pub enum Command {
         #[arg(value_name = "PLAN")]
         plan: PathBuf,
     },
-    /// Add a signature to a plan
+    /// Add signatures to a plan
     Sign {
+        #[command(flatten)]
+        signing: Signing,
         /// File to write it to [default: in place of the plan; stdout for the plan on stdin]
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
@@ -100,8 +103,10 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
             context.printer.words(format_args!("plan {}", signed.digest()));
         }
         Command::Show { json, plan } => show(context, &PlanView::read(&read_plan(&plan)?)?, json)?,
-        Command::Sign { output, plan } => {
-            let signed = context.engine()?.sign_plan(&read_plan(&plan)?)?;
+        Command::Sign { signing, output, plan } => {
+            let engine = context.engine()?;
+            let signers = signing.open(context, engine)?;
+            let signed = engine.sign_plan(&read_plan(&plan)?, &signers)?;
             let from_stdin = plan == Path::new("-");
             let output = output.or((!from_stdin).then_some(plan));
             write(context, output.as_deref(), signed.as_bytes())?;

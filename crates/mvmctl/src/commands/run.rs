@@ -2,6 +2,7 @@
 
 use crate::commands::network::Network;
 use crate::commands::policy::Asked;
+use crate::commands::signing::Signing;
 use crate::commands::unpack::Unpack;
 use crate::context::Context;
 use crate::terminal;
@@ -102,6 +103,8 @@ pub struct Planned {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
     #[command(flatten)]
+    signing: Signing,
+    #[command(flatten)]
     network: Network,
     #[command(flatten)]
     unpack: Unpack,
@@ -141,7 +144,9 @@ impl From<Pull> for PullPolicy {
 impl Planned {
     /// Returns the engine that the plan is made with, and what it is made of.
     pub fn resolve(self, context: &Context, validity: Seconds) -> anyhow::Result<(&Engine, RunRequest)> {
+        let engine = context.engine_unpacking(Some(self.network), self.unpack)?;
         let request = RunRequest {
+            signers: self.signing.open(context, engine)?,
             name: self.name,
             image: self.image,
             platform: self.platform.unwrap_or_else(Platform::host),
@@ -171,7 +176,7 @@ impl Planned {
             remove_at_end: false,
             detached: false,
         };
-        Ok((context.engine_unpacking(Some(self.network), self.unpack)?, request))
+        Ok((engine, request))
     }
 }
 

@@ -1,6 +1,5 @@
 use super::*;
 use crate::engine::tests::{Fixture, fixture, has};
-use crate::keys;
 use crate::link::tests::Peer;
 use crate::policies::PolicySource;
 use mvm_plan::plan::{
@@ -90,8 +89,8 @@ pub(in crate::supervisor) fn vm(change: impl FnOnce(&mut Plan, &mut Record)) -> 
         remove_at_end: false,
     };
     change(&mut plan, &mut record);
-    let keys = keys::load(&engine.settings.root).unwrap();
-    let signed = mvm_plan::sign(plan, &[&keys.local]).unwrap();
+    let local = engine.key_store().local().unwrap();
+    let signed = mvm_plan::sign(plan, &[&local]).unwrap();
     record.plan = signed.digest();
     let directory = engine.vms.create(&record).unwrap();
     fs::write(directory.file(vm::PLAN), signed.as_bytes()).unwrap();
@@ -184,7 +183,7 @@ fn a_launch_is_on_record_before_it_happens() {
     assert!(base_of == base);
     let [admit, launch] = &vm.fixture.events()[before..] else { panic!() };
     let (digest, nonce) = (vm.record.plan, plan.nonce());
-    let signers = vec![keys::load(&engine.settings.root).unwrap().local.public_key().id()];
+    let signers = vec![engine.key_store().local().unwrap().public_key().id()];
     let isolation = Isolation::Emulated;
     assert_eq!(
         *admit,
