@@ -9,10 +9,13 @@ work=$(mktemp -d "$cache/work.XXXXXX")
 trap finish EXIT
 trap 'exit 130' INT TERM
 rows=()
+# A file system that is mounted for the time of a measurement.
+mounted=
 
 # Ends what was started and prints the table, also of a run that broke off.
 finish() {
     stop_registry
+    [ -z "$mounted" ] || umount "$mounted"
     rm -rf "$work"
     [ ${#rows[@]} -gt 0 ] || return 0
     printf '\n%-62s %10s %-4s %-8s\n' measurement value '' bound

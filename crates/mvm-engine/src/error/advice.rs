@@ -262,7 +262,7 @@ fn of_pull(error: &PullError) -> ErrorKind {
             ErrorKind::Verification
         }
         PullError::Store(error) => of_store(error),
-        PullError::Assemble(_) => ErrorKind::Failure,
+        PullError::Assemble(_) | PullError::Sync(_) => ErrorKind::Failure,
     }
 }
 

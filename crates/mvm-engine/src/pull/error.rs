@@ -7,6 +7,7 @@ use mvm_plan::audit::Event;
 use mvm_ref::Digest;
 use mvm_store::StoreError;
 use mvm_tree::{Breach, MergeError, ReadError};
+use std::io;
 
 /// Says why an image could not be pulled, beyond fetching and storing.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,9 @@ pub enum PullError {
         /// The root hash of what came out.
         got: Digest,
     },
+    /// What was written did not reach the disk.
+    #[error("write the image to the disk")]
+    Sync(#[source] io::Error),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -16,6 +16,7 @@ use mvm_store::{Claim, Segment, SegmentFiles, SegmentStats, StoreError};
 use mvm_tree::Budget;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
@@ -111,7 +112,7 @@ impl Engine {
         let unpack = |input: &mut dyn std::io::BufRead| unpack(input, slot.files(), slot.framing(), budget);
         let fetch = || origin.read_layer(resolved, index, &report, unpack);
         // The lowest layer's data becomes the image itself where it can, and images are synced.
-        let fetched = if index == 0 { while_syncing(&slot.files().data, fetch) } else { fetch() };
+        let fetched = if index == 0 { while_syncing(&slot.files().data, fetch)? } else { fetch() };
         let (summary, verified) = fetched.map_err(|source| PullError::Layer {
             index: index + 1,
             layer,
@@ -195,20 +196,21 @@ fn parallel_layers() -> usize {
 }
 
 /// Runs `work` while what it writes to `file` is being written to the disk, so that less is left to wait for at the end.
-fn while_syncing<T>(file: &File, work: impl FnOnce() -> T) -> T {
+///
+/// An error of the disk fails the whole: the system tells of each only once, so that the sync at the end would not see it.
+pub(super) fn while_syncing<T>(file: &File, work: impl FnOnce() -> T) -> Result<T, PullError> {
     let (done, is_done) = channel::<()>();
     std::thread::scope(|scope| {
-        scope.spawn(move || {
+        let syncing = scope.spawn(move || -> io::Result<()> {
             while is_done.recv_timeout(SYNC_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                // Only a head start: an error comes again, and counts, when the image is synced.
-                if file.sync_data().is_err() {
-                    return;
-                }
+                file.sync_data()?;
             }
+            Ok(())
         });
         let result = work();
         drop(done);
-        result
+        let synced = syncing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        synced.map(|()| result).map_err(PullError::Sync)
     })
 }
 

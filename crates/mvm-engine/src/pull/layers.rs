@@ -1,6 +1,7 @@
 //! From layers in the store to a root file system.
 
 use super::PullError;
+use super::fetch::while_syncing;
 use mvm_fetch::{FetchError, InflateError};
 use mvm_image::erofs::{AssembleError, ImageSummary, assemble, begins_with};
 use mvm_image::files::{self, FileOutput, FileSegments};
@@ -69,9 +70,11 @@ impl Layers {
                 let diff_id = self.segments[index - 1].record().diff_id;
                 self.cached.get(&diff_id).copied().into_iter().collect()
             }
-            PullError::Assemble(_) | PullError::Layer { .. } | PullError::Policy(_) | PullError::Store(_) => {
-                BTreeSet::new()
-            }
+            PullError::Assemble(_)
+            | PullError::Layer { .. }
+            | PullError::Policy(_)
+            | PullError::Sync(_)
+            | PullError::Store(_) => BTreeSet::new(),
         }
     }
 }
@@ -111,6 +114,7 @@ fn build(
     let mut output = FileOutput::new(slot.file(), data, DATA_START);
     if adopted {
         output = output.adopt(0);
+        return Ok(assemble(&tree, &mut sources, &mut output)?);
     }
-    Ok(assemble(&tree, &mut sources, &mut output)?)
+    Ok(while_syncing(slot.file(), || assemble(&tree, &mut sources, &mut output))??)
 }

@@ -311,3 +311,14 @@ fn the_same_layers_must_make_the_same_root() {
     );
     assert_eq!(error.kind(), ErrorKind::Verification);
 }
+
+#[test]
+fn an_error_of_the_disk_is_not_lost_before_the_end() {
+    // What can't be synced, as a disk that fails.
+    let device = fs::File::open("/dev/null").unwrap();
+    let work = || std::thread::sleep(std::time::Duration::from_millis(500));
+    let error = fetch::while_syncing(&device, work).unwrap_err();
+    assert!(matches!(&error, PullError::Sync(source) if source.raw_os_error() == Some(22)), "{error:?}");
+    let file = tempfile::tempfile().unwrap();
+    assert_eq!(fetch::while_syncing(&file, || 7).unwrap(), 7);
+}
