@@ -229,6 +229,27 @@ impl Program {
     }
 }
 
+/// Returns the processes that have something below a directory open, and their command lines.
+///
+/// Of other users' processes only root sees all.
+pub fn holders(directory: &Path) -> io::Result<Vec<(u32, String)>> {
+    let directory = directory.canonicalize()?;
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse().ok());
+        let Some(pid) = number else { continue };
+        // A process may end while we look.
+        let Ok(descriptors) = std::fs::read_dir(path.join("fd")) else { continue };
+        let targets = descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        if targets.into_iter().any(|target| target.starts_with(&directory)) {
+            let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
+            found.push((pid, String::from_utf8_lossy(&line).replace('\0', " ")));
+        }
+    }
+    Ok(found)
+}
+
 /// Waits for the end; tells whether the time ran out, in which case the process group has been killed.
 fn wait(
     child: &mut Child,

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use mvm_tests::fixtures;
+use mvm_tests::process::holders;
 use mvm_tests::sandbox::Sandbox;
 use rustix::process::Signal;
 
@@ -104,12 +105,14 @@ fn lost_supervisor() -> Outcome {
     let marks = format!("{}", sandbox.store().display());
     let supervisors = processes(&[&marks, "supervise"])?;
     ensure_eq!(supervisors.len(), 1);
+    // The supervisor and its hypervisor: what is looked for below can be found.
+    ensure_eq!(holders(&sandbox.store())?.len(), 2);
     rustix::process::kill_process(supervisors[0], Signal::KILL)?;
     let gone =
         eventually(|| Ok(sandbox.json(["vm", "ls", "--json"])?.as_array().is_some_and(Vec::is_empty)))?;
     ensure!(gone, "a VM without a supervisor is still listed as running");
-    let machines = eventually(|| Ok(processes(&[&marks, "qemu-system"])?.is_empty()))?;
-    ensure!(machines, "QEMU outlived its supervisor");
+    let machines = eventually(|| Ok(holders(&sandbox.store())?.is_empty()))?;
+    ensure!(machines, "QEMU outlived its supervisor: {:?}", holders(&sandbox.store())?);
     sandbox.mvmctl(["vm", "rm", "lost"]).run()?.ok()?;
     Ok(())
 }
@@ -122,9 +125,8 @@ fn interrupt() -> Outcome {
         .signal_when("ready", Signal::INT)
         .run()?;
     ensure!(matches!(output.code(), 130), "exit code {}: {}", output.code(), output.err());
-    let marks = format!("{}", sandbox.store().display());
-    let over = eventually(|| Ok(processes(&[&marks, "qemu-system"])?.is_empty()))?;
-    ensure!(over, "QEMU still runs");
+    let over = eventually(|| Ok(holders(&sandbox.store())?.is_empty()))?;
+    ensure!(over, "QEMU still runs: {:?}", holders(&sandbox.store())?);
     ensure_eq!(sandbox.vms()?, Vec::<String>::new());
     Ok(())
 }

@@ -12,6 +12,7 @@ mod audit;
 mod bad_input;
 mod boots;
 mod concurrency;
+mod confinement;
 mod corpus;
 mod credentials;
 mod door;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         bad_input::CASES,
         boots::CASES,
         concurrency::CASES,
+        confinement::CASES,
         credentials::CASES,
         door::CASES,
         export::CASES,

@@ -1,5 +1,7 @@
 //! What this machine has and lacks, why that matters, and the command that mends it.
 
+mod confinement;
+
 use crate::kernels::known_probe;
 use crate::settings::Settings;
 use mvm_launch::Probe;
@@ -7,8 +9,9 @@ use mvm_launch::exec::find_program;
 use mvm_store::{Kernel, KernelError, Store, StoreError};
 use rustix::fs::{Access, access};
 use serde::Serialize;
+use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 /// One thing that was looked at.
@@ -56,6 +59,7 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
     if store.is_ok() {
         checks.push(kernel_check(&kernel));
     }
+    checks.extend(confinement::checks(&settings.kvm));
     checks
 }
 
@@ -83,6 +87,12 @@ fn kvm(device: &Path, probe: Option<Probe>) -> Check {
         Ok(meta) if !meta.file_type().is_char_device() => {
             (false, format!("{shown} is not a character device"), DRIVER)
         }
+        // Started by root, a hypervisor runs as a user of its own.
+        Ok(meta) if rustix::process::geteuid().is_root() && !for_others(&meta) => (
+            false,
+            format!("{shown} can be opened by root only, and hypervisors don't run as root"),
+            "chgrp kvm /dev/kvm && chmod 660 /dev/kvm",
+        ),
         Ok(_) => match (probe, access(device, Access::READ_OK | Access::WRITE_OK)) {
             (_, Err(error)) => (
                 false,
@@ -108,6 +118,12 @@ fn kvm(device: &Path, probe: Option<Probe>) -> Check {
         why: "without it VMs are emulated: slower, and no security boundary",
         remedy: remedy.to_owned(),
     }
+}
+
+/// Says whether a device may be read and written by everyone, or by a group that is not root's.
+fn for_others(meta: &Metadata) -> bool {
+    let mode = meta.mode();
+    mode & 0o006 == 0o006 || (mode & 0o060 == 0o060 && meta.gid() != 0)
 }
 
 fn store_check(root: &Path, store: Result<&Option<Store>, &StoreError>) -> Check {

@@ -67,7 +67,7 @@ pub use settings::{HelperEnvironment, Settings};
 pub use special_files::{PathList, SpecialFiles};
 pub use verify::{OnDamage, Verified};
 pub use vm::{Phase, VmError};
-pub use vms::{ExecRequest, VmListing};
+pub use vms::{ExecRequest, VmDetails, VmListing, VmResources};
 
 /// Generation of the image format that this engine writes and boots.
 pub const IMAGE_FORMAT: u32 = mvm_image::GENERATION;

@@ -9,6 +9,7 @@ use crate::progress::{Cancel, Progress};
 use crate::run::{LaunchRequest, Launched, PullPolicy};
 use mvm_image::verity;
 use mvm_launch::Qemu;
+use mvm_launch::confinement::Host;
 use mvm_plan::audit::Event;
 use mvm_plan::plan::{Plan, Source};
 use mvm_plan::policy::{Layer, Policy, Rule};
@@ -255,7 +256,8 @@ impl Engine {
             }
             None => Isolation::Emulated,
         };
-        let known = self.known_of_image(plan)?;
+        let mut known = self.known_of_image(plan)?;
+        known.confinement = Host::look(&self.settings.kvm).active();
         let nonce = LaunchNonce::from_bytes([0; 16]);
         let facts = known.facts(&self.settings.scope, isolation, nonce, clock::unix_seconds());
         let trust = self.key_store().trust()?;

@@ -1,5 +1,7 @@
 //! What can be done with VMs that exist: list, execute in, stop, remove.
 
+mod details;
+
 use crate::attach::ControlConnection;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -14,6 +16,8 @@ use serde::Serialize;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+pub use details::{VmDetails, VmResources};
 
 /// How long a supervisor may take to go once its hypervisor is gone.
 const SUPERVISOR_LIMIT: Duration = Duration::from_secs(3);

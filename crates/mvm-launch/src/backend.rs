@@ -1,5 +1,6 @@
 //! What every hypervisor backend takes and gives.
 
+use crate::confinement::{ConfinementError, Protection, Reservation};
 use crate::exec::ExecError;
 use crate::kernel::KernelInfo;
 use crate::machine::Machine;
@@ -16,10 +17,10 @@ pub trait Backend {
     /// Returns the backend's name, for records.
     fn name(&self) -> &'static str;
 
-    /// Starts the machine that an admitted plan describes.
+    /// Starts the machine that an admitted plan describes, confined as was promised for its admission.
     ///
     /// The machine dies with the thread that calls this, which must live as long as the machine should.
-    fn launch(&self, config: &MachineConfig<'_>) -> Result<Launched, LaunchError>;
+    fn launch(&self, config: &MachineConfig<'_>, confinement: Reservation) -> Result<Launched, LaunchError>;
 }
 
 /// An admitted plan, and where the files are that it names by digest.
@@ -38,8 +39,6 @@ pub struct MachineConfig<'a> {
     pub initrd: &'a Path,
     /// The disks, in the order in which the guest sees them.
     pub disks: &'a [Disk],
-    /// The directory that the hypervisor runs in.
-    pub directory: &'a Path,
     /// What executes the guest's instructions; it must be what the plan was admitted for.
     pub accelerator: Accelerator,
 }
@@ -95,6 +94,8 @@ pub struct Launched {
     pub agent: UnixStream,
     /// What the guest prints on its console; reading does not block. While nobody reads, the guest's printing waits.
     pub console: OwnedFd,
+    /// How the hypervisor is confined.
+    pub protections: Vec<Protection>,
 }
 
 /// Says why a machine could not be started.
@@ -164,6 +165,9 @@ pub enum LaunchError {
         /// What the kernel answered.
         source: io::Error,
     },
+    /// The hypervisor cannot be confined.
+    #[error(transparent)]
+    Confinement(#[from] ConfinementError),
     /// The hypervisor cannot be started.
     #[error(transparent)]
     Exec(#[from] ExecError),

@@ -1,8 +1,9 @@
 //! The one place that starts programs: an argument vector, an explicit environment, no shell.
 //!
 //! A program gets nothing that its [`Invocation`] does not name: the environment is empty, standard input is
-//! `/dev/null`, every descriptor but the three standard ones is closed on exec, and it leads a process group of
-//! its own, so that a terminal's Ctrl-C reaches only the caller and a kill reaches its children too.
+//! `/dev/null`, every descriptor but the three standard ones is closed on exec, wherever it came from (Linux 5.11),
+//! and it leads a process group of its own, so that a terminal's Ctrl-C reaches only the caller and a kill reaches its
+//! children too. With [`Restrictions`] it is confined before it begins.
 
 mod capture;
 mod child_setup;
@@ -10,6 +11,7 @@ mod child_setup;
 #[cfg(test)]
 mod tests;
 
+use child_setup::ChildSetup;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::{OsStr, OsString};
@@ -21,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 
 pub use capture::{Limits, Output, OutputStream};
+pub use child_setup::{Identity, RestrictionStep, Restrictions};
 
 /// Directories that hold system programs and that an ordinary user's `PATH` often lacks.
 const SYSTEM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
@@ -41,6 +44,16 @@ pub enum ExecError {
     Start {
         /// The program's path.
         program: PathBuf,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// The program could not be confined before its start.
+    #[error("cannot start {}: {step}", program.display())]
+    Confine {
+        /// The program's path.
+        program: PathBuf,
+        /// What could not be done.
+        step: RestrictionStep,
         /// What the kernel answered.
         source: io::Error,
     },
@@ -121,6 +134,7 @@ pub struct Invocation {
     input: Option<File>,
     descriptors: Vec<OwnedFd>,
     die_with_parent: bool,
+    restrictions: Option<Restrictions>,
 }
 
 impl Invocation {
@@ -134,6 +148,7 @@ impl Invocation {
             input: None,
             descriptors: Vec::new(),
             die_with_parent: false,
+            restrictions: None,
         }
     }
 
@@ -186,6 +201,12 @@ impl Invocation {
         self
     }
 
+    /// Confines the program before it begins; what can't be done keeps it from starting.
+    pub fn restrict(mut self, restrictions: Restrictions) -> Self {
+        self.restrictions = Some(restrictions);
+        self
+    }
+
     /// Returns the program's path.
     pub fn program(&self) -> &Path {
         &self.program
@@ -218,9 +239,21 @@ impl Invocation {
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        child_setup::prepare(&mut command, self.descriptors, self.die_with_parent);
         let refused = |source| ExecError::Start { program: self.program.clone(), source };
-        let mut child = command.spawn().map_err(refused)?;
+        let setup = ChildSetup {
+            descriptors: self.descriptors,
+            die_with_parent: self.die_with_parent,
+            restrictions: self.restrictions,
+        };
+        let report = setup.prepare(&mut command).map_err(refused)?;
+        let mut child = command.spawn().map_err(|source| {
+            // Closes this side's copies of all that was handed over, so that the report ends.
+            drop(command);
+            match report.failed_step() {
+                Some(step) => ExecError::Confine { program: self.program.clone(), step, source },
+                None => refused(source),
+            }
+        })?;
         match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
             Ok(pidfd) => Ok(Running { program: self.program, child, pidfd, reaped: false, detached: false }),
             Err(errno) => {

@@ -2,9 +2,10 @@
 //!
 //! [`Backend::launch`] is the only way to a machine, and it takes an [`mvm_plan::AdmittedPlan`]. Beside it are what a
 //! launch needs: kernels in bootable form ([`kernel`]), the initramfs ([`initramfs`]), the guest document of a plan,
-//! scratch disks, and the one place that starts programs ([`exec`]).
+//! scratch disks, how hypervisors are confined ([`confinement`]), and the one place that starts programs ([`exec`]).
 
 mod backend;
+pub mod confinement;
 mod cpio;
 mod document;
 pub mod exec;

@@ -1,5 +1,6 @@
 //! A running machine, as the supervisor holds it.
 
+use crate::confinement::Reservation;
 use crate::exec::Running;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use std::io;
@@ -15,12 +16,14 @@ pub struct Machine {
     /// Never blocks; its writing end neither, so a talkative hypervisor loses words instead of time.
     stderr: OwnedFd,
     said: Vec<u8>,
+    /// Given back after the process has been killed.
+    _confinement: Reservation,
 }
 
 impl Machine {
-    /// Wraps a started hypervisor and the reading end of its standard error.
-    pub(crate) fn new(running: Running, stderr: OwnedFd) -> Self {
-        Self { running, stderr, said: Vec::new() }
+    /// Wraps a started hypervisor, the reading end of its standard error, and what is reserved for it.
+    pub(crate) fn new(running: Running, stderr: OwnedFd, confinement: Reservation) -> Self {
+        Self { running, stderr, said: Vec::new(), _confinement: confinement }
     }
 
     /// Returns the hypervisor's process ID.

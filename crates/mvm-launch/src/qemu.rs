@@ -1,20 +1,22 @@
-//! The QEMU backend: one `qemu-system-x86_64` process a machine, confined by its own seccomp filter.
+//! The QEMU backend: one `qemu-system-x86_64` process a machine, confined from outside and by its own seccomp filter.
 //!
-//! QEMU opens no disk by name: it gets open descriptors, so a path that changes after the checks changes nothing, and
-//! no path needs quoting. The agent's pipe and the console are socket pairs made here.
+//! QEMU opens no file of the machine by name: it gets open descriptors, so a path that changes after the checks changes
+//! nothing, no path needs quoting, and its user needs no way to the store. The agent's pipe and the console are socket
+//! pairs made here.
 
 mod arguments;
 mod probe;
 mod tsc;
 
 use crate::backend::{Accelerator, Backend, Disk, LaunchError, Launched, MachineConfig};
+use crate::confinement::{Reservation, Task};
 use crate::document::ROOT_SERIAL;
 use crate::exec::{Invocation, find_program};
 use crate::kernel::KernelInfo;
 use crate::machine::Machine;
 use arguments::{AttachedDisk, Console, Hardware};
 use mvm_plan::Plan;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::pipe::PipeFlags;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -60,28 +62,40 @@ impl Backend for Qemu {
         "qemu"
     }
 
-    fn launch(&self, config: &MachineConfig<'_>) -> Result<Launched, LaunchError> {
+    fn launch(&self, config: &MachineConfig<'_>, confinement: Reservation) -> Result<Launched, LaunchError> {
         let plan = config.plan.plan();
         check(config)?;
-        let mut invocation = Invocation::new(&self.program).directory(config.directory).die_with_parent();
+        let mut invocation = Invocation::new(&self.program).directory("/").die_with_parent();
         let mut disks = Vec::new();
+        let mut largest_file = 0;
         for disk in config.disks {
-            let file = open_disk(disk, plan)?;
+            let (file, size) = open_disk(disk, plan)?;
+            largest_file = if disk.read_only { largest_file } else { size.max(largest_file) };
             disks.push(AttachedDisk {
                 serial: &disk.serial,
                 read_only: disk.read_only,
                 descriptor: invocation.inherit(file),
             });
         }
+        let (kernel, initrd) = (open(config.kernel)?, open(config.initrd)?);
+        let (restrictions, protections) = confinement.restrict(&Task {
+            program: &self.program,
+            cpus: plan.resources.cpus,
+            memory_mib: plan.resources.memory_mib,
+            accelerator: config.accelerator,
+            readable: &[kernel.as_fd(), initrd.as_fd()],
+            largest_file,
+        })?;
         let (agent, their_agent) = pair("agent")?;
         let (console, their_console) = pair("console")?;
         console.set_nonblocking(true).map_err(|source| LaunchError::Pipe { what: "console", source })?;
         let arguments = Hardware {
+            name: plan.workload.as_str(),
             cpus: plan.resources.cpus,
             memory_mib: plan.resources.memory_mib,
-            kernel: config.kernel,
+            kernel: &path_of(invocation.inherit(kernel)),
             kernel_info: config.kernel_info,
-            initrd: config.initrd,
+            initrd: &path_of(invocation.inherit(initrd)),
             disks: &disks,
             agent: Some(invocation.inherit(their_agent.into())),
             console: Console::Socket(invocation.inherit(their_console.into())),
@@ -92,9 +106,16 @@ impl Backend for Qemu {
         .arguments();
         let (stderr, their_stderr) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|errno| LaunchError::Pipe { what: "standard error", source: errno.into() })?;
-        let running = invocation.args(arguments).start(Stdio::null(), Stdio::from(their_stderr))?;
-        Ok(Launched { machine: Machine::new(running, stderr), agent, console: console.into() })
+        let invocation = invocation.args(arguments).restrict(restrictions);
+        let running = invocation.start(Stdio::null(), Stdio::from(their_stderr))?;
+        let machine = Machine::new(running, stderr, confinement);
+        Ok(Launched { machine, agent, console: console.into(), protections })
     }
+}
+
+/// Returns the path by which a process opens again what it has open under a number.
+fn path_of(descriptor: i32) -> PathBuf {
+    PathBuf::from(format!("/dev/fd/{descriptor}"))
 }
 
 /// Returns the frequency that the kernel must be told, since it cannot measure it reliably under emulation.
@@ -139,14 +160,20 @@ fn check_memory(kernel: &KernelInfo, initrd: u64, given_mib: u32) -> Result<(), 
     Err(LaunchError::Memory { version: kernel.version.clone(), given_mib, needed_mib })
 }
 
-fn open_disk(disk: &Disk, plan: &Plan) -> Result<OwnedFd, LaunchError> {
+fn open(path: &Path) -> Result<OwnedFd, LaunchError> {
+    let file = File::open(path).map_err(|source| LaunchError::Open { path: path.to_owned(), source })?;
+    Ok(file.into())
+}
+
+/// Opens a disk and returns its size too.
+fn open_disk(disk: &Disk, plan: &Plan) -> Result<(OwnedFd, u64), LaunchError> {
     let unopenable = |source| LaunchError::Open { path: disk.path.clone(), source };
     let file = File::options().read(true).write(!disk.read_only).open(&disk.path).map_err(unopenable)?;
     let got = file.metadata().map_err(unopenable)?.len();
     if disk.serial == ROOT_SERIAL && got != plan.root.size {
         return Err(LaunchError::RootSize { path: disk.path.clone(), expected: plan.root.size, got });
     }
-    Ok(file.into())
+    Ok((file.into(), got))
 }
 
 fn file_size(path: &Path) -> Result<u64, LaunchError> {

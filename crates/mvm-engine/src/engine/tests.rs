@@ -131,6 +131,9 @@ impl Fixture {
         // test, cannot be started.
         let limits = Limits { time: Duration::from_secs(60), output: 0 };
         Invocation::new("/bin/cp").arg(text).arg(&program).run(limits).unwrap().success().unwrap();
+        // A hypervisor that has a user of its own must reach its program.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(self.directory.path(), open).unwrap();
         program
     }
 }

@@ -14,6 +14,7 @@ use mvm_fetch::{
     RegistryError,
 };
 use mvm_launch::LaunchError;
+use mvm_launch::exec::ExecError;
 use mvm_plan::KeyError;
 use mvm_store::{KernelError, StoreError};
 use mvm_tree::{Knob, ReadError, Refusal as TreeRefusal};
@@ -73,6 +74,9 @@ impl EngineError {
             Self::NoKernel | Self::NoKernelSource(_) | Self::Launch(LaunchError::NotInstalled { .. }) => {
                 ErrorKind::Missing
             }
+            Self::Launch(LaunchError::Confinement(_) | LaunchError::Exec(ExecError::Confine { .. })) => {
+                ErrorKind::Missing
+            }
             Self::Scratch(mvm_launch::ScratchError::NotInstalled(_)) => ErrorKind::Missing,
             Self::Launch(LaunchError::Memory { .. }) => ErrorKind::Usage,
             Self::Attach(AttachError::Refused(failure)) => match failure.kind {
@@ -125,6 +129,9 @@ impl EngineError {
             Self::KernelInUse { .. } => "mvmctl vm stop ends them",
             Self::Launch(LaunchError::NotInstalled { package, .. }) => {
                 return Some(format!("apt-get install --no-install-recommends {package}"));
+            }
+            Self::Launch(LaunchError::Confinement(_) | LaunchError::Exec(ExecError::Confine { .. })) => {
+                "mvmctl doctor says how hypervisors are confined here; none is started without that"
             }
             Self::Scratch(mvm_launch::ScratchError::NotInstalled(_)) => "apt-get install e2fsprogs",
             Self::Policy(PolicyFileError::Writable { path, .. }) => {

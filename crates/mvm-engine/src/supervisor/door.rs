@@ -12,6 +12,7 @@ use mvm_plan::policy::{Policy, Rule};
 use mvm_plan::{AdmittedPlan, Isolation, LaunchNonce, SignedPlan};
 use mvm_ref::Digest;
 use mvm_store::{Image, Kernel};
+use std::collections::BTreeSet;
 
 /// A plan that stands before the policy it is judged under.
 pub(super) struct Door<'a> {
@@ -53,10 +54,17 @@ impl<'a> Door<'a> {
     }
 
     /// Lets the policy decide, and records what it decided against.
-    pub fn admit(&self, isolation: Isolation) -> Result<AdmittedPlan, EngineError> {
+    ///
+    /// `confinement` names the measures by which the hypervisor will be confined.
+    pub fn admit(
+        &self,
+        isolation: Isolation,
+        confinement: BTreeSet<String>,
+    ) -> Result<AdmittedPlan, EngineError> {
         let trust = self.engine.key_store().trust()?;
         let nonce = LaunchNonce::from_bytes(keys::random()?);
-        let known = self.engine.known_of_image(self.plan.unverified_plan())?;
+        let mut known = self.engine.known_of_image(self.plan.unverified_plan())?;
+        known.confinement = confinement;
         let facts = known.facts(&self.record.scope, isolation, nonce, clock::unix_seconds());
         mvm_plan::admit(&self.plan, &trust, &self.policy, &facts).or_else(|refusal| {
             let rules = refusal.failed().iter().map(|outcome| outcome.rule).collect();

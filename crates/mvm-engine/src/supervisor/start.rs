@@ -10,7 +10,10 @@ use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, chain};
 use crate::link::Link;
 use crate::vm::{self, Phase, ProcessIdentity, Record, State, VmDirectory, VmError};
-use mvm_launch::{Backend as _, Disk, Launched as Started, MachineConfig, Qemu, ROOT_SERIAL, SCRATCH_SERIAL};
+use mvm_launch::confinement::Host;
+use mvm_launch::{
+    Backend as _, Disk, LaunchError, Launched as Started, MachineConfig, Qemu, ROOT_SERIAL, SCRATCH_SERIAL,
+};
 use mvm_plan::audit::{Event, Outcome};
 use mvm_plan::policy::Rule;
 use mvm_plan::{AdmittedPlan, Isolation};
@@ -18,7 +21,7 @@ use mvm_ref::Digest;
 use mvm_store::{Image, LeaseTerm, ProcessId};
 use mvm_wire::{ExitStatus, Role};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -149,29 +152,31 @@ fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<L
     let qemu = Qemu::find(&engine.settings.program_path)?;
     let accelerator = engine.accelerator(&qemu, &kernel, &info, &base);
     let (accelerator, notice) = accelerator.or_else(|error| door.refuse_kernel(error))?;
+    let confinement = Host::look(&engine.settings.kvm).reserve().map_err(LaunchError::from)?;
     std::thread::scope(|scope| {
         // Hashing the kernel takes as long as all the rest.
         let verified = scope.spawn(|| kernel.verify());
-        let admitted = door.admit(accelerator.isolation())?;
-        let prepared = prepare(&door, directory, record, &admitted, &base)?;
+        let admitted = door.admit(accelerator.isolation(), confinement.active())?;
+        let prepared = prepare(&door, directory, record, &admitted, &base, confinement.active())?;
         let verified = verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         verified.or_else(|error| door.refuse_kernel(error.into()))?;
         door.use_up(&admitted)?;
         // On disk before anything runs.
         engine.audit.append(&record.scope, vec![prepared.admit, prepared.launch])?;
-        let started = qemu.launch(&MachineConfig {
+        let config = MachineConfig {
             plan: &admitted,
             kernel: &kernel.image(),
             kernel_info: &info,
             initrd: &prepared.initrd,
             disks: &prepared.disks,
-            directory: directory.path(),
             accelerator,
-        })?;
+        };
+        let started = qemu.launch(&config, confinement)?;
         let mut state = State::created(ProcessIdentity::current().map_err(VmError::from)?);
         state.phase = Phase::Booting;
         state.hypervisor = Some(ProcessIdentity::of(started.machine.pid()).map_err(VmError::from)?);
         state.isolation = Some(isolation_text(admitted.isolation()).to_owned());
+        state.confinement.clone_from(&started.protections);
         state.started_at = Some(clock::unix_seconds());
         directory.write_state(&state)?;
         Ok(Launched { started, admitted, state, listener: prepared.listener, notice })
@@ -196,6 +201,7 @@ fn prepare(
     record: &Record,
     admitted: &AdmittedPlan,
     base: &[u8],
+    confinement: BTreeSet<String>,
 ) -> Result<Prepared, EngineError> {
     let (engine, plan) = (door.engine(), admitted.plan());
     let (expected, got) = (plan.initramfs.digest, Digest::of(base));
@@ -241,6 +247,7 @@ fn prepare(
             nonce,
             // The archive holds nothing but the document, and a fixed header.
             guest_document: Digest::of(&archive),
+            confinement,
         },
         _image: image,
     })
@@ -260,7 +267,7 @@ impl Launched {
         signals: UnixStream,
     ) -> Result<(Supervisor, AdmittedPlan), SupervisorError> {
         let Self { started, admitted, state, listener, .. } = self;
-        let Started { machine, agent, console } = started;
+        let Started { machine, agent, console, .. } = started;
         let process = &admitted.plan().process;
         let unattended = Unattended { terminal: process.tty, stdin: process.stdin };
         let log = |name, limit| {

@@ -29,6 +29,11 @@ impl ProcessIdentity {
         Ok(Self { pid, start_time, boot_id: boot_id()? })
     }
 
+    /// Returns its number.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Returns whether this very process still runs. A zombie doesn't; neither does one of another boot.
     pub fn alive(&self) -> bool {
         boot_id().is_ok_and(|id| id == self.boot_id)

@@ -2,6 +2,7 @@
 
 use super::process::ProcessIdentity;
 use crate::policies::PolicySource;
+use mvm_launch::confinement::Protection;
 use mvm_ref::{Digest, ScopeName, VmName};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -72,6 +73,9 @@ pub struct State {
     pub hypervisor: Option<ProcessIdentity>,
     /// `kvm` or `emulated`.
     pub isolation: Option<String>,
+    /// How the hypervisor is confined; nothing before it has started.
+    #[serde(default)]
+    pub confinement: Vec<Protection>,
     /// Exit code of the main process, 128 + signal for one that a signal ended.
     pub exit_code: Option<u8>,
     /// Why it failed.
@@ -90,6 +94,7 @@ impl State {
             supervisor: creator,
             hypervisor: None,
             isolation: None,
+            confinement: Vec::new(),
             exit_code: None,
             message: None,
             started_at: None,

@@ -137,3 +137,11 @@ fn a_detached_program_outlives_its_handle() {
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
     rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
 }
+
+#[test]
+fn a_descriptor_that_the_caller_itself_inherited_is_closed_too() {
+    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::empty()).unwrap();
+    let path = format!("/proc/self/fdinfo/{}", ours.as_raw_fd());
+    assert!(!program("cat").arg(path).run(LIMITS).unwrap().status.success());
+}

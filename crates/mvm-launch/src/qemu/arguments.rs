@@ -15,6 +15,8 @@ const TCG_CPU: &str = "qemu64,+cx16,+lahf_lm,+popcnt,+rdrand,+sse4.1,+sse4.2,+ss
 
 /// Everything that decides the argument vector.
 pub(super) struct Hardware<'a> {
+    /// What lists of processes show: letters, digits and `-_.`.
+    pub name: &'a str,
     pub cpus: u32,
     pub memory_mib: u32,
     pub kernel: &'a Path,
@@ -54,6 +56,7 @@ impl Hardware<'_> {
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
         // Nothing that a distribution or a user has configured, and nothing that was not asked for.
         add(&["-no-user-config", "-nodefaults", "-display", "none", "-nic", "none", "-no-reboot"]);
+        add(&["-name", self.name]);
         add(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
         add(&["-machine", self.machine()]);
         let (accelerator, cpu) = match self.accelerator {

@@ -1,6 +1,7 @@
 //! Machines that really run: Debian's cloud kernel with busybox as the guest.
 
 use super::*;
+use crate::confinement::Host;
 use crate::cpio::Archive;
 use crate::document::tests::{admitted, plan};
 use crate::initramfs;
@@ -103,10 +104,10 @@ impl Guest {
             kernel_info: &self.kernel.info,
             initrd: &self.file("initrd"),
             disks: &[disk("root", true), disk("scratch", false)],
-            directory: self.directory.path(),
             accelerator: Accelerator::Tcg,
         };
-        let launched = self.qemu.launch(&config).unwrap();
+        let confinement = Host::look(Path::new("/dev/kvm")).reserve().unwrap();
+        let launched = self.qemu.launch(&config, confinement).unwrap();
         launched.agent.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         launched
     }
@@ -141,7 +142,7 @@ fn a_machine_boots_talks_and_ends() {
     let Some(guest) = guest("a_machine_boots_talks_and_ends") else { return };
     assert_eq!(guest.kernel.info.format, KernelFormat::Elf);
     assert_eq!(guest.kernel.info.machine, BootMachine::MicrovmAcpi);
-    let Launched { machine, agent, console } = guest.launch();
+    let Launched { machine, agent, console, .. } = guest.launch();
     let mut rest = (machine, console);
     let mut answers = BufReader::new(agent.try_clone().unwrap());
     let say = |word: &str| (&agent).write_all(word.as_bytes()).unwrap();
@@ -175,7 +176,7 @@ fn a_machine_boots_talks_and_ends() {
 #[test]
 fn a_pipe_that_is_read_late_loses_nothing() {
     let Some(guest) = guest("a_pipe_that_is_read_late_loses_nothing") else { return };
-    let Launched { machine, agent, console } = guest.launch();
+    let Launched { machine, agent, console, .. } = guest.launch();
     let mut rest = (machine, console);
     let mut answers = BufReader::new(agent.try_clone().unwrap());
     (&agent).write_all(b"pour\nflood\n").unwrap();
@@ -225,7 +226,7 @@ fn a_kernel_without_virtio_mmio_boots_with_pci() {
     };
     let Some(guest) = guest_with("a_kernel_without_virtio_mmio_boots_with_pci", without_mmio) else { return };
     assert_eq!(guest.kernel.info.machine, BootMachine::Q35);
-    let Launched { machine, agent, console } = guest.launch();
+    let Launched { machine, agent, console, .. } = guest.launch();
     let mut rest = (machine, console);
     let seen = lines(&mut BufReader::new(agent), 3, &mut rest);
     assert_eq!(seen, ["name mvm.agent", "disk root 1 40", "disk scratch 0 131072"]);
@@ -248,7 +249,8 @@ fn the_probes_guest_answers() {
     let limit = Duration::from_secs(120);
     let kernel = guest.file("kernel");
     let run = |initramfs: &[u8]| {
-        probe::run(&guest.qemu, Accelerator::Tcg, &kernel, &guest.kernel.info, initramfs, limit).unwrap()
+        let (qemu, info, device) = (&guest.qemu, &guest.kernel.info, Path::new("/dev/kvm"));
+        probe::run(qemu, Accelerator::Tcg, device, &kernel, info, initramfs, limit).unwrap()
     };
     assert_eq!(run(&guest.initramfs), Probe { usable: true, reason: "a guest ran".to_owned() });
     // Without an /init the kernel gives up, and says other things.

@@ -3,11 +3,13 @@
 //! A `/dev/kvm` that opens proves little: it may be a restricted one that runs no ordinary kernel, or spin for ever.
 
 use super::arguments::{Console, Hardware};
-use super::{Qemu, needed_memory};
+use super::{Qemu, needed_memory, path_of};
 use crate::backend::{Accelerator, LaunchError};
+use crate::confinement::{ConfinementError, Host, Task};
 use crate::exec::{ExecError, Invocation, Limits, OutputStream, saying};
 use crate::kernel::KernelInfo;
 use mvm_ref::Digest;
+use rustix::fd::AsFd as _;
 use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -56,28 +58,47 @@ pub fn probe_kvm(
     if let Err(error) = File::options().read(true).write(true).open(device) {
         return Ok(Probe::refused(format!("cannot open {}: {error}", device.display())));
     }
-    run(qemu, Accelerator::Kvm, kernel, kernel_info, initramfs, limit)
+    match run(qemu, Accelerator::Kvm, device, kernel, kernel_info, initramfs, limit) {
+        Err(LaunchError::Confinement(error @ ConfinementError::Kvm { .. })) => {
+            Ok(Probe::refused(error.to_string()))
+        }
+        other => other,
+    }
 }
 
 /// Boots the probe's guest and judges what it does.
 pub(super) fn run(
     qemu: &Qemu,
     accelerator: Accelerator,
+    device: &Path,
     kernel: &Path,
     kernel_info: &KernelInfo,
     initramfs: &[u8],
     limit: Duration,
 ) -> Result<Probe, LaunchError> {
     let archive = memory_file(initramfs).map_err(|source| LaunchError::Pipe { what: "initramfs", source })?;
-    let mut invocation = Invocation::new(qemu.program()).die_with_parent();
-    let initrd = format!("/dev/fd/{}", invocation.inherit(archive.into()));
+    let kernel = super::open(kernel)?;
     let memory = needed_memory(kernel_info, initramfs.len() as u64).max(128);
-    let arguments = Hardware {
+    let memory_mib = u32::try_from(memory).unwrap_or(u32::MAX);
+    let confinement = Host::look(device).reserve()?;
+    let (restrictions, _) = confinement.restrict(&Task {
+        program: qemu.program(),
         cpus: 1,
-        memory_mib: u32::try_from(memory).unwrap_or(u32::MAX),
-        kernel,
+        memory_mib,
+        accelerator,
+        // Everyone may open the archive again: it is in memory, which no rule is about.
+        readable: &[kernel.as_fd()],
+        largest_file: 0,
+    })?;
+    let mut invocation =
+        Invocation::new(qemu.program()).directory("/").die_with_parent().restrict(restrictions);
+    let arguments = Hardware {
+        name: "mvm-probe",
+        cpus: 1,
+        memory_mib,
+        kernel: &path_of(invocation.inherit(kernel)),
         kernel_info,
-        initrd: Path::new(&initrd),
+        initrd: &path_of(invocation.inherit(archive.into())),
         disks: &[],
         agent: None,
         console: Console::Stdout,

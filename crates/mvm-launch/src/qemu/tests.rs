@@ -1,7 +1,12 @@
 use super::arguments::Hardware;
 use super::*;
+use crate::confinement::Host;
 use crate::document::tests::{admitted, plan};
 use crate::kernel::{BootMachine, KernelFormat, KernelSchema};
+
+fn open_to_all(path: &Path) {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+}
 
 fn info(machine: BootMachine) -> KernelInfo {
     KernelInfo {
@@ -20,6 +25,7 @@ fn arguments(cpus: u32, machine: BootMachine, accelerator: Accelerator, tsc_khz:
         AttachedDisk { serial: "scratch", read_only: false, descriptor: 11 },
     ];
     let hardware = Hardware {
+        name: "web",
         cpus,
         memory_mib: 512,
         kernel: Path::new("/k,1/kernel"),
@@ -50,6 +56,8 @@ fn the_argument_vector_under_emulation() {
         "-nic",
         "none",
         "-no-reboot",
+        "-name",
+        "web",
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         "-machine",
@@ -138,6 +146,7 @@ fn what_does_not_fit_the_plan_is_refused_before_anything_starts() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     std::fs::write(path("initrd"), b"").unwrap();
+    std::fs::write(path("kernel"), b"").unwrap();
     std::fs::write(path("root"), vec![0; 20_480]).unwrap();
     std::fs::write(path("short"), vec![0; 4096]).unwrap();
     let plan = admitted(plan());
@@ -154,10 +163,10 @@ fn what_does_not_fit_the_plan_is_refused_before_anything_starts() {
             kernel_info: &kernel_info,
             initrd: &path("initrd"),
             disks: &disks,
-            directory: directory.path(),
             accelerator,
         };
-        qemu.launch(&config).unwrap_err().to_string()
+        let confinement = Host::look(Path::new("/dev/kvm")).reserve().unwrap();
+        qemu.launch(&config, confinement).unwrap_err().to_string()
     };
     let place = directory.path().display();
     let cases = [
@@ -195,24 +204,28 @@ fn a_frequency_is_plausible() {
 #[test]
 fn without_a_device_or_a_working_one_kvm_is_not_usable() {
     let directory = tempfile::tempdir().unwrap();
+    // A hypervisor that has a user of its own must reach its program.
+    open_to_all(directory.path());
     let qemu = Qemu { program: PathBuf::from("/bin/false") };
     let probe = |device: &Path| {
         let kernel = info(BootMachine::Microvm);
-        probe_kvm(&qemu, device, Path::new("/k"), &kernel, b"", std::time::Duration::from_secs(5)).unwrap()
+        let limit = std::time::Duration::from_secs(5);
+        probe_kvm(&qemu, device, Path::new("/dev/null"), &kernel, b"", limit).unwrap()
     };
     let absent = directory.path().join("kvm");
     let refused = |reason: String| Probe { usable: false, reason };
     let reason = format!("cannot open {}: No such file or directory (os error 2)", absent.display());
     assert_eq!(probe(&absent), refused(reason));
     std::fs::write(&absent, b"").unwrap();
+    open_to_all(&absent);
     assert_eq!(probe(&absent), refused("QEMU ended with exit status: 1".to_owned()));
     let cases = [
         ("", 60, "a guest ended before it could speak"),
         ("echo booting; echo mvm-probe-ok", 60, "a guest ran"),
-        ("exec sleep 1000", 1, "a guest did not run within 1 s"),
-        ("echo mvm-probe-ok; exec sleep 1000", 5, "a guest spoke, but could not end within 5 s"),
+        ("kill -STOP $$", 1, "a guest did not run within 1 s"),
+        ("echo mvm-probe-ok; kill -STOP $$", 5, "a guest spoke, but could not end within 5 s"),
         ("echo KVM internal error >&2; exit 1", 60, "QEMU ended with exit status: 1: KVM internal error"),
-        ("exec cat /dev/zero", 60, "a guest flooded its console"),
+        ("while :; do echo 0123456789abcdef; done", 60, "a guest flooded its console"),
     ];
     for (script, seconds, reason) in cases {
         let (text, program) = (directory.path().join("text"), directory.path().join("qemu"));
@@ -224,7 +237,8 @@ fn without_a_device_or_a_working_one_kvm_is_not_usable() {
         Invocation::new("/bin/cp").arg(&text).arg(&program).run(limits).unwrap().success().unwrap();
         let kernel = info(BootMachine::Microvm);
         let limit = std::time::Duration::from_secs(seconds);
-        let answer = probe_kvm(&Qemu { program }, &absent, Path::new("/k"), &kernel, b"", limit).unwrap();
+        let zero = Path::new("/dev/null");
+        let answer = probe_kvm(&Qemu { program }, &absent, zero, &kernel, b"", limit).unwrap();
         assert_eq!(answer, Probe { usable: reason == "a guest ran", reason: reason.to_owned() });
     }
 }

@@ -6,6 +6,7 @@ use crate::plan::RequestedImage;
 use crate::policy::Rule;
 use mvm_ref::{Digest, Platform, ScopeName, VmName};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// One thing that was done, by its `kind`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +112,9 @@ pub enum Event {
         nonce: LaunchNonce,
         /// Digest of the document that tells the guest what to run.
         guest_document: Digest,
+        /// The measures by which its hypervisor is confined.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        confinement: BTreeSet<String>,
     },
     /// A machine ended.
     Stop {

@@ -4,6 +4,7 @@ use crate::key::tests::signing_key;
 use crate::plan::tests::digest;
 use crate::policy::Rule;
 use mvm_ref::Platform;
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 const NONCE: LaunchNonce = LaunchNonce::from_bytes([7; 16]);
@@ -43,7 +44,13 @@ fn events() -> Vec<Event> {
             policy: "production".to_owned(),
             rules: vec![Rule::ReleaseKey, Rule::HardwareIsolation],
         },
-        Event::Launch { vm: vm(), plan, nonce: NONCE, guest_document: digest(5) },
+        Event::Launch {
+            vm: vm(),
+            plan,
+            nonce: NONCE,
+            guest_document: digest(5),
+            confinement: BTreeSet::new(),
+        },
         Event::Stop { vm: vm(), plan, nonce: NONCE, outcome: Outcome::Exited, exit_code: Some(3) },
         Event::Stop { vm: vm(), plan, nonce: NONCE, outcome: Outcome::Killed, exit_code: None },
         Event::Delete { subject: Subject::Vm { name: vm() } },
@@ -120,6 +127,16 @@ fn log() -> Vec<Vec<u8>> {
 
 fn check(lines: &[Vec<u8>]) -> Result<ChainSummary, VerifyError> {
     verify(lines.concat().as_slice())
+}
+
+#[test]
+fn a_launch_tells_how_its_hypervisor_is_confined() {
+    let confinement = BTreeSet::from(["seccomp", "landlock"].map(str::to_owned));
+    let (vm, plan) = ("web".parse().unwrap(), digest(9));
+    let event = Event::Launch { vm, plan, nonce: NONCE, guest_document: digest(5), confinement };
+    let text = serde_json::to_string(&event).unwrap();
+    assert!(text.ends_with(r#","confinement":["landlock","seccomp"]}"#), "{text}");
+    assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
 }
 
 #[test]

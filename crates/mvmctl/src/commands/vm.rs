@@ -1,5 +1,7 @@
 //! `mvmctl vm …`.
 
+mod inspect;
+
 use crate::context::Context;
 use crate::printer::span;
 use clap::Subcommand;
@@ -8,7 +10,7 @@ use mvm_ref::VmName;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// List, stop and remove VMs
+/// List, inspect, stop and remove VMs
 #[derive(Subcommand)]
 pub enum Command {
     /// List VMs
@@ -19,6 +21,14 @@ pub enum Command {
         /// Print them as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Show all that is known of a VM, and how its hypervisor is confined
+    Inspect {
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+        /// The VM
+        name: VmName,
     },
     /// Stop VMs: the stop signal, a time of grace, then the end
     Stop {
@@ -45,6 +55,7 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
     let engine = context.engine()?;
     match command {
         Command::Ls { all, json } => list(context, all, json)?,
+        Command::Inspect { json, name } => inspect::run(context, &name, json)?,
         Command::Stop { time, name } => {
             for name in name {
                 engine.stop(&name, Duration::from_secs(time))?;

@@ -10,7 +10,7 @@ const VERBS: [(&str, &str); 17] = [
     ("login", "Keep the user name and password for a registry, once it has accepted them"),
     ("logout", "Forget the credentials of a registry"),
     ("image", "List, inspect, load, save, push, verify and remove images"),
-    ("vm", "List, stop and remove VMs"),
+    ("vm", "List, inspect, stop and remove VMs"),
     ("kernel", "Import, build, list and remove guest kernels"),
     ("plan", "Make, show, sign, check and compare plans"),
     ("policy", "Show the policy that launches are judged under, and judge a plan"),
@@ -24,7 +24,7 @@ const VERBS: [(&str, &str); 17] = [
 
 const SUB_VERBS: [(&str, &[&str]); 6] = [
     ("image", &["ls", "inspect", "tree", "verify", "load", "tag", "rm", "save", "push"]),
-    ("vm", &["ls", "stop", "rm"]),
+    ("vm", &["ls", "inspect", "stop", "rm"]),
     ("kernel", &["import", "build", "ls", "default", "rm"]),
     ("plan", &["create", "show", "sign", "verify", "bundle", "import", "diff"]),
     ("policy", &["show", "check"]),

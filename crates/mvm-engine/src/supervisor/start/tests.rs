@@ -32,7 +32,8 @@ pub(in crate::supervisor) fn vm(change: impl FnOnce(&mut Plan, &mut Record)) -> 
         return None;
     }
     let fixture = fixture();
-    fixture.program("qemu-system-x86_64", "echo 'warning: a test' >&2; exec sleep 1000");
+    // Confined like the real one, a script can run no other program.
+    fixture.program("qemu-system-x86_64", "echo 'warning: a test' >&2; kill -STOP $$");
     let kernel = fixture.kernel("6.1.0");
     let image = fixture.layout("layout", "hello\n", &json!({"Cmd": ["/hello"]}));
     let pulled = fixture.pull(&image);
@@ -190,9 +191,13 @@ fn a_launch_is_on_record_before_it_happens() {
         Event::Admit { plan: digest, policy: "development".to_owned(), signers, isolation, nonce }
     );
     let guest_document = Digest::of(document);
-    assert_eq!(*launch, Event::Launch { vm: vm.record.name.clone(), plan: digest, nonce, guest_document });
-
     let state = vm.directory.state().unwrap();
+    let active = state.confinement.iter().filter(|known| known.active);
+    let confinement: BTreeSet<String> = active.map(|known| known.measure.to_string()).collect();
+    assert!(confinement.contains("no-new-privs"), "{confinement:?}");
+    let name = vm.record.name.clone();
+    assert_eq!(*launch, Event::Launch { vm: name, plan: digest, nonce, guest_document, confinement });
+
     assert_eq!((state.phase, state.isolation.as_deref()), (Phase::Booting, Some("emulated")));
     assert_eq!(state.supervisor, ProcessIdentity::current().unwrap());
     assert_eq!(state.hypervisor.unwrap(), ProcessIdentity::of(supervisor.machine.pid()).unwrap());

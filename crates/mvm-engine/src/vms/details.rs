@@ -1,0 +1,104 @@
+//! All that is known of one VM.
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::vm::{self, Phase};
+use mvm_launch::confinement::Protection;
+use mvm_plan::SignedPlan;
+use mvm_ref::{Digest, ScopeName, VmName};
+use serde::Serialize;
+use std::fs;
+
+/// All that is known of one VM. Times are in seconds since 1970.
+#[derive(Clone, Debug, Serialize)]
+pub struct VmDetails {
+    /// Its name.
+    pub name: VmName,
+    /// How far it has come.
+    pub phase: Phase,
+    /// Why it failed.
+    pub message: Option<String>,
+    /// Exit code of its main process.
+    pub exit_code: Option<u8>,
+    /// When it was created.
+    pub created_at: i64,
+    /// When its hypervisor started.
+    pub started_at: Option<i64>,
+    /// When it ended.
+    pub finished_at: Option<i64>,
+    /// The scope that its image belongs to.
+    pub scope: ScopeName,
+    /// What was asked for.
+    pub image: String,
+    /// Root hash of its image.
+    pub root_hash: Digest,
+    /// Digest of its plan.
+    pub plan: Digest,
+    /// The policies that it was to be admitted under, beside the host's own.
+    pub policy: Vec<String>,
+    /// Its command.
+    pub command: Vec<String>,
+    /// What its plan gives it.
+    pub resources: VmResources,
+    /// Its kernel.
+    pub kernel: Digest,
+    /// `kvm` or `emulated`, once it has started.
+    pub isolation: Option<String>,
+    /// Process ID of its supervisor, while that lives.
+    pub supervisor_pid: Option<u32>,
+    /// Process ID of its hypervisor, while that lives.
+    pub hypervisor_pid: Option<u32>,
+    /// How its hypervisor is confined, once it has started.
+    pub confinement: Vec<Protection>,
+}
+
+/// What a plan gives a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct VmResources {
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Space for what it writes over its root, in MiB.
+    pub scratch_mib: u64,
+}
+
+impl Engine {
+    /// Returns all that is known of a VM, running or not.
+    pub fn inspect_vm(&self, name: &VmName) -> Result<VmDetails, EngineError> {
+        let directory = self.vms.get(name)?;
+        let (record, state) = (directory.record()?, directory.state()?);
+        let path = directory.file(vm::PLAN);
+        let bytes = fs::read(&path).map_err(|source| EngineError::Io { act: "read", path, source })?;
+        let plan = SignedPlan::parse(&bytes)
+            .map_err(|source| EngineError::Plan { act: "read", source: source.into() })?;
+        let plan = plan.unverified_plan();
+        let resources = &plan.resources;
+        let live = |process: &vm::ProcessIdentity| process.alive().then(|| process.pid());
+        Ok(VmDetails {
+            name: record.name,
+            phase: state.phase,
+            message: state.message,
+            exit_code: state.exit_code,
+            created_at: record.created_at,
+            started_at: state.started_at,
+            finished_at: state.finished_at,
+            scope: record.scope,
+            image: record.image,
+            root_hash: record.root_hash,
+            plan: record.plan,
+            policy: record.policy.iter().map(ToString::to_string).collect(),
+            command: record.command,
+            resources: VmResources {
+                cpus: resources.cpus,
+                memory_mib: resources.memory_mib,
+                scratch_mib: resources.scratch_mib,
+            },
+            kernel: plan.kernel.digest,
+            isolation: state.isolation,
+            supervisor_pid: live(&state.supervisor),
+            hypervisor_pid: state.hypervisor.as_ref().and_then(live),
+            confinement: state.confinement,
+        })
+    }
+}

@@ -1,0 +1,70 @@
+//! `mvmctl vm inspect`.
+
+use crate::context::Context;
+use crate::printer::span;
+use mvm_engine::VmDetails;
+use mvm_ref::VmName;
+use std::fmt::Write as _;
+
+/// Shows all that is known of a VM.
+pub fn run(context: &Context, name: &VmName, json: bool) -> anyhow::Result<()> {
+    let details = context.engine()?.inspect_vm(name)?;
+    if json {
+        return context.printer.json(&details);
+    }
+    Ok(context.printer.data(text(&details, mvm_engine::unix_seconds())?)?)
+}
+
+fn text(vm: &VmDetails, now: i64) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    let ago = |at: Option<i64>| at.map(|at| format!("{} ago", span(now - at)));
+    let resources = vm.resources;
+    let rows = [
+        ("name", Some(vm.name.to_string())),
+        ("state", Some(vm.phase.to_string())),
+        ("message", vm.message.clone()),
+        ("exit code", vm.exit_code.map(|code| code.to_string())),
+        ("created", ago(Some(vm.created_at))),
+        ("started", ago(vm.started_at)),
+        ("ended", ago(vm.finished_at)),
+        ("scope", Some(vm.scope.to_string())),
+        ("image", Some(vm.image.clone())),
+        ("root hash", Some(vm.root_hash.to_string())),
+        ("plan", Some(vm.plan.to_string())),
+        ("policy", Some(vm.policy.join(" + "))),
+        ("command", Some(vm.command.join(" "))),
+        (
+            "resources",
+            Some(format!(
+                "{} CPUs, {} MiB of memory, {} MiB for writes",
+                resources.cpus, resources.memory_mib, resources.scratch_mib
+            )),
+        ),
+        ("kernel", Some(vm.kernel.to_string())),
+        ("isolation", vm.isolation.clone()),
+        ("supervisor", vm.supervisor_pid.map(|pid| format!("process {pid}"))),
+        ("hypervisor", vm.hypervisor_pid.map(|pid| format!("process {pid}"))),
+    ];
+    for (name, value) in rows {
+        if let Some(value) = value {
+            writeln!(text, "{:<13}{}", format!("{name}:"), printable(&value))?;
+        }
+    }
+    for (index, held) in vm.confinement.iter().enumerate() {
+        let heading = if index == 0 { "confinement:" } else { "" };
+        let state = if held.active { "yes" } else { "no" };
+        let rank = if held.mandatory { "mandatory" } else { "best effort" };
+        writeln!(
+            text,
+            "{heading:<13}{:<21}{state:<4}{rank:<12}{}",
+            held.measure.to_string(),
+            printable(&held.detail)
+        )?;
+    }
+    Ok(text)
+}
+
+/// Takes the meaning from what would move a terminal's cursor: commands and names of images come from outside.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
