@@ -30,7 +30,9 @@ mod policy;
 mod properties;
 mod reproducible;
 mod run;
+mod scopes;
 mod sharing;
+mod store;
 mod unprivileged;
 mod verify;
 
@@ -90,7 +92,9 @@ fn main() -> ExitCode {
         properties::CASES,
         reproducible::CASES,
         run::CASES,
+        scopes::CASES,
         sharing::CASES,
+        store::CASES,
         unprivileged::CASES,
         verify::CASES,
     ];

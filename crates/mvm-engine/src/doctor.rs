@@ -47,7 +47,7 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
             "apt-get install e2fsprogs",
         ),
     ];
-    let store = Store::open_existing(&settings.root);
+    let store = Store::open_to_look(&settings.root);
     let kernel = match &store {
         Ok(Some(store)) => store.default_kernel(),
         _ => Ok(None),

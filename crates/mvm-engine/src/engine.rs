@@ -21,6 +21,20 @@ impl Engine {
     /// Opens the store, making it at first use.
     pub fn open(settings: Settings) -> Result<Self, EngineError> {
         let store = Store::open(&settings.root)?;
+        Self::with(store, settings)
+    }
+
+    /// Opens the store to look at it; makes it, if there is none.
+    ///
+    /// It may lie on a read-only file system, or belong to another user. What would change it fails there.
+    pub fn open_to_look(settings: Settings) -> Result<Self, EngineError> {
+        match Store::open_to_look(&settings.root)? {
+            Some(store) => Self::with(store, settings),
+            None => Self::open(settings),
+        }
+    }
+
+    fn with(store: Store, settings: Settings) -> Result<Self, EngineError> {
         let scope = store.scope(&settings.scope)?;
         let vms = VmRegistry::new(&settings.root);
         let audit = AuditLog::new(&settings.root);

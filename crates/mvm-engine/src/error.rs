@@ -11,6 +11,7 @@ use crate::plan_bundle::BundleError;
 use crate::policies::PolicyFileError;
 use crate::pull::PullError;
 use crate::push::PushError;
+use crate::store_settings::SettingsError;
 use crate::supervisor::SupervisorError;
 use crate::vm::VmError;
 use mvm_fetch::{AuthError, FetchError};
@@ -32,7 +33,7 @@ pub enum ErrorKind {
     NotFound,
     /// Content is not what its digest says.
     Verification,
-    /// A policy refused.
+    /// A policy or a quota refused.
     Refused,
     /// A registry or the way to it failed.
     Network,
@@ -207,6 +208,12 @@ pub enum EngineError {
     /// Nothing in the store has that name.
     #[error("no image {0:?} is in the store")]
     UnknownImage(String),
+    /// What the store's user set can't be read.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The image is not pinned.
+    #[error("image {0:?} is not pinned")]
+    NotPinned(String),
     /// The beginning of a digest fits several things.
     #[error("{text:?} is the beginning of {count} digests; give more of it")]
     Ambiguous {

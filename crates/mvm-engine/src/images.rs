@@ -3,16 +3,12 @@
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::special_files::{SpecialFiles, special_files};
-use crate::vm::Phase;
 use mvm_image::erofs::Reader;
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform};
-use mvm_store::{Collected, CollectedKind, GcOptions, GcReport, ImageListing};
+use mvm_store::{Collected, CollectedKind, ImageListing, Reason};
 use serde::Serialize;
 use std::collections::BTreeSet;
-
-/// Bytes of disk that layers may hold as a cache of what images are made from.
-const SEGMENT_BUDGET: u64 = 20 << 30;
 
 /// One line of a list of images: a name and what it stands for.
 #[derive(Clone, Debug, Serialize)]
@@ -31,6 +27,8 @@ pub struct ImageRow {
     pub size: u64,
     /// When it was pulled, in seconds since 1970.
     pub pulled_at: i64,
+    /// Whether it stays whatever becomes of its names.
+    pub pinned: bool,
 }
 
 /// All that is known of an image.
@@ -48,6 +46,8 @@ pub struct ImageDetails {
     pub posture: String,
     /// When it was pulled, in seconds since 1970.
     pub pulled_at: i64,
+    /// Whether it stays whatever becomes of its names.
+    pub pinned: bool,
     /// Diff IDs of its layers, lowest first.
     pub layers: Vec<Digest>,
     /// Its root file system.
@@ -109,6 +109,7 @@ impl Engine {
                 platform: image.platform.clone(),
                 size: image.size.unwrap_or(0),
                 pulled_at: image.pulled_at,
+                pinned: image.pinned,
             };
             if image.references.is_empty() {
                 rows.push(row(None));
@@ -148,6 +149,7 @@ impl Engine {
             platform: listing.platform,
             posture: manifest.posture,
             pulled_at: manifest.pulled_at,
+            pinned: listing.pinned,
             layers: manifest.chain,
             root: RootDetails {
                 root_hash: image.record().root_hash,
@@ -190,19 +192,6 @@ impl Engine {
         Ok(lines)
     }
 
-    /// Removes what no name, VM or running command needs.
-    pub fn collect_garbage(&self, dry_run: bool) -> Result<GcReport, EngineError> {
-        let ended = |phase| matches!(phase, Phase::Exited | Phase::Failed);
-        let used: BTreeSet<Digest> =
-            self.vms()?.into_iter().filter(|vm| !ended(vm.phase)).map(|vm| vm.root_hash).collect();
-        let options = GcOptions { dry_run, segment_budget: Some(SEGMENT_BUDGET) };
-        let report = self.scope.gc(&options, &|root| used.contains(root))?;
-        if !dry_run {
-            self.audit.append(&self.settings.scope, report.removed.iter().filter_map(deletion).collect())?;
-        }
-        Ok(report)
-    }
-
     /// Finds an image by a name as it was pulled, or by the beginning of one of its digests.
     pub(crate) fn find_image(&self, name: &str) -> Result<ImageListing, EngineError> {
         let images = self.scope.list_images()?;
@@ -236,7 +225,7 @@ impl Engine {
     }
 }
 
-/// Returns what the audit log is to say of a thing that was removed.
+/// Returns what the audit log is to say of a thing that was removed, or that a crash had damaged.
 pub(crate) fn deletion(collected: &Collected) -> Option<Event> {
     // Names of files begin with a digest; leftovers of crashes are of no interest to an auditor.
     let name = collected.path.file_name()?.to_str()?;
@@ -247,7 +236,10 @@ pub(crate) fn deletion(collected: &Collected) -> Option<Event> {
         (CollectedKind::Document, digest) => Subject::Blob { digest },
         _ => return None,
     };
-    Some(Event::Delete { subject })
+    Some(match collected.reason {
+        Reason::Lost | Reason::Torn | Reason::Unrecorded | Reason::Unsynced => Event::Recover { subject },
+        _ => Event::Delete { subject },
+    })
 }
 
 /// Returns the word for a kind of thing that is collected.

@@ -3,12 +3,14 @@
 mod error;
 mod fetch;
 mod layers;
+mod quota;
 mod records;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::images::deletion;
 use crate::progress::{Cancel, Progress, Step};
+use crate::store_settings::StoreSettings;
 pub use error::{PullError, UnpackError};
 use layers::Layers;
 use mvm_fetch::{FetchConfig, Fetcher, Notice, Origin, Resolved};
@@ -18,6 +20,8 @@ use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, Reference};
 use mvm_store::{Image, ImageClaim, ImageRecord};
 use mvm_tree::UnpackPolicy;
+pub(crate) use quota::Allowance;
+pub use quota::QuotaExceeded;
 pub(crate) use records::requested_image;
 use serde::Serialize;
 use std::sync::mpsc::{Sender, channel};
@@ -183,7 +187,12 @@ impl Engine {
             false => EngineError::Pull { image: requested.clone(), source: Box::new(source) },
         };
         let mut events = Vec::new();
+        let settings = StoreSettings::of(&self.store)?;
         let made = self.materialize(origin, resolved, progress, cancel, &mut events);
+        if let Err(PullError::Quota(_)) = &made {
+            let layers = resolved.config().diff_ids().iter().copied().collect();
+            events.extend(self.scope.drop_segments(&layers)?.iter().filter_map(deletion));
+        }
         // What was fetched was fetched, also when something later failed.
         self.audit.append(&self.settings.scope, events)?;
         let made = made.map_err(failed)?;
@@ -194,6 +203,7 @@ impl Engine {
         for name in names {
             self.name(name, platform, manifest, resolved.index_digest())?;
         }
+        self.trim_layers(&settings)?;
         let config = resolved.config().clone();
         Ok(describe(&requested, manifest, resolved.config_digest(), config, made.record()))
     }
@@ -239,15 +249,17 @@ impl Engine {
         }
         let policy = self.settings.unpack_policy();
         policy.check_layers(chain.len())?;
+        let allowance = self.allowance()?;
+        allowance.check_missing(&self.scope, resolved)?;
         let mut retried = false;
         loop {
             // Before the image is claimed: who holds a claim never waits for another one.
-            let layers = self.fetch_layers(origin, resolved, progress, cancel, events)?;
+            let layers = self.fetch_layers(origin, resolved, &allowance, progress, cancel, events)?;
             let claim = self.scope.claim_image(chain, GENERATION, &|| cancel.requested())?;
-            let error = match self.make(claim, &layers, resolved.manifest_digest(), &policy, progress) {
+            let manifest = resolved.manifest_digest();
+            let error = match self.make(claim, &layers, manifest, (&policy, &allowance), progress) {
                 Ok((image, is_new)) => {
                     let ImageRecord { root_hash, size, .. } = *image.record();
-                    let manifest = resolved.manifest_digest();
                     events.extend(is_new.then_some(Event::Materialize {
                         manifest,
                         root_hash,
@@ -278,7 +290,7 @@ impl Engine {
         claim: ImageClaim,
         layers: &Layers,
         manifest: Digest,
-        policy: &UnpackPolicy,
+        (policy, allowance): (&UnpackPolicy, &Allowance),
         progress: &dyn Progress,
     ) -> Result<(Image, bool), PullError> {
         let mut slot = match claim {
@@ -300,6 +312,7 @@ impl Engine {
         {
             return Err(PullError::OtherRoot { expected: before.root_hash, got: root_hash });
         }
+        allowance.check(&self.scope)?;
         slot.set_policy(policy.to_record());
         let image = slot.commit(ImageRecord { root_hash, data_blocks, hash_start, size })?;
         progress.step(Step::Assembled { root_hash, size });

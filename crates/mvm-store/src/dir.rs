@@ -1,6 +1,6 @@
 //! Directories held by descriptor: every entry is opened relative to one, and never through a symbolic link.
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -97,6 +97,8 @@ impl FileError {
 pub(crate) struct Dir {
     fd: OwnedFd,
     path: PathBuf,
+    /// Whom it and all below it has to belong to.
+    owner: u32,
 }
 
 const DIRECTORY: OFlags =
@@ -105,14 +107,25 @@ const DIRECTORY: OFlags =
 impl Dir {
     /// Opens the top directory, whose own path may hold links, and checks that only this user writes there.
     pub(crate) fn open_root(path: &Path) -> Result<Self, FileError> {
-        let fd = rustix::fs::open(path, DIRECTORY, Mode::empty())
-            .map_err(|errno| FileError::new("open", path, errno))?;
-        Self::checked(fd, path.to_owned())
+        Self::checked(Self::open_path(path)?, path.to_owned(), user())
     }
 
-    fn checked(fd: OwnedFd, path: PathBuf) -> Result<Self, FileError> {
+    /// Opens the top directory of any user, to look at it only.
+    pub(crate) fn open_root_of_anyone(path: &Path) -> Result<Self, FileError> {
+        let fd = Self::open_path(path)?;
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| FileError::new("inspect", path, errno))?;
+        Self::checked(fd, path.to_owned(), stat.st_uid)
+    }
+
+    fn open_path(path: &Path) -> Result<OwnedFd, FileError> {
+        rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(|errno| match errno {
+            Errno::NOTDIR => FileError::Kind { path: path.to_owned(), expected: "directory" },
+            errno => FileError::new("open", path, errno),
+        })
+    }
+
+    fn checked(fd: OwnedFd, path: PathBuf, user: u32) -> Result<Self, FileError> {
         let stat = rustix::fs::fstat(&fd).map_err(|errno| FileError::new("inspect", &path, errno))?;
-        let user = rustix::process::geteuid().as_raw();
         if stat.st_uid != user {
             return Err(FileError::Owner { path, owner: stat.st_uid, user });
         }
@@ -120,7 +133,13 @@ impl Dir {
         if mode & 0o022 != 0 {
             return Err(FileError::Writable { path, mode });
         }
-        Ok(Self { fd, path })
+        Ok(Self { fd, path, owner: user })
+    }
+
+    /// Says whether this user can and may change what is in the directory.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.owner == user()
+            && rustix::fs::accessat(&self.fd, ".", Access::WRITE_OK, AtFlags::empty()).is_ok()
     }
 
     /// Returns the path of the directory.
@@ -148,18 +167,18 @@ impl Dir {
     pub(crate) fn reopen(&self) -> Result<Self, FileError> {
         let fd = rustix::fs::openat(&self.fd, ".", DIRECTORY, Mode::empty())
             .map_err(|errno| FileError::new("open", &self.path, errno))?;
-        Ok(Self { fd, path: self.path.clone() })
+        Ok(Self { fd, path: self.path.clone(), owner: self.owner })
     }
 
     /// Returns the same open directory under the path it was renamed to.
     pub(crate) fn moved_to(self, path: PathBuf) -> Self {
-        Self { fd: self.fd, path }
+        Self { path, ..self }
     }
 
     /// Opens a directory, or returns none if there is no such entry.
     pub(crate) fn open_dir(&self, name: &str) -> Result<Option<Self>, FileError> {
         match rustix::fs::openat(&self.fd, name, DIRECTORY, Mode::empty()) {
-            Ok(fd) => Self::checked(fd, self.join(name)).map(Some),
+            Ok(fd) => Self::checked(fd, self.join(name), self.owner).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.fail("open", name, errno)),
         }
@@ -169,6 +188,9 @@ impl Dir {
     pub(crate) fn ensure_dir(&self, name: &str) -> Result<Self, FileError> {
         if let Some(dir) = self.open_dir(name)? {
             return Ok(dir);
+        }
+        if self.owner != user() {
+            return Err(FileError::Denied { act: "create", path: self.join(name) });
         }
         match rustix::fs::mkdirat(&self.fd, name, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -284,9 +306,10 @@ impl Dir {
             .map_err(|errno| FileError::new("replace", self.join(other), errno))
     }
 
-    /// Removes a file or link; an absent one is no error. Returns the bytes of disk it held.
+    /// Removes a file or link; an absent one is no error. Returns the bytes of disk that became free: those of a file
+    /// that has a further name stay.
     pub(crate) fn remove_file(&self, name: &str) -> Result<u64, FileError> {
-        let bytes = self.stat(name)?.map_or(0, |stat| allocated(&stat));
+        let bytes = self.stat(name)?.filter(|stat| stat.st_nlink == 1).map_or(0, |stat| allocated(&stat));
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) => Ok(bytes),
             Err(Errno::NOENT) => Ok(0),
@@ -294,19 +317,24 @@ impl Dir {
         }
     }
 
-    /// Removes an entry: a file, a link, or a directory of files. Returns the bytes of disk it held.
+    /// Removes an entry: a file, a link, or a directory of files. Returns the bytes of disk that became free.
     ///
     /// The store makes no deeper directories, so a deeper one is not the store's and is an error.
     pub(crate) fn remove_tree(&self, name: &str) -> Result<u64, FileError> {
+        self.remove_levels(name, 1)
+    }
+
+    /// Removes an entry with at most `levels` levels of directories. Returns the bytes of disk that became free.
+    pub(crate) fn remove_levels(&self, name: &str, levels: usize) -> Result<u64, FileError> {
         match self.stat(name)? {
             None => return Ok(0),
-            Some(stat) if !is(&stat, FileType::Directory) => return self.remove_file(name),
+            Some(stat) if levels == 0 || !is(&stat, FileType::Directory) => return self.remove_file(name),
             Some(_) => {}
         }
         let mut bytes = 0;
         if let Some(dir) = self.open_dir(name)? {
             for entry in dir.names()? {
-                bytes += dir.remove_file(&entry)?;
+                bytes += dir.remove_levels(&entry, levels - 1)?;
             }
         }
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
@@ -315,18 +343,15 @@ impl Dir {
         }
     }
 
-    /// Returns the bytes of disk that an entry holds: a file, or a directory of files.
-    pub(crate) fn disk_usage(&self, name: &str) -> Result<u64, FileError> {
-        let Some(stat) = self.stat(name)? else { return Ok(0) };
+    /// Returns what the files of an entry are: of itself, or of those in it if it is a directory.
+    pub(crate) fn files(&self, name: &str) -> Result<Vec<Stat>, FileError> {
+        let Some(stat) = self.stat(name)? else { return Ok(Vec::new()) };
         if !is(&stat, FileType::Directory) {
-            return Ok(allocated(&stat));
+            return Ok(vec![stat]);
         }
-        let Some(dir) = self.open_dir(name)? else { return Ok(0) };
-        let mut bytes = 0;
-        for entry in dir.names()? {
-            bytes += dir.stat(&entry)?.map_or(0, |stat| allocated(&stat));
-        }
-        Ok(bytes)
+        let Some(dir) = self.open_dir(name)? else { return Ok(Vec::new()) };
+        let files = dir.names()?.iter().map(|entry| dir.stat(entry)).collect::<Result<Vec<_>, _>>()?;
+        Ok(files.into_iter().flatten().collect())
     }
 
     /// Returns the names of all entries, sorted; one that is not UTF-8 is none of the store's and left out.
@@ -360,7 +385,12 @@ fn is(stat: &Stat, kind: FileType) -> bool {
     FileType::from_raw_mode(stat.st_mode) == kind
 }
 
-fn allocated(stat: &Stat) -> u64 {
+fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Returns the bytes of disk that a file holds.
+pub(crate) fn allocated(stat: &Stat) -> u64 {
     u64::try_from(stat.st_blocks).unwrap_or(0) * 512
 }
 

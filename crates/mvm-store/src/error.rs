@@ -1,7 +1,7 @@
 //! What can go wrong with a store.
 
 use crate::{FileError, IndexError, ProcessError};
-use mvm_ref::Digest;
+use mvm_ref::{Digest, ScopeName};
 use std::path::PathBuf;
 
 /// Says which act on the store failed and on what.
@@ -137,5 +137,31 @@ pub enum StoreError {
         requested: String,
         /// The holders of its leases, sorted.
         holders: Vec<String>,
+    },
+    /// Removing this reference would remove an image that is pinned.
+    #[error("image {requested} is pinned")]
+    Pinned {
+        /// What was asked for.
+        requested: String,
+    },
+    /// The store has no scope of this name.
+    #[error("no scope {name} is in the store")]
+    NoScope {
+        /// The name.
+        name: ScopeName,
+    },
+    /// A scope can't be removed while commands or VMs work in it.
+    #[error("scope {name} is in use")]
+    ScopeInUse {
+        /// The scope.
+        name: ScopeName,
+    },
+    /// A scope has images that are to stay.
+    #[error("scope {name} has {count} pinned images")]
+    ScopePinned {
+        /// The scope.
+        name: ScopeName,
+        /// How many are pinned.
+        count: usize,
     },
 }

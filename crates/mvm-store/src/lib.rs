@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! <root>/store.json                                  format of the store
+//!        settings.toml                               what the user set, read by the engine
 //!        kernels/<sha256 of the kernel>/{kernel,modules.cpio,info.json}, kernels/default
 //!        scopes/<name>/index.db                      what refers to what
 //!                      documents/<sha256>            manifests, indexes, configs
@@ -24,6 +25,7 @@
 //! - [`Segment`] and [`Image`] hold a shared `flock(2)` on what they name, and collection removes only what it
 //!   can lock exclusively. Work in progress holds a lock in `staging/`; what lies there without a holder is
 //!   left over from a crash.
+//! - Whoever has a scope open holds `staging/` itself locked shared, and a scope is removed only by who locks it exclusively.
 //!
 //! File names are made of digests and scope names only. Symbolic links are refused everywhere below the root.
 
@@ -34,6 +36,7 @@ mod index;
 mod kernels;
 mod lock;
 mod scope;
+mod scopes;
 mod store;
 
 pub use dir::FileError;
@@ -42,13 +45,14 @@ pub use host::{ProcessError, ProcessId};
 pub use index::IndexError;
 pub use kernels::{Kernel, KernelError, NewKernel};
 pub use scope::Scope;
-pub use scope::collect::{Collected, CollectedKind, GcOptions, GcReport, Tally, Usage};
 pub use scope::documents::MAX_DOCUMENT;
 pub use scope::images::{Image, ImageClaim, ImageRecord, ImageSlot};
 pub use scope::leases::{LeaseRecord, LeaseTerm};
 pub use scope::names::{ImageListing, ManifestRecord, ResolutionRecord};
 pub use scope::remove::Removed;
+pub use scope::report::{Collected, CollectedKind, GcOptions, GcReport, Reason};
 pub use scope::segments::{
     Claim, DATA_START, Segment, SegmentFiles, SegmentRecord, SegmentSlot, SegmentStats,
 };
-pub use store::Store;
+pub use scope::usage::{Tally, Usage};
+pub use store::{Access, SETTINGS, Store};

@@ -90,6 +90,23 @@ impl KeyLock {
         }
     }
 
+    /// Takes the lock, or with `look_only` says as much as that nobody has it, and changes nothing. None if somebody has it.
+    pub(crate) fn turn(
+        staging: &Arc<Dir>,
+        key: &Key,
+        look_only: bool,
+    ) -> Result<Option<Option<Self>>, FileError> {
+        if !look_only {
+            return Ok(Self::try_acquire(staging, key)?.map(Some));
+        }
+        let name = key.lock_name();
+        match staging.open_file(&name)? {
+            // Locked for a moment, until the file is closed.
+            Some(file) if !try_exclusive(&file, &staging.join(&name))? => Ok(None),
+            _ => Ok(Some(None)),
+        }
+    }
+
     /// Takes the lock, waiting for its holder until `cancelled` says to give up.
     pub(crate) fn acquire(
         staging: &Arc<Dir>,

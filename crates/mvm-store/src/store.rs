@@ -1,11 +1,9 @@
-//! The top of a store: its format, its directories and its scopes.
+//! The top of a store: its format and its directories.
 
-use crate::Scope;
 use crate::dir::{Dir, FileError};
 use crate::error::StoreError;
 use crate::host::Host;
 use crate::lock;
-use mvm_ref::ScopeName;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -16,6 +14,9 @@ const FILE: &str = "store.json";
 const FILE_NEW: &str = "store.json.new";
 const FORMAT: u32 = 1;
 
+/// The file with what the user set for the whole store, which the engine understands.
+pub const SETTINGS: &str = "settings.toml";
+
 /// Every directory at the top of a store.
 const DIRECTORIES: [&str; 6] = ["kernels", "scopes", "vms", "cache", "audit", "keys"];
 
@@ -25,13 +26,23 @@ struct StoreFile {
     schema: u32,
 }
 
+/// What a store is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To look: nothing is made, swept or repaired that is not needed for that.
+    Look,
+    /// To change something; what a crash left behind is cleared away first.
+    Change,
+}
+
 /// An open store.
 #[derive(Debug)]
 pub struct Store {
     root: Dir,
     pub(crate) kernels: Dir,
-    scopes: Dir,
-    host: Arc<Host>,
+    pub(crate) scopes: Dir,
+    pub(crate) host: Arc<Host>,
+    pub(crate) access: Access,
 }
 
 impl Store {
@@ -40,31 +51,37 @@ impl Store {
     /// `root` itself may be reached through symbolic links. It is refused if it belongs to another user, if
     /// others can write to it, or if it holds something other than a store.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let fail = |error| FileError::new("create", root, error);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(fail)?;
-        let path = root.canonicalize().map_err(|error| FileError::new("open", root, error))?;
+        let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
+        created.map_err(|error| no_directory("create", root, error))?;
+        let path = root.canonicalize().map_err(|error| no_directory("open", root, error))?;
         let root = Dir::open_root(&path)?;
         check_format(&root)?;
+        Self::open_in(root, Access::Change)
+    }
+
+    /// Opens the store at `root` to look at it, or returns none if [`Store::open`] would make one there.
+    ///
+    /// It may lie on a read-only file system. It may belong to another user too: then nothing is written to it.
+    pub fn open_to_look(root: &Path) -> Result<Option<Self>, StoreError> {
+        let path = match root.canonicalize() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            path => path.map_err(|error| no_directory("open", root, error))?,
+        };
+        let dir = Dir::open_root_of_anyone(&path)?;
+        if !has_format(&dir)? {
+            refuse_others(&dir)?;
+            return Ok(None);
+        }
+        Self::open_in(dir, Access::Look).map(Some)
+    }
+
+    fn open_in(root: Dir, access: Access) -> Result<Self, StoreError> {
         for name in &DIRECTORIES[2..] {
             root.ensure_dir(name)?;
         }
         let kernels = root.ensure_dir("kernels")?;
         let scopes = root.ensure_dir("scopes")?;
-        Ok(Self { root, kernels, scopes, host: Arc::new(Host::read()?) })
-    }
-
-    /// Opens the store at `root`, or returns none if [`Store::open`] would make one there.
-    pub fn open_existing(root: &Path) -> Result<Option<Self>, StoreError> {
-        let path = match root.canonicalize() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            path => path.map_err(|error| FileError::new("open", root, error))?,
-        };
-        let dir = Dir::open_root(&path)?;
-        if !has_format(&dir)? {
-            refuse_others(&dir)?;
-            return Ok(None);
-        }
-        Self::open(root).map(Some)
+        Ok(Self { root, kernels, scopes, host: Arc::new(Host::read()?), access })
     }
 
     /// Returns the absolute path of the store, without links.
@@ -87,19 +104,29 @@ impl Store {
         self.root.join("audit")
     }
 
+    /// Returns the bytes of [`SETTINGS`], at most 64 KiB of them, or none if there is no such file.
+    pub fn settings(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        const LIMIT: u64 = 64 << 10;
+        let Some(file) = self.root.open_file(SETTINGS)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.take(LIMIT)
+            .read_to_end(&mut bytes)
+            .map_err(|error| FileError::new("read", self.root.join(SETTINGS), error))?;
+        Ok(Some(bytes))
+    }
+
     /// Returns the directory of the local keys.
     pub fn keys(&self) -> PathBuf {
         self.root.join("keys")
     }
+}
 
-    /// Opens a scope, making it if there is none of that name.
-    pub fn scope(&self, name: &ScopeName) -> Result<Scope, StoreError> {
-        Scope::open(self.scopes.ensure_dir(name.as_str())?, name.clone(), Arc::clone(&self.host))
-    }
-
-    /// Returns the names of all scopes, sorted.
-    pub fn scopes(&self) -> Result<Vec<ScopeName>, StoreError> {
-        Ok(self.scopes.names()?.iter().filter_map(|name| name.parse().ok()).collect())
+/// Says why there is no directory: if something else is in its place or on the way to it, that.
+fn no_directory(act: &'static str, root: &Path, error: std::io::Error) -> FileError {
+    let in_the_way = root.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir());
+    match in_the_way {
+        Some(path) => FileError::Kind { path: path.to_owned(), expected: "directory" },
+        None => FileError::new(act, root, error),
     }
 }
 
@@ -129,7 +156,8 @@ fn check_format(root: &Dir) -> Result<(), StoreError> {
 
 /// Refuses a directory that holds something that no store has.
 fn refuse_others(root: &Dir) -> Result<(), StoreError> {
-    let known = |name: &String| name == FILE_NEW || DIRECTORIES.contains(&name.as_str());
+    let known =
+        |name: &String| [FILE_NEW, SETTINGS].contains(&name.as_str()) || DIRECTORIES.contains(&name.as_str());
     match root.names()?.into_iter().find(|name| !known(name)) {
         Some(found) => Err(StoreError::NotAStore { path: root.path().to_owned(), found }),
         None => Ok(()),

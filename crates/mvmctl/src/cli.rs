@@ -65,6 +65,9 @@ pub enum Command {
     #[command(subcommand)]
     Audit(commands::audit::Command),
     Gc(commands::gc::Args),
+    Df(commands::df::Args),
+    #[command(subcommand)]
+    Scope(commands::scope::Command),
     Doctor(commands::doctor::Args),
     Version(commands::version::Args),
     Completions(commands::completions::Args),

@@ -8,7 +8,7 @@ use crate::progress::Display;
 use crate::signals::Signals;
 use crate::{environment, guest};
 use anyhow::Context as _;
-use mvm_engine::{Check, Engine, EngineError, FetchConfig, HelperEnvironment, Settings};
+use mvm_engine::{Check, Engine, EngineError, FetchConfig, HelperEnvironment, Scopes, Settings};
 use std::cell::OnceCell;
 use std::path::PathBuf;
 
@@ -54,6 +54,20 @@ impl Context {
         }
         let engine = Engine::open(self.settings.clone())?;
         Ok(self.engine.get_or_init(|| engine))
+    }
+
+    /// Returns the engine for what changes nothing; the first use decides. Works on what can't be written too.
+    pub fn engine_to_look(&self) -> anyhow::Result<&Engine> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let engine = Engine::open_to_look(self.settings.clone())?;
+        Ok(self.engine.get_or_init(|| engine))
+    }
+
+    /// Returns the scopes of the store.
+    pub fn scopes(&self) -> Scopes {
+        Scopes::new(self.settings.clone())
     }
 
     /// Returns what the global options say; works without a store.

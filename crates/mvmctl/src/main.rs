@@ -64,6 +64,8 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Policy(command) => commands::policy::run(context, command),
         Command::Audit(command) => commands::audit::run(context, command),
         Command::Gc(args) => commands::gc::run(context, args),
+        Command::Df(args) => commands::df::run(context, args),
+        Command::Scope(command) => commands::scope::run(context, command),
         Command::Doctor(args) => commands::doctor::run(context, args),
         Command::Version(args) => commands::version::run(context, args),
         Command::Completions(args) => commands::completions::run(context, args),

@@ -155,7 +155,7 @@ fn a_new_store_is_empty() {
     assert!(engine.kernels().unwrap().is_empty());
     assert_eq!(engine.audit_tail(10).unwrap(), b"");
     assert_eq!(engine.audit_verify().unwrap().entries, 0);
-    let report = engine.collect_garbage(false).unwrap();
+    let report = engine.collect_garbage(false, None).unwrap();
     assert!(report.removed.is_empty(), "{report:?}");
     assert!(!directory.path().join("store/keys/local.pem").exists(), "nothing needed a key");
 }

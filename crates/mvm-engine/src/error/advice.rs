@@ -16,7 +16,7 @@ use mvm_fetch::{
 use mvm_launch::LaunchError;
 use mvm_launch::exec::ExecError;
 use mvm_plan::KeyError;
-use mvm_store::{KernelError, StoreError};
+use mvm_store::{FileError, IndexError, KernelError, StoreError};
 use mvm_tree::{Knob, ReadError, Refusal as TreeRefusal};
 use mvm_wire::FailureKind;
 use std::io;
@@ -31,6 +31,7 @@ impl EngineError {
             | Self::NoImage { .. }
             | Self::Bundle(BundleError::Absent { .. })
             | Self::NoSuchPath { .. }
+            | Self::NotPinned(_)
             | Self::Offline { .. } => ErrorKind::NotFound,
             Self::Fetch(error) | Self::Login { source: error, .. } => of_fetch(error),
             Self::Auth(AuthError::NotLoggedIn { .. }) | Self::NotLoggedIn(_) => ErrorKind::NotFound,
@@ -66,7 +67,7 @@ impl EngineError {
             Self::Plan { .. } | Self::Option { .. } | Self::Ambiguous { .. } | Self::NoCommand(_) => {
                 ErrorKind::Usage
             }
-            Self::ForeignPlatform { .. } => ErrorKind::Usage,
+            Self::ForeignPlatform { .. } | Self::Settings(_) => ErrorKind::Usage,
             Self::Export(error) => of_export(error),
             Self::Push(PushError::NoDestination(_)) => ErrorKind::Usage,
             Self::Push(PushError::Digest { .. }) => ErrorKind::Conflict,
@@ -104,6 +105,8 @@ impl EngineError {
             Self::Vm(VmError::Running(name)) => return Some(format!("mvmctl vm stop {name}, or rm --force")),
             Self::Vm(VmError::NotFound(_)) => "mvmctl vm ls --all lists them",
             Self::UnknownImage(_) => "mvmctl image ls lists them",
+            Self::NotPinned(_) => "mvmctl image ls shows which are",
+            Self::Store(error) => return for_store(error),
             Self::NoImage { image, .. } => {
                 return Some(format!("mvmctl pull {image}, or run without --pull never"));
             }
@@ -124,6 +127,12 @@ impl EngineError {
             }
             Self::Pull { source, .. } if matches!(**source, PullError::OtherRoot { .. }) => {
                 "mvmctl image rm on its names forgets what it was"
+            }
+            Self::Pull { source, .. } if let PullError::Quota(exceeded) = &**source => {
+                let scope = &exceeded.scope;
+                return Some(format!(
+                    "mvmctl gc --scope {scope} --budget 0 removes what isn't needed; mvmctl scope set {scope} --quota SIZE allows more"
+                ));
             }
             Self::DefaultKernel(_) => "mvmctl kernel default makes another one the default",
             Self::KernelInUse { .. } => "mvmctl vm stop ends them",
@@ -214,6 +223,27 @@ fn for_keys(error: &KeysError) -> Option<String> {
     })
 }
 
+/// Returns what to do about a problem of the store.
+fn for_store(error: &StoreError) -> Option<String> {
+    Some(match error {
+        StoreError::Pinned { requested } => format!("mvmctl image unpin {requested}"),
+        StoreError::NoScope { .. } => "mvmctl scope ls lists them".to_owned(),
+        StoreError::ScopeInUse { .. } => {
+            "it is free when its VMs (mvmctl vm ls) and other commands have ended".to_owned()
+        }
+        StoreError::ScopePinned { .. } => "--force removes it all the same".to_owned(),
+        StoreError::Index(IndexError::Damaged { .. }) => {
+            "mvmctl scope rm --force removes the scope with all its images, which can be pulled again"
+                .to_owned()
+        }
+        StoreError::Newer { .. } | StoreError::Index(IndexError::Newer { .. }) => {
+            "a newer mvmctl has worked here: use that one, or another --root".to_owned()
+        }
+        StoreError::File(FileError::Owner { .. }) => "choose another directory with --root".to_owned(),
+        _ => return None,
+    })
+}
+
 /// Returns what to do about a problem on the way to a registry.
 fn for_registry(error: &RegistryError) -> Option<String> {
     Some(match error {
@@ -264,7 +294,7 @@ fn of_pull(error: &PullError) -> ErrorKind {
             }
             UnpackError::Read(_) => ErrorKind::Verification,
         },
-        PullError::Policy(_) => ErrorKind::Refused,
+        PullError::Policy(_) | PullError::Quota(_) => ErrorKind::Refused,
         PullError::Index { .. } | PullError::Merge { .. } | PullError::OtherRoot { .. } => {
             ErrorKind::Verification
         }
@@ -332,8 +362,15 @@ fn of_export(error: &ExportError) -> ErrorKind {
 
 fn of_store(error: &StoreError) -> ErrorKind {
     match error {
-        StoreError::NoReference { .. } | StoreError::NoImage { .. } => ErrorKind::NotFound,
-        StoreError::InUse { .. } | StoreError::SeveralReferences { .. } => ErrorKind::Conflict,
+        StoreError::NoReference { .. } | StoreError::NoImage { .. } | StoreError::NoScope { .. } => {
+            ErrorKind::NotFound
+        }
+        StoreError::InUse { .. }
+        | StoreError::SeveralReferences { .. }
+        | StoreError::Pinned { .. }
+        | StoreError::ScopeInUse { .. }
+        | StoreError::ScopePinned { .. }
+        | StoreError::Index(IndexError::Busy { .. }) => ErrorKind::Conflict,
         StoreError::DocumentDigest { .. }
         | StoreError::SegmentDigest { .. }
         | StoreError::SegmentSums { .. }

@@ -63,7 +63,8 @@ impl Engine {
             }
         }
         let mut events = Vec::new();
-        let fetched = self.fetch_layers(&origin, &resolved, progress, cancel, &mut events);
+        let allowance = self.allowance()?;
+        let fetched = self.fetch_layers(&origin, &resolved, &allowance, progress, cancel, &mut events);
         self.audit.append(&self.settings.scope, events)?;
         let failed = |error| EngineError::Pull { image: source.to_string(), source: Box::new(error) };
         fetched.map(drop).map_err(failed)?;

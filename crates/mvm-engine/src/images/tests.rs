@@ -256,12 +256,12 @@ fn a_removed_image_leaves_nothing_after_collection() {
     let layout = fixture.layout("layout", "hello\n", &json!({}));
     fixture.pull(&layout);
     fixture.engine.remove_image(&layout.to_string()).unwrap();
-    let planned = fixture.engine.collect_garbage(true).unwrap();
+    let planned = fixture.engine.collect_garbage(true, None).unwrap();
     let audited = fixture.events().len();
-    let done = fixture.engine.collect_garbage(false).unwrap();
+    let done = fixture.engine.collect_garbage(false, None).unwrap();
     assert_eq!(planned.removed.len(), done.removed.len());
     assert!(fixture.events().len() >= audited);
-    assert!(fixture.engine.collect_garbage(false).unwrap().removed.is_empty());
+    assert!(fixture.engine.collect_garbage(false, None).unwrap().removed.is_empty());
     // What is gone can be had again.
     let pulled = fixture.pull(&layout);
     assert_eq!(
@@ -273,7 +273,8 @@ fn a_removed_image_leaves_nothing_after_collection() {
 #[test]
 fn what_is_collected_has_a_word_and_maybe_an_event() {
     let digest = Digest::of(b"x");
-    let collected = |kind, name: String| Collected { kind, path: name.into(), bytes: 1 };
+    let collected =
+        |kind, name: String| Collected { kind, reason: Reason::Unreferenced, path: name.into(), bytes: 1 };
     let hex = digest.hex();
     let table = [
         (
@@ -295,6 +296,9 @@ fn what_is_collected_has_a_word_and_maybe_an_event() {
     ];
     for (kind, name, subject, word) in table {
         let event = deletion(&collected(kind, name.clone()));
+        let torn = Collected { reason: Reason::Torn, ..collected(kind, name.clone()) };
+        let repaired = subject.clone().map(|subject| Event::Recover { subject });
+        assert_eq!(deletion(&torn), repaired, "{name}");
         assert_eq!(event, subject.map(|subject| Event::Delete { subject }), "{name}");
         assert_eq!(kind_name(kind), word);
     }

@@ -1,5 +1,6 @@
 //! Why an image can't be pulled.
 
+use super::quota::QuotaExceeded;
 use mvm_fetch::FetchError;
 use mvm_image::erofs::AssembleError;
 use mvm_image::segment::{ReadIndexError, SegmentError};
@@ -43,6 +44,9 @@ pub enum PullError {
     /// The image as a whole is not what the unpack policy allows.
     #[error(transparent)]
     Policy(#[from] Breach),
+    /// The scope would hold more than it may.
+    #[error(transparent)]
+    Quota(#[from] QuotaExceeded),
     /// The root file system could not be put together.
     #[error("make the root file system")]
     Assemble(#[from] AssembleError),

@@ -3,6 +3,7 @@
 use super::PullError;
 use super::error::UnpackError;
 use super::layers::Layers;
+use super::quota::Allowance;
 use crate::engine::Engine;
 use crate::error::chain;
 use crate::images::deletion;
@@ -38,6 +39,7 @@ impl Engine {
         &self,
         origin: &Origin,
         resolved: &Resolved,
+        allowance: &Allowance,
         progress: &dyn Progress,
         cancel: &Cancel,
         events: &mut Vec<Event>,
@@ -50,7 +52,8 @@ impl Engine {
         let results: Vec<Mutex<Option<Result<Layer, PullError>>>> =
             (0..count).map(|_| Mutex::new(None)).collect();
         let discarded = Mutex::new(Vec::new());
-        let context = Context { origin, resolved, budget: &budget, discarded: &discarded, progress, cancel };
+        let context =
+            Context { origin, resolved, allowance, budget: &budget, discarded: &discarded, progress, cancel };
         let work = || {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
@@ -97,7 +100,7 @@ impl Engine {
     }
 
     fn fetch_layer(&self, context: &Context<'_>, index: usize) -> Result<Layer, PullError> {
-        let Context { origin, resolved, budget, progress, .. } = *context;
+        let Context { origin, resolved, allowance, budget, progress, .. } = *context;
         let descriptor = &resolved.layers()[index].0;
         let layer = descriptor.digest;
         let slot = match self.claim_layer(context, index)? {
@@ -109,14 +112,16 @@ impl Engine {
         };
         progress.step(Step::LayerStarted { layer, size: descriptor.size });
         let report = |received| progress.step(Step::LayerBytes { layer, received });
-        let unpack = |input: &mut dyn std::io::BufRead| unpack(input, slot.files(), slot.framing(), budget);
+        let unpack = |input: &mut dyn std::io::BufRead| {
+            let mut watched = allowance.watch(input, slot.files(), slot.framing());
+            unpack(&mut watched, slot.files(), slot.framing(), budget)
+        };
         let fetch = || origin.read_layer(resolved, index, &report, unpack);
         // The lowest layer's data becomes the image itself where it can, and images are synced.
         let fetched = if index == 0 { while_syncing(&slot.files().data, fetch)? } else { fetch() };
-        let (summary, verified) = fetched.map_err(|source| PullError::Layer {
-            index: index + 1,
-            layer,
-            source: Box::new(source),
+        let (summary, verified) = fetched.map_err(|source| match allowance.exceeded() {
+            Some(exceeded) => PullError::Quota(exceeded),
+            None => PullError::Layer { index: index + 1, layer, source: Box::new(source) },
         })?;
         let SegmentSummary { blocks, tail_bytes, entries, .. } = summary;
         let segment = slot.commit(&verified, SegmentStats { blocks, tail_bytes, entries })?;
@@ -161,6 +166,7 @@ impl Engine {
 struct Context<'c> {
     origin: &'c Origin,
     resolved: &'c Resolved,
+    allowance: &'c Allowance,
     budget: &'c Budget,
     /// What the audit log is to say of layers that were discarded.
     discarded: &'c Mutex<Vec<Event>>,

@@ -74,6 +74,7 @@ impl Layers {
             | PullError::Layer { .. }
             | PullError::Policy(_)
             | PullError::Sync(_)
+            | PullError::Quota(_)
             | PullError::Store(_) => BTreeSet::new(),
         }
     }

@@ -218,6 +218,12 @@ impl VmDirectory {
         Ok(state)
     }
 
+    /// Says whether the VM has ended, be it without a word. Changes nothing.
+    pub fn is_over(&self) -> Result<bool, VmError> {
+        let state = self.stored_state()?;
+        Ok(state.ended() || !state.supervisor.alive())
+    }
+
     /// Replaces the state as a whole.
     pub fn write_state(&self, state: &State) -> Result<(), VmError> {
         self.write_json(STATE, state)

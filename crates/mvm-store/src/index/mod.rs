@@ -8,13 +8,18 @@
 //! The log is not folded into the database when the last process closes it: that would have every short
 //! command that leased something wait for the disk three times. It is folded when it has grown to
 //! [`LOG_PAGES`], which bounds what the next open has to read, and by collection.
+//!
+//! Where nothing can be written, SQLite needs the log and its index beside the database as they were left, or no
+//! log at all; see [`Index::open_frozen`].
 
 use crate::dir::{Dir, FileError};
 use crate::lock;
 use mvm_ref::Digest;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior};
-use std::path::PathBuf;
+use std::cmp::Ordering;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,15 +27,20 @@ use std::time::Duration;
 mod tests;
 
 const FILE: &str = "index.db";
+const LOG: &str = "index.db-wal";
+const LOG_INDEX: &str = "index.db-shm";
 
 /// The steps from an empty database to the newest format; `user_version` counts those taken.
-const MIGRATIONS: &[&str] = &[include_str!("v1.sql"), include_str!("v2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("v1.sql"), include_str!("v2.sql"), include_str!("v3.sql")];
 
 /// Writers of other processes hold the index for milliseconds; one that takes this long is stuck.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The length of the log, in pages of 4096 bytes, at which it is folded into the database.
 const LOG_PAGES: u32 = 200;
+
+/// The bytes that the log's file keeps once the log is folded.
+const LOG_LIMIT: u32 = LOG_PAGES * 4096;
 
 /// Says which act on an index failed.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +90,22 @@ pub enum IndexError {
         /// The newest known here.
         supported: usize,
     },
+    /// The database has to be changed before this mvm can read it, and can't be.
+    #[error("{} has format {found}; this mvmctl reads format {supported} and can't change it where it is read-only", path.display())]
+    Older {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: usize,
+        /// The one that is read.
+        supported: usize,
+    },
+    /// The database has a log that can't be read without writing.
+    #[error("{} has a log without its index, which has to be made anew, and is read-only", path.display())]
+    Log {
+        /// The database.
+        path: PathBuf,
+    },
     /// Anything else that SQLite answers.
     #[error("cannot {act} in {}", path.display())]
     Sqlite {
@@ -114,14 +140,32 @@ impl Index {
         Self::open_with(scope, MIGRATIONS)
     }
 
+    /// Opens the index of a directory in which nothing can be written, or nothing may be.
+    ///
+    /// A log is read where its index lies beside it. Without a log the database is all there is.
+    pub(crate) fn open_frozen(scope: &Dir) -> Result<Self, IndexError> {
+        let path = scope.join(FILE);
+        refuse_others(scope)?;
+        let has_log = scope.file_len(LOG)?.is_some_and(|bytes| bytes > 0);
+        let how = match (has_log, scope.file_len(LOG_INDEX)?.is_some()) {
+            (false, _) => "immutable=1",
+            (true, true) => "readonly_shm=1",
+            (true, false) => return Err(IndexError::Log { path }),
+        };
+        let name = format!("file:{}?mode=ro&{how}", uri_path(&path));
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let index = Self::connect_as(path, &name, flags)?;
+        let (found, supported) = (index.format()?, MIGRATIONS.len());
+        match found.cmp(&supported) {
+            Ordering::Equal => Ok(index),
+            Ordering::Less => Err(IndexError::Older { path: index.path, found, supported }),
+            Ordering::Greater => Err(IndexError::Newer { path: index.path, found, supported }),
+        }
+    }
+
     fn open_with(scope: &Dir, migrations: &[&str]) -> Result<Self, IndexError> {
         let path = scope.join(FILE);
-        for name in [FILE, "index.db-wal", "index.db-shm"] {
-            // SQLite refuses a link for the database, but not for the files beside it.
-            if scope.stat(name)?.is_some() && scope.file_len(name)?.is_none() {
-                return Err(FileError::Kind { path: scope.join(name), expected: "regular file" }.into());
-            }
-        }
+        refuse_others(scope)?;
         if let Some(bytes) = scope.file_len(FILE)?
             && bytes > 0
         {
@@ -161,18 +205,23 @@ impl Index {
     }
 
     fn connect(path: PathBuf) -> Result<Self, IndexError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        let name = path.clone();
+        Self::connect_as(path, name, OpenFlags::SQLITE_OPEN_READ_WRITE)
+    }
+
+    fn connect_as(path: PathBuf, name: impl AsRef<Path>, flags: OpenFlags) -> Result<Self, IndexError> {
+        let flags = flags
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let open = || {
-            let connection = Connection::open_with_flags(&path, flags)?;
+            let connection = Connection::open_with_flags(name, flags)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.set_prepared_statement_cache_capacity(64);
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.execute_batch(&format!(
                 "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA synchronous=NORMAL;
-                 PRAGMA wal_autocheckpoint={LOG_PAGES};"
+                 PRAGMA wal_autocheckpoint={LOG_PAGES}; PRAGMA journal_size_limit={LOG_LIMIT};"
             ))?;
             Ok(connection)
         };
@@ -196,6 +245,15 @@ impl Index {
 
     fn fail(&self, act: &'static str, error: rusqlite::Error) -> IndexError {
         sort(act, self.path.clone(), error)
+    }
+
+    /// Leaves the log as it grows, or folds it again whenever it has grown to [`LOG_PAGES`]: for work of many
+    /// transactions, after which it is folded once.
+    pub(crate) fn hold_folding(&self, hold: bool) -> Result<(), IndexError> {
+        let pages = if hold { 0 } else { LOG_PAGES };
+        self.connection()
+            .query_row(&format!("PRAGMA wal_autocheckpoint={pages}"), [], |_| Ok(()))
+            .map_err(|error| self.fail("fold the log", error))
     }
 
     /// Folds the log into the database, as far as others who read it allow, and syncs both.
@@ -245,6 +303,28 @@ impl Index {
         };
         run().map_err(|error| self.fail(act, error))
     }
+}
+
+/// Refuses what is no file in the place of one: SQLite refuses a link for the database, but not for the files beside it.
+fn refuse_others(scope: &Dir) -> Result<(), FileError> {
+    for name in [FILE, LOG, LOG_INDEX] {
+        if scope.stat(name)?.is_some() && scope.file_len(name)?.is_none() {
+            return Err(FileError::Kind { path: scope.join(name), expected: "regular file" });
+        }
+    }
+    Ok(())
+}
+
+/// Writes a path as SQLite's names have it that begin with `file:`.
+fn uri_path(path: &Path) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_');
+    path.as_os_str().as_bytes().iter().fold(String::new(), |mut text, &byte| {
+        match plain(byte) {
+            true => text.push(char::from(byte)),
+            false => text.push_str(&format!("%{byte:02X}")),
+        }
+        text
+    })
 }
 
 fn sort(act: &'static str, path: PathBuf, source: rusqlite::Error) -> IndexError {

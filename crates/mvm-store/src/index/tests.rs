@@ -17,40 +17,120 @@ fn tables(index: &Index) -> Vec<String> {
         .unwrap()
 }
 
+/// Databases as earlier formats left them, oldest first, each with a row in every table.
+const EARLIER: [&str; 2] = [include_str!("v1.fixture.sql"), include_str!("v2.fixture.sql")];
+
+/// Every row of a database, as text, by table.
+fn rows(index: &Index) -> Vec<(String, Vec<String>)> {
+    let read = |connection: &Connection, table: &str| -> rusqlite::Result<Vec<String>> {
+        let mut query = connection.prepare(&format!("SELECT * FROM {table}"))?;
+        let columns: Vec<String> = query.column_names().iter().map(ToString::to_string).collect();
+        let row = |row: &Row<'_>| {
+            let cell = |(number, name): (usize, &String)| Ok(format!("{name}={:?}", row.get_ref(number)?));
+            Ok(columns.iter().enumerate().map(cell).collect::<rusqlite::Result<Vec<_>>>()?.join(" "))
+        };
+        query.query_map([], row)?.collect()
+    };
+    tables(index)
+        .into_iter()
+        .map(|table| (table.clone(), index.read("read", |connection| read(connection, &table)).unwrap()))
+        .collect()
+}
+
+/// How every table and index was made, but for spaces.
+fn schema(index: &Index) -> Vec<Option<String>> {
+    index
+        .read("list", |connection| {
+            let mut query = connection.prepare("SELECT sql FROM sqlite_schema ORDER BY name")?;
+            query.query_map([], |row| row.get(0))?.collect()
+        })
+        .unwrap()
+}
+
 #[test]
-fn a_format_1_index_keeps_its_rows() {
+fn every_earlier_format_becomes_this_one_with_all_its_rows() {
+    assert_eq!(EARLIER.len(), MIGRATIONS.len() - 1, "a format without a fixture");
+    let (_directory, dir) = scope();
+    let fresh = schema(&Index::open(&dir).unwrap());
+    for (version, fixture) in EARLIER.iter().enumerate() {
+        let (_directory, dir) = scope();
+        let database = Connection::open(dir.join(FILE)).unwrap();
+        database.execute_batch(fixture).unwrap();
+        let before = Index { connection: Mutex::new(database), path: dir.join(FILE) };
+        assert_eq!(before.format().unwrap(), version + 1);
+        let expected = rows(&before);
+        assert!(expected.iter().all(|(_, rows)| rows.len() == 1), "{expected:?}");
+        drop(before);
+        // Twice: the second time there is nothing to do.
+        for _ in 0..2 {
+            let index = Index::open(&dir).unwrap();
+            assert_eq!(index.format().unwrap(), MIGRATIONS.len());
+            assert_eq!(schema(&index), fresh, "format {}", version + 1);
+            let after = rows(&index);
+            for (table, rows) in &expected {
+                let (_, now) = after.iter().find(|(name, _)| name == table).unwrap();
+                let kept = |(row, now): (&String, &String)| now.starts_with(row.as_str());
+                assert!(rows.len() == now.len() && rows.iter().zip(now).all(kept), "{table}: {now:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_as_it_is() {
+    let (_directory, dir) = scope();
+    let supported = MIGRATIONS.len();
+    drop(Index::open(&dir).unwrap());
+    let database = Connection::open(dir.join(FILE)).unwrap();
+    database.pragma_update(None, "user_version", supported + 1).unwrap();
+    drop(database);
+    let before = std::fs::read(dir.join(FILE)).unwrap();
+    let words = format!(
+        "{} has format {}; this mvmctl knows formats up to {supported}",
+        dir.join(FILE).display(),
+        supported + 1
+    );
+    for error in [Index::open(&dir).unwrap_err(), Index::open_frozen(&dir).unwrap_err()] {
+        assert_eq!(error.to_string(), words);
+    }
+    assert_eq!(std::fs::read(dir.join(FILE)).unwrap(), before);
+}
+
+#[test]
+fn a_frozen_index_is_read_with_its_log_or_without_one() {
     let (_directory, dir) = scope();
     let fixture = Connection::open(dir.join(FILE)).unwrap();
     fixture.execute_batch(include_str!("v1.fixture.sql")).unwrap();
     drop(fixture);
-    let index = Index::open(&dir).unwrap();
-    let row = index
-        .read("read", |connection| {
-            connection.query_row(
-                "SELECT requested, platform, manifest, index_digest, resolved_at FROM resolutions",
-                [],
-                |row| {
-                    let platform: mvm_ref::Platform = parsed(row, 1)?;
-                    Ok((
-                        row.get::<_, String>(0)?,
-                        platform.to_string(),
-                        digest(row, 2)?.hex(),
-                        optional_digest(row, 3)?,
-                        row.get::<_, i64>(4)?,
-                    ))
-                },
-            )
-        })
-        .unwrap();
-    let expected = (
-        "docker.io/library/alpine:3.20".to_owned(),
-        "linux/arm64/v8".to_owned(),
-        "11".repeat(32),
-        None,
-        1_700_000_000,
-    );
-    assert_eq!(row, expected);
-    assert_eq!(index.format().unwrap(), MIGRATIONS.len());
+    let error = Index::open_frozen(&dir).unwrap_err();
+    assert!(matches!(error, IndexError::Older { found: 1, .. }), "{error:?}");
+    let expected = rows(&Index::open(&dir).unwrap());
+    assert!(dir.file_len(LOG).unwrap().unwrap() > 0);
+    let frozen = Index::open_frozen(&dir).unwrap();
+    assert_eq!(rows(&frozen), expected);
+    let error =
+        frozen.write(Durability::Kill, "change", |connection| connection.execute("DELETE FROM leases", []));
+    assert!(matches!(error, Err(IndexError::ReadOnly { act: "change", .. })), "{error:?}");
+    drop(frozen);
+    std::fs::remove_file(dir.join(LOG_INDEX)).unwrap();
+    let error = Index::open_frozen(&dir).unwrap_err();
+    assert!(matches!(error, IndexError::Log { .. }), "{error:?}");
+    // What another program leaves behind: everything in the database.
+    let other = Connection::open(dir.join(FILE)).unwrap();
+    other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(other);
+    assert_eq!(dir.file_len(LOG).unwrap(), None);
+    assert_eq!(rows(&Index::open_frozen(&dir).unwrap()), expected);
+    assert_eq!(dir.names().unwrap(), [FILE]);
+}
+
+#[test]
+fn names_for_sqlite_are_escaped() {
+    for (path, expected) in
+        [("/a/b-c_d.e", "/a/b-c_d.e"), ("/a b?c=1#d%20", "/a%20b%3Fc%3D1%23d%2520"), ("/\u{e9}", "/%C3%A9")]
+    {
+        assert_eq!(uri_path(Path::new(path)), expected);
+    }
 }
 
 #[test]
@@ -108,7 +188,7 @@ fn what_is_not_a_database_is_refused_by_name() {
 
 #[test]
 fn links_in_place_of_the_database_and_its_companions_are_refused() {
-    for name in [FILE, "index.db-wal", "index.db-shm"] {
+    for name in [FILE, LOG, LOG_INDEX] {
         let (_directory, dir) = scope();
         let elsewhere = tempfile::NamedTempFile::new().unwrap();
         std::os::unix::fs::symlink(elsewhere.path(), dir.join(name)).unwrap();

@@ -5,104 +5,41 @@
 //! leaves at most a file without a row.
 
 use super::leases::{Stale, holders};
+use super::report::{Collected, CollectedKind, GcOptions, GcReport, Reason};
+use super::segments::Segment;
+use super::usage::Freed;
 use super::{Inner, Scope};
+use crate::dir::FileError;
 use crate::error::StoreError;
 use crate::index::{Durability, IndexError, digest, optional_digest};
 use crate::lock::{self, Key, KeyLock, parse_hex};
 use mvm_ref::Digest;
-use rusqlite::Connection;
-use serde::Serialize;
+use rusqlite::{Connection, OptionalExtension};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::PoisonError;
 
-/// What kind of thing was removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CollectedKind {
-    /// An image file.
-    Image,
-    /// The files of a segment.
-    Segment,
-    /// A manifest, index or config.
-    Document,
-    /// What a maker who is gone left in `staging/`.
-    Leftover,
-}
-
-impl fmt::Display for CollectedKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Image => "image",
-            Self::Segment => "segment",
-            Self::Document => "document",
-            Self::Leftover => "leftover",
-        })
-    }
-}
-
-/// One thing that was removed, or would be.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Collected {
-    /// What it was.
-    pub kind: CollectedKind,
-    /// Where it was, relative to the directory of the scope.
-    pub path: PathBuf,
-    /// The bytes of disk that it held.
-    pub bytes: u64,
-}
-
-/// How to collect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GcOptions {
-    /// Removes nothing and says what would be removed.
-    pub dry_run: bool,
-    /// Bytes of disk that segments may hold; beyond, those unused longest go first. None: no limit.
-    pub segment_budget: Option<u64>,
-}
-
-/// What was collected.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct GcReport {
-    /// What was removed, in order of removal.
-    pub removed: Vec<Collected>,
-    /// The bytes of disk that it held.
-    pub freed: u64,
-    /// How many things nothing refers to but somebody is using or making right now.
-    pub busy: usize,
-}
-
-/// How many things of a kind there are, and the bytes of disk that they hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Tally {
-    /// How many.
-    pub count: u64,
-    /// Bytes of disk.
-    pub bytes: u64,
-}
-
-/// What a scope holds on the disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Usage {
-    /// Image files.
-    pub images: Tally,
-    /// Segments.
-    pub segments: Tally,
-    /// Manifests, indexes and configs.
-    pub documents: Tally,
-    /// Work in progress, and what was left of it.
-    pub staging: Tally,
-}
-
 impl Scope {
-    /// Removes images that no reference or lease reaches, then segments and documents that no manifest
-    /// reaches, and what killed processes left behind; syncs the segments that stay.
+    /// Removes images that no reference, pin or lease reaches, then segments and documents that no manifest
+    /// reaches, what killed processes left behind, and what is not as it was stored; syncs the segments that stay.
     ///
     /// Reports what opening the scope removed too, once.
     ///
     /// An image for whose root hash `keep` answers true stays too, with its manifests.
     pub fn gc(&self, options: &GcOptions, keep: &dyn Fn(&Digest) -> bool) -> Result<GcReport, StoreError> {
+        if options.dry_run {
+            return self.collect(options, keep);
+        }
+        let index = &self.inner.index;
+        // Each fold waits for the disk, and what is removed takes many transactions.
+        index.hold_folding(true)?;
+        let report = self.collect(options, keep);
+        index.hold_folding(false)?;
+        unless_full(index.fold())?;
+        report
+    }
+
+    fn collect(&self, options: &GcOptions, keep: &dyn Fn(&Digest) -> bool) -> Result<GcReport, StoreError> {
         let inner = &self.inner;
         let mut collection = Collection::new(inner, options.dry_run, inner.stale_leases()?);
         // Opening this scope was the first part of the collection.
@@ -136,23 +73,28 @@ impl Scope {
         Ok(report)
     }
 
-    /// Returns what the scope holds on the disk.
-    pub fn usage(&self) -> Result<Usage, StoreError> {
-        let tally = |dir: &crate::dir::Dir| {
-            let mut tally = Tally::default();
-            for name in dir.names()? {
-                tally.count += 1;
-                tally.bytes += dir.disk_usage(&name)?;
-            }
-            Ok::<_, StoreError>(tally)
-        };
+    /// Removes segments that nobody uses right now, those unused longest first, until they hold no more than `budget`
+    /// bytes of disk for themselves. Where they seem to hold less already, nothing is looked at.
+    pub fn trim_segments(&self, budget: u64) -> Result<GcReport, StoreError> {
         let inner = &self.inner;
-        Ok(Usage {
-            images: tally(&inner.images)?,
-            segments: tally(&inner.segments)?,
-            documents: tally(&inner.documents)?,
-            staging: tally(&inner.staging)?,
-        })
+        // A little more than the files hold, as a rule.
+        let estimate: Option<u64> = inner.index.read("add up the segments", |connection| {
+            connection
+                .prepare_cached("SELECT SUM(blocks * 4128 + tail_bytes + index_bytes + entries * 1024 + 20480) FROM segments")?
+                .query_row([], |row| row.get(0))
+        })?;
+        let mut collection = Collection::new(inner, false, Stale::default());
+        if estimate.unwrap_or(0) > budget {
+            collection.segments(None, Some(budget))?;
+        }
+        Ok(collection.report)
+    }
+
+    /// Removes those of some segments that no manifest reaches and nobody uses right now, and returns what was removed.
+    pub fn drop_segments(&self, diff_ids: &BTreeSet<Digest>) -> Result<Vec<Collected>, StoreError> {
+        let mut collection = Collection::new(&self.inner, false, Stale::default());
+        collection.segments(Some(diff_ids), None)?;
+        Ok(collection.report.removed)
     }
 }
 
@@ -165,6 +107,7 @@ pub(super) struct Collection<'a> {
     doomed: BTreeSet<Digest>,
     /// Images whose rows did not fit on the disk.
     unwritten: Vec<Digest>,
+    freed: Freed,
     pub(super) report: GcReport,
 }
 
@@ -173,12 +116,20 @@ struct Verdict {
     dangling: Vec<Digest>,
     remove_image: bool,
     remove_row: bool,
+    reason: Reason,
+}
+
+/// A segment that is in the index, or in its directory, or both.
+struct Found {
+    key: (Digest, u32),
+    files: Vec<rustix::fs::Stat>,
+    is_present: bool,
 }
 
 impl<'a> Collection<'a> {
     pub(super) fn new(inner: &'a Inner, dry_run: bool, stale: Stale) -> Self {
-        let (doomed, unwritten) = (BTreeSet::new(), Vec::new());
-        Self { inner, dry_run, stale, doomed, unwritten, report: GcReport::default() }
+        let (doomed, unwritten, freed) = (BTreeSet::new(), Vec::new(), Freed::new(dry_run));
+        Self { inner, dry_run, stale, doomed, unwritten, freed, report: GcReport::default() }
     }
 
     fn note(&mut self, collected: Collected) {
@@ -190,14 +141,14 @@ impl<'a> Collection<'a> {
     pub(super) fn root(&mut self, root: &Digest) -> Result<(), StoreError> {
         let inner = self.inner;
         let name = Inner::image_name(root);
-        let file = inner.images.open_file(&name)?;
+        let length = length_of(inner.images.open_file(&name)?.as_ref(), inner, &name)?;
         let verdict = inner
             .index
-            .read("look for references", |connection| judge(connection, root, file.is_some(), &self.stale))?;
+            .read("look for references", |connection| judge(connection, root, length, &self.stale))?;
         if verdict.dangling.is_empty() && !verdict.remove_image && !verdict.remove_row {
             return Ok(());
         }
-        let Some(_turn) = KeyLock::try_acquire(&inner.staging, &Key::root(root))? else {
+        let Some(_turn) = KeyLock::turn(&inner.staging, &Key::root(root), self.dry_run)? else {
             self.report.busy += 1;
             return Ok(());
         };
@@ -209,14 +160,17 @@ impl<'a> Collection<'a> {
             self.report.busy += 1;
             return Ok(());
         }
-        let judge_again = |connection: &Connection| judge(connection, root, file.is_some(), &self.stale);
-        let written = inner.index.write(Durability::Kill, "remove an image", |connection| {
-            let verdict = judge_again(connection)?;
-            if !self.dry_run {
+        let length = length_of(file.as_ref(), inner, &name)?;
+        let judge_again = |connection: &Connection| judge(connection, root, length, &self.stale);
+        let written = if self.dry_run {
+            inner.index.read("look for references", judge_again)
+        } else {
+            inner.index.write(Durability::Kill, "remove an image", |connection| {
+                let verdict = judge_again(connection)?;
                 execute(connection, root, &verdict)?;
-            }
-            Ok(verdict)
-        });
+                Ok(verdict)
+            })
+        };
         let verdict = match written {
             // A row without its file counts for nothing, so on a full disk the file may go first.
             Err(IndexError::Full { .. }) => {
@@ -227,13 +181,31 @@ impl<'a> Collection<'a> {
         };
         self.doomed.extend(verdict.dangling);
         if verdict.remove_image {
-            let bytes = inner.images.disk_usage(&name)?;
+            let bytes = self.freed.remove(&inner.images.files(&name)?);
             if !self.dry_run {
                 inner.images.remove_file(&name)?;
             }
-            self.note(Collected { kind: CollectedKind::Image, path: Path::new("images").join(name), bytes });
+            self.removed(CollectedKind::Image, verdict.reason, &name, bytes);
+        } else if verdict.reason == Reason::Lost && !self.has_removed(&name) {
+            self.removed(CollectedKind::Image, verdict.reason, &name, 0);
         }
         Ok(())
+    }
+
+    /// Says whether this run has removed an image's file already, before its row could go.
+    fn has_removed(&self, name: &str) -> bool {
+        let path = Path::new("images").join(name);
+        self.report.removed.iter().any(|item| item.path == path)
+    }
+
+    fn removed(&mut self, kind: CollectedKind, reason: Reason, name: &str, bytes: u64) {
+        let directory = match kind {
+            CollectedKind::Image => "images",
+            CollectedKind::Segment => "segments",
+            CollectedKind::Document => "documents",
+            CollectedKind::Leftover => "staging",
+        };
+        self.note(Collected { kind, reason, path: Path::new(directory).join(name), bytes });
     }
 
     /// Removes segments that no manifest reaches or that can't be trusted, then those over the budget.
@@ -259,53 +231,61 @@ impl<'a> Collection<'a> {
         let mut kept = Vec::new();
         let mut total = 0;
         for (name, key) in names {
-            let bytes = inner.segments.disk_usage(&name)?;
-            let present = inner.segments.stat(&name)?.is_some();
-            match rows.get(&key) {
-                Some(&Some(last_used)) if present && reached.contains(&key.0) => {
-                    total += bytes;
-                    kept.push((last_used, name, key, bytes));
+            let dir = inner.segments.open_dir(&name)?;
+            let files = dir.as_ref().map_or(Ok(Vec::new()), |_| inner.segments.files(&name))?;
+            let found = Found { key, files, is_present: dir.is_some() };
+            let reason = match (rows.get(&key), &dir) {
+                (_, None) => Reason::Lost,
+                (None, _) => Reason::Unrecorded,
+                (Some(_), _) if !reached.contains(&key.0) => Reason::Unreferenced,
+                (Some(row), _) if !row.is_trusted => Reason::Unsynced,
+                (Some(row), Some(dir)) if !Segment::is_whole(dir, &row.record)? => Reason::Torn,
+                (Some(row), _) => {
+                    // What an image has too costs nothing.
+                    total += self.freed.with(&found.files);
+                    kept.push((row.last_used, name, found));
+                    continue;
                 }
-                _ => self.segment(name, key, bytes)?,
-            }
+            };
+            self.segment(&name, &found, reason)?;
         }
-        kept.sort();
-        for (_, name, key, bytes) in kept {
+        kept.sort_by(|(a_used, a, _), (b_used, b, _)| (a_used, a).cmp(&(b_used, b)));
+        for (_, name, found) in kept {
             if budget.is_none_or(|budget| total <= budget) {
                 break;
             }
-            self.segment(name, key, bytes)?;
-            total -= bytes;
+            total -= self.segment(&name, &found, Reason::OverBudget)?;
         }
         Ok(())
     }
 
-    fn segment(&mut self, name: String, key: (Digest, u32), bytes: u64) -> Result<(), StoreError> {
+    /// Removes a segment unless somebody uses it, and returns the bytes that became free.
+    fn segment(&mut self, name: &str, found: &Found, reason: Reason) -> Result<u64, StoreError> {
         let inner = self.inner;
-        let (diff_id, generation) = key;
-        let Some(_turn) = KeyLock::try_acquire(&inner.staging, &Key::segment(&diff_id, generation))? else {
+        let (diff_id, generation) = found.key;
+        let key = Key::segment(&diff_id, generation);
+        let Some(_turn) = KeyLock::turn(&inner.staging, &key, self.dry_run)? else {
             self.report.busy += 1;
-            return Ok(());
+            return Ok(0);
         };
-        let dir = inner.segments.open_dir(&name)?;
+        let dir = inner.segments.open_dir(name)?;
+        if dir.is_some() != found.is_present {
+            // Somebody was faster; what is there now is as new as can be.
+            return Ok(0);
+        }
         if let Some(dir) = &dir
             && !lock::try_exclusive(dir, dir.path())?
         {
             self.report.busy += 1;
-            return Ok(());
+            return Ok(0);
         }
+        let bytes = self.freed.remove(&found.files);
         if !self.dry_run {
             unless_full(inner.forget_segment(&diff_id, generation))?;
-            inner.segments.remove_tree(&name)?;
+            inner.segments.remove_tree(name)?;
         }
-        if dir.is_some() {
-            self.note(Collected {
-                kind: CollectedKind::Segment,
-                path: Path::new("segments").join(name),
-                bytes,
-            });
-        }
-        Ok(())
+        self.removed(CollectedKind::Segment, reason, name, bytes);
+        Ok(bytes)
     }
 
     /// Removes documents that no manifest or resolution names. With `only`, looks at no others than these.
@@ -324,15 +304,11 @@ impl<'a> Collection<'a> {
                 self.report.busy += 1;
                 continue;
             }
-            let bytes = inner.documents.disk_usage(&name)?;
+            let bytes = self.freed.remove(&inner.documents.files(&name)?);
             if !self.dry_run {
                 inner.documents.remove_file(&name)?;
             }
-            self.note(Collected {
-                kind: CollectedKind::Document,
-                path: Path::new("documents").join(name),
-                bytes,
-            });
+            self.removed(CollectedKind::Document, Reason::Unreferenced, &name, bytes);
         }
         Ok(())
     }
@@ -346,16 +322,33 @@ fn unless_full<T, E: Into<StoreError>>(result: Result<T, E>) -> Result<(), Store
     }
 }
 
-fn judge(connection: &Connection, root: &Digest, has_file: bool, stale: &Stale) -> rusqlite::Result<Verdict> {
-    let has_row =
-        connection.prepare_cached("SELECT 1 FROM images WHERE root = ?1")?.exists([root.as_bytes()])?;
+/// Returns the length of an image's file, none if there is none.
+fn length_of(file: Option<&std::fs::File>, inner: &Inner, name: &str) -> Result<Option<u64>, FileError> {
+    let inspect = |error| FileError::new("inspect", inner.images.join(name), error);
+    file.map(|file| Ok(file.metadata().map_err(inspect)?.len())).transpose()
+}
+
+fn judge(
+    connection: &Connection,
+    root: &Digest,
+    length: Option<u64>,
+    stale: &Stale,
+) -> rusqlite::Result<Verdict> {
+    let size: Option<u64> = connection
+        .prepare_cached("SELECT size FROM images WHERE root = ?1")?
+        .query_row([root.as_bytes()], |row| row.get(0))
+        .optional()?;
+    let (has_row, has_file) = (size.is_some(), length.is_some());
     if !holders(connection, root, stale)?.is_empty() {
-        return Ok(Verdict { dangling: Vec::new(), remove_image: false, remove_row: has_row && !has_file });
+        let remove_row = has_row && !has_file;
+        let reason = if remove_row { Reason::Lost } else { Reason::Unreferenced };
+        return Ok(Verdict { dangling: Vec::new(), remove_image: false, remove_row, reason });
     }
     let mut dangling = Vec::new();
     let mut named = 0;
     let mut query = connection.prepare_cached(
         "SELECT manifest, EXISTS (SELECT 1 FROM resolutions WHERE resolutions.manifest = manifests.manifest)
+         OR EXISTS (SELECT 1 FROM pins WHERE pins.manifest = manifests.manifest)
          FROM manifests WHERE root = ?1",
     )?;
     let mut rows = query.query([root.as_bytes()])?;
@@ -366,11 +359,18 @@ fn judge(connection: &Connection, root: &Digest, has_file: bool, stale: &Stale) 
             dangling.push(digest(row, 0)?);
         }
     }
+    let is_torn = has_row && has_file && size != length;
     let unreached = named == 0 || !has_row;
     Ok(Verdict {
         dangling,
-        remove_image: has_file && unreached,
-        remove_row: has_row && (unreached || !has_file),
+        remove_image: has_file && (unreached || is_torn),
+        remove_row: has_row && (unreached || is_torn || !has_file),
+        reason: match (has_row, has_file) {
+            (true, false) => Reason::Lost,
+            (false, true) => Reason::Unrecorded,
+            _ if is_torn && named > 0 => Reason::Torn,
+            _ => Reason::Unreferenced,
+        },
     })
 }
 
@@ -405,21 +405,6 @@ impl Inner {
             self.images.names()?.iter().filter_map(|name| name.strip_suffix(".img")).filter_map(parse_hex),
         );
         Ok(roots)
-    }
-
-    /// Returns when each segment that can be trusted was last used.
-    fn segment_rows(&self) -> Result<BTreeMap<(Digest, u32), Option<i64>>, StoreError> {
-        Ok(self.index.read("list the segments", |connection| {
-            connection
-                .prepare_cached(
-                    "SELECT diff_id, generation, last_used, sealed OR boot_id = ?1 FROM segments",
-                )?
-                .query_map([&self.host.boot_id], |row| {
-                    let last_used = row.get::<_, bool>(3)?.then(|| row.get(2)).transpose()?;
-                    Ok(((digest(row, 0)?, row.get(1)?), last_used))
-                })?
-                .collect()
-        })?)
     }
 
     fn reached_layers(&self, doomed: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>, StoreError> {

@@ -1,6 +1,7 @@
 //! Discarding what was found to be damaged, so that nothing is made from it again.
 
-use super::collect::{Collected, CollectedKind, Collection};
+use super::collect::Collection;
+use super::report::{Collected, CollectedKind, Reason};
 use super::{Inner, Scope};
 use crate::error::StoreError;
 use crate::index::{Durability, digest};
@@ -33,7 +34,7 @@ impl Scope {
             if inner.images.stat(&name)?.is_some() {
                 let bytes = inner.images.remove_file(&name)?;
                 let path = Path::new("images").join(name);
-                removed.push(Collected { kind: CollectedKind::Image, path, bytes });
+                removed.push(Collected { kind: CollectedKind::Image, reason: Reason::Damaged, path, bytes });
             }
             layers
         };
@@ -57,7 +58,8 @@ impl Scope {
         let mut collection = Collection::new(inner, false, inner.stale_leases()?);
         // What has a row by now was made anew, and stays.
         collection.segments(Some(diff_ids), None)?;
-        Ok(collection.report.removed)
+        let damaged = |item| Collected { reason: Reason::Damaged, ..item };
+        Ok(collection.report.removed.into_iter().map(damaged).collect())
     }
 }
 

@@ -58,6 +58,8 @@ pub struct ImageListing {
     pub size: Option<u64>,
     /// When it was pulled, in seconds since 1970.
     pub pulled_at: i64,
+    /// Whether it stays though no name leads to it.
+    pub pinned: bool,
 }
 
 const RESOLUTION: &str = "SELECT requested, platform, manifest, index_digest, resolved_at FROM resolutions";
@@ -135,7 +137,8 @@ impl Scope {
                 "SELECT DISTINCT requested FROM resolutions WHERE manifest = ?1 ORDER BY requested",
             )?;
             let mut query = connection.prepare_cached(
-                "SELECT manifest, config, root, platform, size, pulled_at
+                "SELECT manifest, config, root, platform, size, pulled_at,
+                 EXISTS (SELECT 1 FROM pins WHERE pins.manifest = manifests.manifest)
                  FROM manifests LEFT JOIN images USING (root) ORDER BY pulled_at DESC, manifest",
             )?;
             let rows = query.query_map([], |row| {
@@ -149,6 +152,7 @@ impl Scope {
                     platform: parsed(row, 3)?,
                     size: row.get(4)?,
                     pulled_at: row.get(5)?,
+                    pinned: row.get(6)?,
                 })
             })?;
             rows.collect::<Result<Vec<_>, _>>()

@@ -1,8 +1,9 @@
 //! Removing a reference, and with the last one the image.
 
 use super::Scope;
-use super::collect::{Collected, Collection};
+use super::collect::Collection;
 use super::leases::{Stale, holders};
+use super::report::Collected;
 use crate::error::StoreError;
 use crate::index::{Durability, digest, optional_digest};
 use mvm_ref::Digest;
@@ -34,6 +35,7 @@ enum Outcome {
     Nothing,
     Several(Vec<String>),
     InUse(Vec<String>),
+    Pinned,
 }
 
 impl Scope {
@@ -41,7 +43,7 @@ impl Scope {
     /// manifest, of its config, or by its root hash.
     ///
     /// What nothing refers to any more is deleted: the image, its documents, and the segments that no other
-    /// manifest shares. If the image is leased and this is its last reference, nothing is changed. A digest
+    /// manifest shares. If the image is leased or pinned and this is its last reference, nothing is changed. A digest
     /// that several references lead to is refused.
     pub fn remove_reference(&self, requested: &str) -> Result<Removed, StoreError> {
         let inner = &self.inner;
@@ -56,6 +58,7 @@ impl Scope {
                 return Err(StoreError::NoReference { requested, scope: inner.name.to_string() });
             }
             Outcome::InUse(holders) => return Err(StoreError::InUse { requested, holders }),
+            Outcome::Pinned => return Err(StoreError::Pinned { requested }),
             Outcome::Several(references) => {
                 return Err(StoreError::SeveralReferences { requested, references });
             }
@@ -87,6 +90,11 @@ fn untag(connection: &Connection, requested: &str, stale: &Stale) -> rusqlite::R
             return Ok(Outcome::InUse(used));
         }
     }
+    for manifest in &target.manifests {
+        if is_pinned(connection, manifest)? && !keeps_reference(connection, manifest, &target)? {
+            return Ok(Outcome::Pinned);
+        }
+    }
     for reference in &target.references {
         for manifest in &target.manifests {
             connection
@@ -105,6 +113,22 @@ fn has_other_reference(connection: &Connection, root: &Digest, target: &Target) 
     while let Some(row) = rows.next()? {
         let ours = target.references.contains(&row.get(0)?) && target.manifests.contains(&digest(row, 1)?);
         if !ours {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_pinned(connection: &Connection, manifest: &Digest) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM pins WHERE manifest = ?1")?.exists([manifest.as_bytes()])
+}
+
+/// Says whether another name than those that go leads to a manifest.
+fn keeps_reference(connection: &Connection, manifest: &Digest, target: &Target) -> rusqlite::Result<bool> {
+    let mut query = connection.prepare_cached("SELECT requested FROM resolutions WHERE manifest = ?1")?;
+    let mut rows = query.query([manifest.as_bytes()])?;
+    while let Some(row) = rows.next()? {
+        if !target.references.contains(&row.get(0)?) {
             return Ok(true);
         }
     }

@@ -10,6 +10,7 @@ use crate::lock::{self, Key, KeyLock};
 use mvm_ref::{Digest, VerifiedLayer};
 use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,12 @@ const LEAF: u64 = 32;
 
 /// When a segment was used is only noted again after this many seconds.
 const USE_RESOLUTION: i64 = 3600;
+
+/// How many segments are sealed at a time; each is held open meanwhile.
+const SEALED_TOGETHER: usize = 200;
+
+/// The most segments whose files are synced one by one.
+const SYNCED_SINGLY: usize = 8;
 
 /// The files of a segment, in the order of [`SegmentFiles`].
 const PARTS: [&str; 4] = ["data", "tails", "leaves", "index"];
@@ -78,6 +85,15 @@ pub struct SegmentFiles {
     pub leaves: File,
     /// The entries.
     pub index: File,
+}
+
+/// What the index has of a segment, whether or not it can be used.
+#[derive(Debug)]
+pub(super) struct SegmentRow {
+    pub(super) record: SegmentRecord,
+    pub(super) last_used: i64,
+    /// Whether the files can't have been torn by a loss of power.
+    pub(super) is_trusted: bool,
 }
 
 /// A segment in the store. While the value lives, nothing collects it.
@@ -165,17 +181,24 @@ impl Scope {
                 .collect::<Result<Vec<_>, _>>()
         })?;
         let mut sealed = 0;
-        for (diff_id, generation) in open {
-            let Some((segment, _)) = inner.segment(&diff_id, generation)? else { continue };
-            segment.sync()?;
-            inner.segments.sync()?;
-            inner.index.write(Durability::Kill, "seal a segment", |connection| {
-                connection.execute(
+        for some in open.chunks(SEALED_TOGETHER) {
+            // Held while they are synced and noted, so that nobody puts others in their places.
+            let mut segments = Vec::new();
+            for (diff_id, generation) in some {
+                segments.extend(inner.segment(diff_id, *generation)?.map(|(segment, _)| segment));
+            }
+            inner.sync_segments(&segments)?;
+            inner.index.write(Durability::Kill, "seal segments", |connection| {
+                let mut query = connection.prepare_cached(
                     "UPDATE segments SET sealed = 1 WHERE diff_id = ?1 AND generation = ?2 AND boot_id = ?3",
-                    params![diff_id.as_bytes(), generation, inner.host.boot_id],
-                )
+                )?;
+                for segment in &segments {
+                    let SegmentRecord { diff_id, generation, .. } = segment.record();
+                    query.execute(params![diff_id.as_bytes(), generation, inner.host.boot_id])?;
+                }
+                Ok(())
             })?;
-            sealed += 1;
+            sealed += segments.len();
         }
         Ok(sealed)
     }
@@ -241,6 +264,20 @@ impl Segment {
             framing.sync_all().map_err(|error| FileError::new("sync", self.dir.join(FRAMING), error))?;
         }
         self.dir.sync()
+    }
+
+    /// Says whether the files in a directory have the lengths that they were stored with.
+    pub(super) fn is_whole(dir: &Dir, record: &SegmentRecord) -> Result<bool, FileError> {
+        for (part, expected) in PARTS.into_iter().zip(Self::lengths(record)) {
+            let length = dir.file_len(part)?;
+            // Data that has become an image goes on behind its last block.
+            let fits = if part == "data" { length >= expected } else { length == expected };
+            if !fits {
+                return Ok(false);
+            }
+        }
+        // A segment of an older version has none.
+        sums::exist(dir)
     }
 
     /// Returns the lengths that the files must have, in the order of [`PARTS`].
@@ -358,18 +395,34 @@ impl Inner {
                 .optional()
         })?;
         let Some((record, last_used)) = row else { return Ok(None) };
-        for (part, expected) in PARTS.into_iter().zip(Segment::lengths(&record)) {
-            let length = dir.file_len(part)?;
-            // Data that has become an image goes on behind its last block.
-            let fits = if part == "data" { length >= expected } else { length == expected };
-            if !fits {
-                return Ok(None);
-            }
+        Ok(Segment::is_whole(&dir, &record)?.then_some((Segment { dir, record }, last_used)))
+    }
+
+    /// Returns what the index has of every segment.
+    pub(super) fn segment_rows(&self) -> Result<BTreeMap<(Digest, u32), SegmentRow>, StoreError> {
+        Ok(self.index.read("list the segments", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT diff_id, generation, digest, size, tar_size, blocks, tail_bytes, entries,
+                     index_bytes, last_used, sealed OR boot_id = ?1 FROM segments",
+                )?
+                .query_map([&self.host.boot_id], |row| {
+                    let record = read_record(row)?;
+                    let row = SegmentRow { record, last_used: row.get(9)?, is_trusted: row.get(10)? };
+                    Ok(((record.diff_id, record.generation), row))
+                })?
+                .collect()
+        })?)
+    }
+
+    /// Waits until segments are on the disk: each file of a few, or for many the file system as a whole, which takes less.
+    fn sync_segments(&self, segments: &[Segment]) -> Result<(), FileError> {
+        if segments.len() > SYNCED_SINGLY {
+            return rustix::fs::syncfs(&self.segments)
+                .map_err(|errno| FileError::new("sync", self.segments.path(), errno));
         }
-        if !sums::exist(&dir)? {
-            return Ok(None);
-        }
-        Ok(Some((Segment { dir, record }, last_used)))
+        segments.iter().try_for_each(Segment::sync)?;
+        if segments.is_empty() { Ok(()) } else { self.segments.sync() }
     }
 
     /// Removes the row of a segment.

@@ -1,7 +1,7 @@
 //! `staging/`: what is being made, each under the lock of its maker.
 
-use super::collect::{Collected, CollectedKind};
 use super::documents;
+use super::report::{Collected, CollectedKind, Reason};
 use super::{Inner, Scope};
 use crate::dir::{Dir, FileError};
 use crate::error::StoreError;
@@ -70,7 +70,7 @@ impl Inner {
         }
         for (key, names) in works {
             // Whoever holds the lock is still at it.
-            if let Some(_lock) = KeyLock::try_acquire(&self.staging, &key)? {
+            if let Some(_turn) = KeyLock::turn(&self.staging, &key, dry_run)? {
                 self.remove_leftovers(&names, dry_run, &mut removed)?;
             }
         }
@@ -91,10 +91,14 @@ impl Inner {
         removed: &mut Vec<Collected>,
     ) -> Result<(), FileError> {
         for name in names.iter().filter(|name| !name.ends_with(".lock")) {
-            let bytes =
-                if dry_run { self.staging.disk_usage(name)? } else { self.staging.remove_tree(name)? };
+            let bytes = if dry_run {
+                Self::freed_by(&self.staging, name)?
+            } else {
+                self.staging.remove_tree(name)?
+            };
             removed.push(Collected {
                 kind: CollectedKind::Leftover,
+                reason: Reason::Abandoned,
                 path: Path::new("staging").join(name),
                 bytes,
             });

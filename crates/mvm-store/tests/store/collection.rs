@@ -1,6 +1,6 @@
 use crate::child::Actor;
 use crate::fixture::*;
-use mvm_store::{Collected, CollectedKind, GcOptions, GcReport, Scope};
+use mvm_store::{Collected, CollectedKind, GcOptions, GcReport, ImageClaim, Reason, Scope, Tally, Usage};
 
 const ALL: GcOptions = GcOptions { dry_run: false, segment_budget: None };
 
@@ -10,6 +10,12 @@ fn gc(scope: &Scope) -> GcReport {
 
 fn names_of(report: &GcReport) -> Vec<(CollectedKind, String)> {
     let mut names: Vec<_> = report.removed.iter().map(|item| (item.kind, entry(item))).collect();
+    names.sort();
+    names
+}
+
+fn reasons_of(report: &GcReport) -> Vec<(CollectedKind, String, Reason)> {
+    let mut names: Vec<_> = report.removed.iter().map(|item| (item.kind, entry(item), item.reason)).collect();
     names.sort();
     names
 }
@@ -116,9 +122,14 @@ fn files_without_rows_and_rows_without_files_are_removed() {
     assert!(scope.segment(&diff_id("1"), GENERATION).unwrap().is_none());
 
     let report = gc(scope);
-    let expected =
-        [(CollectedKind::Image, format!("{orphan}.img")), (CollectedKind::Segment, format!("{orphan}-g7"))];
-    assert_eq!(names_of(&report), expected);
+    let mut expected = vec![
+        (CollectedKind::Image, format!("{orphan}.img"), Reason::Unrecorded),
+        (CollectedKind::Image, format!("{}.img", root.hex()), Reason::Lost),
+        (CollectedKind::Segment, format!("{orphan}-g7"), Reason::Unrecorded),
+        (CollectedKind::Segment, segment_name("1"), Reason::Lost),
+    ];
+    expected.sort();
+    assert_eq!(reasons_of(&report), expected);
     assert_eq!(fixture.names("images"), ["notes.txt"]);
     assert_eq!(fixture.names("staging"), ["notes.txt"]);
     let database = rusqlite::Connection::open(fixture.path("index.db")).unwrap();
@@ -146,6 +157,123 @@ fn a_file_of_another_length_is_made_anew() {
     let pulled = pull(scope, "a", &["1"]);
     assert_eq!(pulled.built, set(&["1", "image"]));
     assert_eq!(std::fs::read(pulled.image.path()).unwrap(), b"1");
+}
+
+#[test]
+fn collection_removes_what_is_not_as_it_was_stored_and_says_so() {
+    let fixture = fixture();
+    let scope = &fixture.scope;
+    let pulled = pull(scope, "a", &["1", "2"]);
+    let root = pulled.manifest.root_hash;
+    let image = std::fs::File::options().write(true).open(pulled.image.path()).unwrap();
+    let tails = pulled.segments[0].path().join("tails");
+    drop(pulled);
+    image.set_len(1).unwrap();
+    std::fs::remove_file(tails).unwrap();
+    let expected = [
+        (CollectedKind::Image, format!("{}.img", root.hex()), Reason::Torn),
+        (CollectedKind::Segment, segment_name("1"), Reason::Torn),
+    ];
+    let dry = scope.gc(&GcOptions { dry_run: true, ..ALL }, &|_| false).unwrap();
+    assert_eq!(reasons_of(&dry), expected);
+    assert_eq!(gc(scope), dry);
+    assert_eq!(gc(scope), GcReport::default());
+    // The name stays, and is whole again after the next pull.
+    assert_eq!(scope.list_images().unwrap()[0].size, None);
+    assert_eq!(pull(scope, "a", &["1", "2"]).built, set(&["1", "image"]));
+}
+
+/// Everything below a directory, with what it holds.
+fn contents(directory: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.push((path.clone(), Vec::new()));
+            found.extend(contents(&path));
+        } else if path.extension().is_none_or(|extension| extension != "db-shm") {
+            let bytes = std::fs::read(&path).unwrap();
+            found.push((path, bytes));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_dry_run_changes_nothing_at_all() {
+    let fixture = fixture();
+    drop(pull(&fixture.scope, "a", &["base", "old"]));
+    drop(pull(&fixture.scope, "a", &["base", "new"]));
+    let hex = diff_id("x").hex();
+    for leftover in [format!("document-{hex}.1.0"), format!("image-{hex}-g1.img"), format!("root-{hex}.lock")]
+    {
+        std::fs::write(fixture.path(&format!("staging/{leftover}")), "half").unwrap();
+    }
+    std::fs::write(fixture.path(&format!("images/{hex}.img")), "unrecorded").unwrap();
+    let before = contents(fixture.directory.path());
+    let look = || mvm_store::Store::open_to_look(fixture.directory.path()).unwrap().unwrap();
+    let scope = look().scope(&mvm_ref::ScopeName::default()).unwrap();
+    let dry = scope.gc(&GcOptions { dry_run: true, segment_budget: Some(0) }, &|_| false).unwrap();
+    drop(scope);
+    assert_eq!(contents(fixture.directory.path()), before);
+    let count = |kind| dry.removed.iter().filter(|item| item.kind == kind).count();
+    let counts =
+        [CollectedKind::Leftover, CollectedKind::Image, CollectedKind::Segment, CollectedKind::Document];
+    assert_eq!(counts.map(count), [2, 2, 3, 2], "{dry:?}");
+    let done =
+        fixture.again().gc(&GcOptions { dry_run: false, segment_budget: Some(0) }, &|_| false).unwrap();
+    assert_eq!(reasons_of(&done), reasons_of(&dry));
+    assert_eq!(done.freed, dry.freed);
+}
+
+#[test]
+fn a_dry_run_sees_who_is_at_work() {
+    let fixture = fixture();
+    let making = slot(&fixture.scope, "making");
+    let report = fixture.again().gc(&GcOptions { dry_run: true, ..ALL }, &|_| false).unwrap();
+    assert_eq!(report, GcReport::default());
+    drop(making);
+}
+
+#[test]
+fn a_file_with_two_names_is_counted_once() {
+    let fixture = fixture();
+    let scope = &fixture.scope;
+    let (base, _) = segment(scope, "base");
+    let ImageClaim::Build(mut slot) = scope.claim_image(&chain(&["base"]), GENERATION, &never).unwrap()
+    else {
+        panic!("an image from nowhere")
+    };
+    assert!(slot.adopt(&base).unwrap());
+    let size = slot.file().metadata().unwrap().len();
+    let record = mvm_store::ImageRecord { size, ..image_record(&["base"]).0 };
+    drop(slot.commit(record).unwrap());
+    drop(base);
+    let Usage { images, segments, total, .. } = scope.usage().unwrap();
+    assert_eq!(images, Tally { count: 1, bytes: images.bytes, shared: images.bytes });
+    assert_eq!((segments.shared, total), (images.bytes, segments.bytes));
+    assert!(segments.bytes > images.bytes && images.bytes >= 8192, "{segments:?}");
+    // Nothing refers to either, and the blocks go with the last name.
+    let dry = scope.gc(&GcOptions { dry_run: true, ..ALL }, &|_| false).unwrap();
+    assert_eq!(dry.removed.iter().map(|item| item.bytes).collect::<Vec<_>>(), [0, segments.bytes]);
+    assert_eq!(gc(scope), dry);
+    assert_eq!(dry.freed, total);
+}
+
+#[test]
+fn a_segment_whose_data_an_image_has_costs_the_budget_only_the_rest() {
+    let fixture = fixture();
+    let scope = &fixture.scope;
+    let pulled = pull(scope, "a", &["1"]);
+    std::fs::hard_link(pulled.segments[0].path().join("data"), fixture.path("staging/further-name")).unwrap();
+    drop(pulled);
+    let rest = scope.usage().unwrap().segments;
+    let budget = rest.bytes - rest.shared;
+    assert_eq!(scope.trim_segments(budget).unwrap(), GcReport::default());
+    let report = scope.trim_segments(budget - 1).unwrap();
+    assert_eq!(reasons_of(&report), [(CollectedKind::Segment, segment_name("1"), Reason::OverBudget)]);
+    assert_eq!(report.freed, budget);
 }
 
 #[test]

@@ -17,3 +17,5 @@ mod kernels;
 mod leases;
 mod names;
 mod opening;
+mod pins;
+mod scopes;

@@ -88,6 +88,7 @@ fn images_are_listed_with_their_names() {
         root_hash: pulled.manifest.root_hash,
         platform: platform(),
         size,
+        pinned: false,
         pulled_at: PULLED_AT,
     };
     std::fs::remove_file(moved.image.path()).unwrap();

@@ -116,6 +116,53 @@ fn directories_that_others_can_write_or_own_are_refused() {
     assert_eq!(error.to_string(), expected);
 }
 
+/// Gives away everything below a directory, and itself.
+fn give_away(path: &Path, user: u32) {
+    std::os::unix::fs::lchown(path, Some(user), None).unwrap();
+    if path.is_dir() {
+        names(path).iter().for_each(|name| give_away(&path.join(name), user));
+    }
+}
+
+#[test]
+fn another_users_store_is_only_looked_at() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIP: only root can give a directory away");
+        return;
+    }
+    let fixture = fixture();
+    let manifest = pull(&fixture.scope, "a", &["1"]).manifest;
+    let path = fixture.scope.path().to_owned();
+    let Fixture { directory, scope } = fixture;
+    drop(scope);
+    give_away(directory.path(), 12345);
+    // With its log, and as another program leaves it that has folded the log.
+    for has_log in [true, false] {
+        if !has_log {
+            std::fs::remove_file(path.join("index.db-shm")).unwrap();
+            drop(
+                rusqlite::Connection::open(path.join("index.db"))
+                    .unwrap()
+                    .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)"),
+            );
+            assert_eq!(names(&path), ["documents", "images", "index.db", "segments", "staging"]);
+        }
+        let before = names(&path);
+        let store = Store::open_to_look(directory.path()).unwrap().unwrap();
+        let scope = store.scope(&ScopeName::default()).unwrap();
+        assert_eq!(scope.list_images().unwrap()[0].references, ["a"]);
+        assert!(scope.image_by_root(&manifest.root_hash).unwrap().is_some());
+        assert_eq!(scope.document(&manifest.config).unwrap().unwrap(), b"config of [\"1\"]");
+        assert_eq!(scope.usage().unwrap().images.count, 1);
+        let error = scope.pin(&manifest.manifest).unwrap_err();
+        assert!(error.to_string().ends_with("it is read-only"), "{error}");
+        let error = store.scope(&"new".parse().unwrap()).unwrap_err();
+        assert!(matches!(&error, StoreError::File(FileError::Denied { act: "create", .. })), "{error:?}");
+        drop(scope);
+        assert_eq!(names(&path), before);
+    }
+}
+
 /// Puts a link to the thing itself, moved elsewhere, in the place of an entry.
 fn replace_with_link(path: &Path, elsewhere: &Path) {
     std::fs::rename(path, elsewhere).unwrap();
@@ -218,14 +265,14 @@ fn the_log_of_the_index_does_not_grow_with_use() {
 fn a_store_that_is_looked_for_is_not_made() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("store");
-    assert!(Store::open_existing(&root).unwrap().is_none());
+    assert!(Store::open_to_look(&root).unwrap().is_none());
     assert!(!root.exists());
     std::fs::create_dir(&root).unwrap();
-    assert!(Store::open_existing(&root).unwrap().is_none());
+    assert!(Store::open_to_look(&root).unwrap().is_none());
     assert_eq!(names(&root), [""; 0]);
     drop(Store::open(&root).unwrap());
-    assert_eq!(Store::open_existing(&root).unwrap().unwrap().root(), root.canonicalize().unwrap());
+    assert_eq!(Store::open_to_look(&root).unwrap().unwrap().root(), root.canonicalize().unwrap());
     std::fs::write(directory.path().join("thesis.txt"), "a year's work").unwrap();
-    let error = Store::open_existing(directory.path()).unwrap_err();
+    let error = Store::open_to_look(directory.path()).unwrap_err();
     assert!(matches!(error, StoreError::NotAStore { .. }), "{error:?}");
 }

@@ -53,7 +53,10 @@ pub enum Command {
 
 /// Runs the verb.
 pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = match command {
+        Command::Ls { .. } => context.engine_to_look()?,
+        _ => context.engine()?,
+    };
     match command {
         Command::Import { config, default, path } => {
             let kernel = engine.import_kernel(&path, config.as_deref(), default)?;

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod completions;
+pub mod df;
 pub mod doctor;
 pub mod exec;
 pub mod gc;
@@ -17,6 +18,7 @@ pub mod plan;
 pub mod policy;
 pub mod pull;
 pub mod run;
+pub mod scope;
 pub mod signing;
 pub mod supervise;
 pub mod unpack;

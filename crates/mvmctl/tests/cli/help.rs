@@ -2,7 +2,7 @@
 
 use super::{Outcome, Sandbox, names};
 
-const VERBS: [(&str, &str); 17] = [
+const VERBS: [(&str, &str); 21] = [
     ("run", "Run a command in a new VM made from an image"),
     ("launch", "Launch a signed plan, also one that was signed on another machine"),
     ("exec", "Run a further command in a running VM"),
@@ -11,24 +11,29 @@ const VERBS: [(&str, &str); 17] = [
     ("logout", "Forget the credentials of a registry"),
     ("image", "List, inspect, load, save, push, verify and remove images"),
     ("vm", "List, inspect, stop and remove VMs"),
+    ("image", "List, inspect, load, save, push, verify, pin and remove images"),
+    ("vm", "List, stop and remove VMs"),
     ("kernel", "Import, build, list and remove guest kernels"),
     ("plan", "Make, show, sign, check and compare plans"),
     ("policy", "Show the policy that launches are judged under, and judge a plan"),
     ("audit", "Read and check the audit log"),
-    ("gc", "Remove what no image name, VM or running command needs"),
+    ("gc", "Remove what no image name, pin, VM or running command needs"),
+    ("df", "Show what the store holds on the disk, and what gc would free"),
+    ("scope", "List, inspect, limit and remove scopes: partitions of the store that share nothing"),
     ("doctor", "Say what this machine lacks, why it matters, and the command that mends it"),
     ("version", "Print the versions of mvmctl and of what it makes"),
     ("completions", "Print the completion script of a shell"),
     ("man", "Write the manual pages, one file a verb"),
 ];
 
-const SUB_VERBS: [(&str, &[&str]); 6] = [
-    ("image", &["ls", "inspect", "tree", "verify", "load", "tag", "rm", "save", "push"]),
+const SUB_VERBS: [(&str, &[&str]); 7] = [
+    ("image", &["ls", "inspect", "tree", "verify", "load", "tag", "rm", "pin", "unpin", "save", "push"]),
     ("vm", &["ls", "inspect", "stop", "rm"]),
     ("kernel", &["import", "build", "ls", "default", "rm"]),
     ("plan", &["create", "show", "sign", "verify", "bundle", "import", "diff"]),
     ("policy", &["show", "check"]),
     ("audit", &["tail", "verify"]),
+    ("scope", &["ls", "inspect", "set", "rm"]),
 ];
 
 /// The verbs that a help text lists, with their first line.

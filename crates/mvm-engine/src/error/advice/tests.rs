@@ -36,6 +36,12 @@ fn digest() -> Digest {
 /// An error, what kind it is, and what is advised.
 type Row = (EngineError, ErrorKind, Option<&'static str>);
 
+const NEWER: &str = "a newer mvmctl has worked here: use that one, or another --root";
+
+fn scope() -> mvm_ref::ScopeName {
+    mvm_ref::ScopeName::default()
+}
+
 fn table() -> Vec<Row> {
     [of_the_engine(), of_machines(), of_the_store_and_registries()].into_iter().flatten().collect()
 }
@@ -216,7 +222,26 @@ fn of_the_store_and_registries() -> Vec<Row> {
         ),
         (StoreError::Length { path: path(), expected: 1, got: 2 }.into(), Verification, None),
         (StoreError::Cancelled { what: "x".to_owned() }.into(), Interrupted, None),
-        (StoreError::Newer { path: path(), found: 2, supported: 1 }.into(), Failure, None),
+        (StoreError::Newer { path: path(), found: 2, supported: 1 }.into(), Failure, Some(NEWER)),
+        (
+            StoreError::from(IndexError::Newer { path: path(), found: 2, supported: 1 }).into(),
+            Failure,
+            Some(NEWER),
+        ),
+        (StoreError::from(IndexError::Busy { act: "x", path: path() }).into(), Conflict, None),
+        (StoreError::Pinned { requested: "x".to_owned() }.into(), Conflict, Some("mvmctl image unpin x")),
+        (StoreError::NoScope { name: scope() }.into(), NotFound, Some("mvmctl scope ls lists them")),
+        (
+            StoreError::ScopePinned { name: scope(), count: 1 }.into(),
+            Conflict,
+            Some("--force removes it all the same"),
+        ),
+        (
+            StoreError::ScopeInUse { name: scope() }.into(),
+            Conflict,
+            Some("it is free when its VMs (mvmctl vm ls) and other commands have ended"),
+        ),
+        (EngineError::NotPinned("x".to_owned()), NotFound, Some("mvmctl image ls shows which are")),
         (FetchError::Cancelled.into(), Interrupted, None),
         (FetchError::Registry(RegistryError::Address { host: "h".to_owned() }).into(), Network, None),
         (FetchError::Abandoned.into(), Failure, None),

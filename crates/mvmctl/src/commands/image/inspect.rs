@@ -12,6 +12,6 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    context.printer.json(&context.engine()?.inspect_image(&args.image)?)?;
+    context.printer.json(&context.engine_to_look()?.inspect_image(&args.image)?)?;
     Ok(ExitCode::SUCCESS)
 }

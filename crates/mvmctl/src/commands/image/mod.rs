@@ -3,6 +3,7 @@
 mod inspect;
 mod load;
 mod ls;
+mod pin;
 mod push;
 mod rm;
 mod save;
@@ -14,7 +15,7 @@ use crate::context::Context;
 use clap::Subcommand;
 use std::process::ExitCode;
 
-/// List, inspect, load, save, push, verify and remove images
+/// List, inspect, load, save, push, verify, pin and remove images
 #[derive(Subcommand)]
 pub enum Command {
     Ls(ls::Args),
@@ -24,6 +25,8 @@ pub enum Command {
     Load(load::Args),
     Tag(tag::Args),
     Rm(rm::Args),
+    Pin(pin::PinArgs),
+    Unpin(pin::UnpinArgs),
     Save(save::Args),
     Push(push::Args),
 }
@@ -38,6 +41,8 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Load(args) => load::run(context, args),
         Command::Tag(args) => tag::run(context, args),
         Command::Rm(args) => rm::run(context, args),
+        Command::Pin(args) => pin::pin(context, args),
+        Command::Unpin(args) => pin::unpin(context, args),
         Command::Save(args) => save::run(context, args),
         Command::Push(args) => push::run(context, args),
     }

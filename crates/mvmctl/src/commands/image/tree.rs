@@ -36,7 +36,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let digests = if is_hashed { Digests::Computed } else { Digests::Omitted };
     let path = args.path.unwrap_or_default();
     let mut out = context.printer.stream();
-    context.engine()?.image_tree(
+    context.engine_to_look()?.image_tree(
         &args.image,
         path.as_bytes(),
         digests,
