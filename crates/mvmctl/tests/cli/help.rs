@@ -2,19 +2,18 @@
 
 use super::{Outcome, Sandbox, names};
 
-const VERBS: [(&str, &str); 21] = [
+const VERBS: [(&str, &str); 20] = [
     ("run", "Run a command in a new VM made from an image"),
     ("launch", "Launch a signed plan, also one that was signed on another machine"),
     ("exec", "Run a further command in a running VM"),
     ("pull", "Fetch an image, verify it and make its root file system"),
     ("login", "Keep the user name and password for a registry, once it has accepted them"),
     ("logout", "Forget the credentials of a registry"),
-    ("image", "List, inspect, load, save, push, verify and remove images"),
-    ("vm", "List, inspect, stop and remove VMs"),
     ("image", "List, inspect, load, save, push, verify, pin and remove images"),
-    ("vm", "List, stop and remove VMs"),
+    ("vm", "List, inspect, stop and remove VMs"),
     ("kernel", "Import, build, list and remove guest kernels"),
     ("plan", "Make, show, sign, check and compare plans"),
+    ("key", "Make, list, bring, give out, trust, revoke and replace the keys that sign plans"),
     ("policy", "Show the policy that launches are judged under, and judge a plan"),
     ("audit", "Read and check the audit log"),
     ("gc", "Remove what no image name, pin, VM or running command needs"),
