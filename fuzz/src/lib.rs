@@ -9,6 +9,7 @@ pub mod audit;
 pub mod auth;
 pub mod challenge;
 pub mod changes;
+pub mod cosign;
 pub mod documents;
 pub mod dsse;
 pub mod erofs;
@@ -49,6 +50,7 @@ pub const TARGETS: &[Target] = &[
     Target { label: "auth", body: auth::body, seeds: auth::seeds },
     Target { label: "challenge", body: challenge::body, seeds: seeds::text::challenges },
     Target { label: "changes", body: changes::body, seeds: seeds::trees::changes },
+    Target { label: "cosign", body: cosign::body, seeds: cosign::seeds },
     Target { label: "documents", body: documents::body, seeds: seeds::documents::oci },
     Target { label: "dsse", body: dsse::body, seeds: seeds::documents::dsse },
     Target { label: "erofs", body: erofs::body, seeds: seeds::trees::erofs },

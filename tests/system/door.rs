@@ -168,6 +168,16 @@ const WAYS: &[Way] = &[
         ..WAY
     },
     Way {
+        what: "a key that was revoked after it signed",
+        attempt: |scene| {
+            scene.sandbox.mvmctl(["key", "revoke", "local"]).run()?.ok()?;
+            Ok(())
+        },
+        words: "signed only by \"local\", which was revoked at",
+        rule: "trusted-signer",
+        ..WAY
+    },
+    Way {
         what: "an expired plan",
         plan: &["--valid-for", "1s"],
         attempt: |_| {

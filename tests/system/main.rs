@@ -32,6 +32,7 @@ mod reproducible;
 mod run;
 mod scopes;
 mod sharing;
+mod signatures;
 mod store;
 mod unprivileged;
 mod verify;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         reproducible::CASES,
         run::CASES,
         scopes::CASES,
+        signatures::CASES,
         sharing::CASES,
         store::CASES,
         unprivileged::CASES,

@@ -11,6 +11,7 @@ use crate::plan_bundle::BundleError;
 use crate::policies::PolicyFileError;
 use crate::pull::PullError;
 use crate::push::PushError;
+use crate::signatures::SignatureError;
 use crate::store_settings::SettingsError;
 use crate::supervisor::SupervisorError;
 use crate::vm::VmError;
@@ -81,6 +82,17 @@ pub enum EngineError {
     /// There is no place to keep credentials.
     #[error("no file to keep credentials in: neither --authfile nor $HOME is set")]
     NoLoginFile,
+    /// An image is not signed as it should be.
+    #[error("verify the signature of {image}")]
+    Signature {
+        /// The image.
+        image: ImageSource,
+        /// Why it doesn't count as signed.
+        source: SignatureError,
+    },
+    /// A file of keys or signatures of images is not what it should be.
+    #[error(transparent)]
+    SignatureFile(SignatureError),
     /// An image could not be pulled.
     #[error("pull {image}")]
     Pull {

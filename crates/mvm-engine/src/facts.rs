@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::error::EngineError;
 use mvm_plan::plan::{Plan, Source};
+use mvm_plan::policy::Policy;
 use mvm_plan::{Facts, Isolation, LaunchNonce, UtcTime};
 use mvm_ref::{Digest, ImageConfig, ScopeName};
 use std::collections::BTreeSet;
@@ -42,9 +43,10 @@ impl Known {
 }
 
 impl Engine {
-    /// Returns what the store knows of a plan's image; nothing if the manifest that it names became another root here.
-    pub(crate) fn known_of_image(&self, plan: &Plan) -> Result<Known, EngineError> {
-        let Source::Oci { manifest, config, .. } = &plan.source;
+    /// Returns what the store knows of a plan's image, with the keys that `policy` asks for; nothing if the manifest that
+    /// it names became another root here.
+    pub(crate) fn known_of_image(&self, plan: &Plan, policy: &Policy) -> Result<Known, EngineError> {
+        let Source::Oci { requested, manifest, config, platform, .. } = &plan.source;
         let record = self.scope.manifest(manifest)?;
         let same = |record: &mvm_store::ManifestRecord| {
             record.root_hash == plan.root.root_hash && record.config == *config
@@ -55,6 +57,7 @@ impl Engine {
         Ok(Known {
             pulled_at: Some(record.pulled_at),
             created_at: created.map(UtcTime::unix_seconds),
+            image_signatures: self.policy_signatures(requested.as_str(), manifest, platform, policy)?,
             ..Known::default()
         })
     }

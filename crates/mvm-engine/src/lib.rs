@@ -27,6 +27,7 @@ mod run;
 mod save;
 mod scopes;
 mod settings;
+mod signatures;
 mod size;
 mod special_files;
 mod store_settings;
@@ -55,6 +56,7 @@ pub use mvm_fetch::{
     RegistriesConf, Secret,
 };
 pub use mvm_plan::SigningKey;
+pub use mvm_plan::cosign::{Evidence, ImageKey, ImageSignature};
 pub use mvm_plan::plan::RequiredIsolation;
 pub use mvm_plan::policy::Seconds;
 pub use mvm_store::{Collected, CollectedKind, GcReport, LeaseRecord, Reason, Tally, Usage};
@@ -70,6 +72,7 @@ pub use run::{LaunchRequest, Launched, PullPolicy, RunRequest, Workload};
 pub use save::{SaveFormat, SaveRequest, SaveTarget, UnknownFormat};
 pub use scopes::{RemovedScope, ScopeDetails, ScopeRow, Scopes};
 pub use settings::{HelperEnvironment, Settings};
+pub use signatures::SignatureError;
 pub use size::{Size, SizeError};
 pub use special_files::{PathList, SpecialFiles};
 pub use store_settings::SettingsError;

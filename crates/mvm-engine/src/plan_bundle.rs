@@ -163,7 +163,7 @@ impl Engine {
     fn check_signer(&self, signed: &SignedPlan) -> Result<(), EngineError> {
         let asked: &[PolicySource] = &[];
         let policy = policies::load(asked)?;
-        let known = self.known_of_image(signed.unverified_plan())?;
+        let known = self.known_of_image(signed.unverified_plan(), &policy)?;
         let nonce = LaunchNonce::from_bytes([0; 16]);
         let facts = known.facts(&self.settings.scope, Isolation::Kvm, nonce, clock::unix_seconds());
         let trust = keys::load(&self.settings.root)?.trust;

@@ -7,6 +7,7 @@ use crate::keys::Signers;
 use crate::policies::{self, PolicyFileError, PolicySource};
 use crate::progress::{Cancel, Progress};
 use crate::run::{LaunchRequest, Launched, PullPolicy};
+use crate::signatures;
 use mvm_image::verity;
 use mvm_launch::Qemu;
 use mvm_launch::confinement::Host;
@@ -148,25 +149,32 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let plan = signed.unverified_plan();
         let Source::Oci { requested, manifest, platform, .. } = &plan.source;
-        if pull == PullPolicy::Missing && self.scope.image_by_root(&plan.root.root_hash)?.is_some() {
+        let Ok(image) = requested.as_str().parse::<ImageSource>() else { return Ok(()) };
+        let Some(reference) = image.reference() else { return Ok(()) };
+        // What is wrong with a policy is for the door to say.
+        let Ok(policy) = policies::load(asked) else { return Ok(()) };
+        let present =
+            pull == PullPolicy::Missing && self.scope.image_by_root(&plan.root.root_hash)?.is_some();
+        if present && !signatures::are_asked(&policy, reference) {
             return Ok(());
         }
-        let Ok(ImageSource::Registry(reference)) = requested.as_str().parse() else { return Ok(()) };
         let here = [Rule::PullAge, Rule::ImageAge, Rule::ImageSignature, Rule::RequiredConfinement];
         let report = self.check_plan(signed.as_bytes(), asked)?;
         if report.rules.iter().any(|rule| !rule.passed && !here.contains(&rule.rule)) {
             return Ok(());
         }
-        let pulled =
-            self.pull(&ImageSource::Registry(reference.pinned(*manifest)), platform, progress, cancel)?;
-        let (expected, got) = (plan.root.root_hash, pulled.root_hash);
-        if expected != got {
-            let (policy, rules) = (report.policy, vec![Rule::RootImage]);
-            let refuse = Event::Refuse { plan: Some(signed.digest()), policy, rules };
-            self.audit.append(&self.settings.scope, vec![refuse])?;
-            return Err(EngineError::Changed { what: "the root image", expected, got });
+        if !present {
+            let pinned = ImageSource::Registry(reference.pinned(*manifest));
+            let (expected, got) =
+                (plan.root.root_hash, self.pull(&pinned, platform, progress, cancel)?.root_hash);
+            if expected != got {
+                let (policy, rules) = (report.policy, vec![Rule::RootImage]);
+                let refuse = Event::Refuse { plan: Some(signed.digest()), policy, rules };
+                self.audit.append(&self.settings.scope, vec![refuse])?;
+                return Err(EngineError::Changed { what: "the root image", expected, got });
+            }
         }
-        Ok(())
+        self.gather_signatures(&image, platform, manifest, &policy, progress, cancel)
     }
 
     /// Adds signatures to a plan: of the keys that are given, or else of the local one.
@@ -256,7 +264,7 @@ impl Engine {
             }
             None => Isolation::Emulated,
         };
-        let mut known = self.known_of_image(plan)?;
+        let mut known = self.known_of_image(plan, &policy)?;
         known.confinement = Host::look(&self.settings.kvm).active();
         let nonce = LaunchNonce::from_bytes([0; 16]);
         let facts = known.facts(&self.settings.scope, isolation, nonce, clock::unix_seconds());

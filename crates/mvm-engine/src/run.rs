@@ -4,7 +4,7 @@ use crate::attach::ControlConnection;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind};
 use crate::keys::Signers;
-use crate::policies::PolicySource;
+use crate::policies::{self, PolicySource};
 use crate::progress::{Cancel, Progress, Step};
 use crate::pull::Pulled;
 use crate::supervisor::Handshake;
@@ -12,6 +12,7 @@ use crate::vm::{self, Record, VmDirectory, VmError};
 use crate::{clock, keys};
 use mvm_launch::exec::Invocation;
 use mvm_plan::audit::{Event, Subject};
+use mvm_plan::cosign::ImageKey;
 use mvm_plan::plan::{
     FileSystem, Initramfs, Kernel, Network, Plan, Posture, Process, RequiredIsolation, Resources, Root,
     Schema, Scratch, Source, Validity,
@@ -83,6 +84,8 @@ pub struct RunRequest {
     pub valid_for: i64,
     /// The keys that sign the plan.
     pub signers: Signers,
+    /// Keys each of which must have signed the image.
+    pub image_keys: Vec<ImageKey>,
     /// Whether the plan is for one launch only.
     pub single_use: bool,
     /// Whether the VM's directory goes with it.
@@ -148,6 +151,11 @@ impl Engine {
         // A key that can't sign is told before anything is fetched.
         let signers = self.signers(&request.signers)?;
         let (image, found) = self.image_for(request, progress, cancel)?;
+        if request.pull != PullPolicy::Never {
+            let policy = policies::load(&request.policy)?;
+            let manifest = &image.manifest;
+            self.gather_signatures(&request.image, &request.platform, manifest, &policy, progress, cancel)?;
+        }
         if cancel.requested() {
             return Err(EngineError::Interrupted);
         }
@@ -216,12 +224,13 @@ impl Engine {
             PullPolicy::Never => self.cached(image, platform)?,
         };
         if let Some(known) = known {
+            self.verify_stored_signatures(image, &known, &request.image_keys, &[], progress, cancel)?;
             return Ok((known, true));
         }
         if request.pull == PullPolicy::Never {
             return Err(EngineError::NoImage { image: image.clone(), platform: platform.clone() });
         }
-        Ok((self.pull(image, platform, progress, cancel)?, false))
+        Ok((self.pull_signed(image, platform, &request.image_keys, progress, cancel)?, false))
     }
 
     fn plan(

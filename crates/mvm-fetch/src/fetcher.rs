@@ -3,14 +3,14 @@
 use crate::bundle::{self, Bundle, Bundled};
 use crate::inflate::ExpansionLimit;
 use crate::layout::opened::Spool;
-use crate::registry::{Registry, RegistryImage};
+use crate::registry::{self, Registry, RegistryImage};
 use crate::resolve;
 use crate::source::{ByteSource, Content};
 use crate::{
-    CancelToken, Destination, FetchConfig, FetchError, Login, LoginCheck, RegistryError, Resolved,
-    docker_archive, layer, layout,
+    CancelToken, Destination, FetchConfig, FetchError, FoundSignatures, Login, LoginCheck, RegistryError,
+    Resolved, docker_archive, layer, layout,
 };
-use mvm_ref::{Descriptor, ImageSource, Platform, Reference, RegistryName, VerifiedLayer};
+use mvm_ref::{Descriptor, Digest, ImageSource, Platform, Reference, RegistryName, VerifiedLayer};
 use std::io::BufRead;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -57,6 +57,12 @@ impl Fetcher {
     /// Shows credentials to a registry and says what it thinks of them.
     pub fn check_login(&self, registry: &RegistryName, login: &Login) -> Result<LoginCheck, FetchError> {
         Ok(self.registry(registry.as_str())?.check_login(registry, login)?)
+    }
+
+    /// Looks beside an image in its registry for what may be signatures of these manifests and indexes.
+    pub fn signatures(&self, image: &Reference, digests: &[Digest]) -> Result<FoundSignatures, FetchError> {
+        let registry = self.registry(image.registry())?;
+        Ok(registry::find_signatures(&registry, image, digests)?)
     }
 
     /// Opens a repository to give an image to; nothing is asked of the registry yet.

@@ -46,7 +46,7 @@ pub use layout::{Artifact, BlobBytes, LayoutError, TarError};
 pub use notice::Notice;
 pub use proxy::{Proxies, ProxyAddress, ProxyError};
 pub use registry::{
-    AuthError, Auths, CredentialHelper, Destination, HelperError, HelperName, HelperNameError, KnownUser,
-    Login, LoginCheck, MirrorsError, OpenBlob, RegistryError, Secret,
+    AuthError, Auths, CredentialHelper, Destination, FoundSignature, FoundSignatures, HelperError,
+    HelperName, HelperNameError, KnownUser, Login, LoginCheck, MirrorsError, OpenBlob, RegistryError, Secret,
 };
 pub use resolve::Resolved;

@@ -18,6 +18,7 @@ mod mirrors;
 mod push;
 mod retry;
 mod rules;
+mod signatures;
 mod token;
 
 pub use auth::{
@@ -29,6 +30,8 @@ pub(crate) use image::RegistryImage;
 pub use login::LoginCheck;
 pub use mirrors::MirrorsError;
 pub use push::{Destination, OpenBlob};
+pub(crate) use signatures::find as find_signatures;
+pub use signatures::{FoundSignature, FoundSignatures};
 
 #[cfg(test)]
 mod tests;

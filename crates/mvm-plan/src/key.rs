@@ -184,6 +184,11 @@ impl PublicKey {
         self.0.to_public_key_pem(LineEnding::LF).map_err(KeyError::WritePublic)
     }
 
+    /// Returns the key as DER (SubjectPublicKeyInfo).
+    pub(crate) fn to_der(self) -> Result<Vec<u8>, KeyError> {
+        self.0.to_public_key_der().map(pkcs8::Document::into_vec).map_err(KeyError::WritePublic)
+    }
+
     /// Returns the 32 raw bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         self.0.as_bytes()

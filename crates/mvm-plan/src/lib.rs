@@ -7,6 +7,7 @@
 pub mod admit;
 pub mod audit;
 pub mod canonical;
+pub mod cosign;
 pub mod dsse;
 mod hex;
 pub mod key;

@@ -8,6 +8,7 @@ use crate::plan_bundle::BundleError;
 use crate::policies::PolicyFileError;
 use crate::pull::{PullError, UnpackError};
 use crate::push::PushError;
+use crate::signatures::SignatureError;
 use crate::vm::VmError;
 use mvm_fetch::{
     AuthError, DockerArchiveError, FetchError, HelperError, InflateError, LayoutError, MirrorsError,
@@ -48,6 +49,9 @@ impl EngineError {
                 _ => ErrorKind::Failure,
             },
             Self::Keys(error) => of_keys(error),
+            Self::Signature { source: SignatureError::NotARegistry, .. } => ErrorKind::Usage,
+            Self::Signature { source: SignatureError::Offline { .. }, .. } => ErrorKind::NotFound,
+            Self::Signature { .. } => ErrorKind::Verification,
             Self::Audit(crate::audit_log::AuditError::Verify { .. }) => ErrorKind::Verification,
             Self::Kernels(KernelError::Ambiguous { .. }) => ErrorKind::Usage,
             Self::Kernels(KernelError::Digest { .. })
@@ -98,6 +102,9 @@ impl EngineError {
                 "mvmctl kernel build makes the tuned one; mvmctl kernel import takes an unpacked package"
             }
             Self::Keys(error) => return for_keys(error),
+            Self::Signature { image, source: SignatureError::Unsigned { .. } } => {
+                return Some(format!("cosign sign --key cosign.key {image} puts one beside it"));
+            }
             Self::NoKernelSource(_) => "apt-get install linux-source, or name one with --source",
             Self::Vm(VmError::NameTaken(name)) => {
                 return Some(format!("choose another --name, or: mvmctl vm rm {name}"));

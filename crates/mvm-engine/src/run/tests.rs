@@ -22,6 +22,7 @@ fn request(image: &ImageSource) -> RunRequest {
         valid_for: 900,
         single_use: false,
         signers: Signers::default(),
+        image_keys: vec![],
         remove_at_end: false,
         detached: false,
     }

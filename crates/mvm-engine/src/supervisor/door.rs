@@ -63,7 +63,7 @@ impl<'a> Door<'a> {
     ) -> Result<AdmittedPlan, EngineError> {
         let trust = self.engine.key_store().trust()?;
         let nonce = LaunchNonce::from_bytes(keys::random()?);
-        let mut known = self.engine.known_of_image(self.plan.unverified_plan())?;
+        let mut known = self.engine.known_of_image(self.plan.unverified_plan(), &self.policy)?;
         known.confinement = confinement;
         let facts = known.facts(&self.record.scope, isolation, nonce, clock::unix_seconds());
         mvm_plan::admit(&self.plan, &trust, &self.policy, &facts).or_else(|refusal| {

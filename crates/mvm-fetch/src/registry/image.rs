@@ -108,6 +108,38 @@ impl Place {
         &self.reference
     }
 
+    /// Says whether there is no other place to ask after this one.
+    pub(super) fn is_last(&self) -> bool {
+        self.is_last
+    }
+
+    /// Makes the error of something that isn't here.
+    pub(super) fn not_found(&self, message: &str) -> RegistryError {
+        let host = self.reference.registry().to_owned();
+        RegistryError::NotFound { host, image: self.name(), message: message.to_owned() }
+    }
+
+    /// Asks for a document that no digest is known of.
+    pub(super) async fn document(
+        &self,
+        call: &Call,
+        what: &'static str,
+        limit: u64,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let mut attempts = self.attempts();
+        loop {
+            let document = async {
+                let answer = self.registry.send_within(&mut attempts, &self.reference, call).await?;
+                let answer = self.check(answer, None, &[200]).await?;
+                self.registry.http().body(answer, what, limit).await
+            };
+            match document.await {
+                Err(error) => self.registry.http().again(&mut attempts, error).await?,
+                bytes => return bytes,
+            }
+        }
+    }
+
     /// Gives an error back if there is no other place to ask, and tells of it otherwise.
     pub(super) fn passed_over(&self, error: RegistryError) -> Result<(), RegistryError> {
         if self.is_last || matches!(error, RegistryError::Cancelled) {
@@ -124,7 +156,7 @@ impl Place {
         if self.is_last { attempts } else { attempts.impatient() }
     }
 
-    async fn manifest(&self, name: &str, expected: Option<Digest>) -> Result<Root, RegistryError> {
+    pub(super) async fn manifest(&self, name: &str, expected: Option<Digest>) -> Result<Root, RegistryError> {
         let call = Call::get(self.join(&format!("manifests/{name}"))?, ACCEPT_MANIFEST);
         // The first thing that is asked for: whoever mistyped a port wants to know at once, as from docker.
         let mut attempts = self.attempts().impatient();
@@ -160,7 +192,11 @@ impl Place {
         Ok(Root { bytes, media_type })
     }
 
-    async fn small_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, RegistryError> {
+    pub(super) async fn small_blob(
+        &self,
+        descriptor: &Descriptor,
+        limit: u64,
+    ) -> Result<Vec<u8>, RegistryError> {
         let mut attempts = self.attempts();
         let limit = limit.min(descriptor.size);
         loop {

@@ -4,6 +4,7 @@ mod mirrored;
 mod pushes;
 mod retries;
 mod server;
+mod signatures;
 mod tls;
 mod uploads;
 

@@ -166,6 +166,15 @@ pub enum Event {
         /// The key.
         id: KeyId,
     },
+    /// It was checked whether an image is signed by a key.
+    VerifySignature {
+        /// The image's manifest.
+        manifest: Digest,
+        /// The SHA-256 of the key as DER.
+        key: Digest,
+        /// Whether it is.
+        passed: bool,
+    },
     /// A further command was sent into a machine.
     Exec {
         /// The machine's name.

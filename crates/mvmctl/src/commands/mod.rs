@@ -22,5 +22,6 @@ pub mod scope;
 pub mod signing;
 pub mod supervise;
 pub mod unpack;
+pub mod verify_key;
 pub mod version;
 pub mod vm;

@@ -2,6 +2,7 @@
 
 use crate::commands::network::Network;
 use crate::commands::unpack::Unpack;
+use crate::commands::verify_key::VerifyKey;
 use crate::context::Context;
 use mvm_ref::{ImageSource, Platform};
 use std::process::ExitCode;
@@ -18,6 +19,8 @@ pub struct Args {
     /// Image: a name, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]
     image: ImageSource,
     #[command(flatten)]
+    verify_key: VerifyKey,
+    #[command(flatten)]
     network: Network,
     #[command(flatten)]
     unpack: Unpack,
@@ -28,7 +31,8 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let platform = args.platform.unwrap_or_else(Platform::host);
     let progress = context.progress();
     let engine = context.engine_unpacking(Some(args.network), args.unpack)?;
-    let pulled = engine.pull(&args.image, &platform, &progress, context.signals.cancel());
+    let keys = args.verify_key.read(engine)?;
+    let pulled = engine.pull_signed(&args.image, &platform, &keys, &progress, context.signals.cancel());
     progress.finish();
     let pulled = pulled?;
     if args.json {

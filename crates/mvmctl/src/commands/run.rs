@@ -4,6 +4,7 @@ use crate::commands::network::Network;
 use crate::commands::policy::Asked;
 use crate::commands::signing::Signing;
 use crate::commands::unpack::Unpack;
+use crate::commands::verify_key::VerifyKey;
 use crate::context::Context;
 use crate::terminal;
 use anyhow::Context as _;
@@ -103,6 +104,8 @@ pub struct Planned {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
     #[command(flatten)]
+    verify_key: VerifyKey,
+    #[command(flatten)]
     signing: Signing,
     #[command(flatten)]
     network: Network,
@@ -147,6 +150,7 @@ impl Planned {
         let engine = context.engine_unpacking(Some(self.network), self.unpack)?;
         let request = RunRequest {
             signers: self.signing.open(context, engine)?,
+            image_keys: self.verify_key.read(engine)?,
             name: self.name,
             image: self.image,
             platform: self.platform.unwrap_or_else(Platform::host),

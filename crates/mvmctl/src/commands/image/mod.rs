@@ -10,6 +10,7 @@ mod save;
 mod tag;
 mod tree;
 mod verify;
+mod verify_signature;
 
 use crate::context::Context;
 use clap::Subcommand;
@@ -22,6 +23,7 @@ pub enum Command {
     Inspect(inspect::Args),
     Tree(tree::Args),
     Verify(verify::Args),
+    VerifySignature(verify_signature::Args),
     Load(load::Args),
     Tag(tag::Args),
     Rm(rm::Args),
@@ -38,6 +40,7 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(context, args),
         Command::Tree(args) => tree::run(context, args),
         Command::Verify(args) => verify::run(context, args),
+        Command::VerifySignature(args) => verify_signature::run(context, args),
         Command::Load(args) => load::run(context, args),
         Command::Tag(args) => tag::run(context, args),
         Command::Rm(args) => rm::run(context, args),
