@@ -40,6 +40,8 @@ fn listed(help: &str) -> Vec<(String, String)> {
     let lines =
         help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     lines
+        // A text that goes on has no verb.
+        .filter(|line| !line.starts_with("   "))
         .map(|line| {
             let (verb, words) = line.trim().split_once(' ').unwrap();
             (verb.to_owned(), words.trim().to_owned())
