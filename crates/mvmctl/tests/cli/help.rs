@@ -26,7 +26,23 @@ const VERBS: [(&str, &str); 20] = [
 ];
 
 const SUB_VERBS: [(&str, &[&str]); 7] = [
-    ("image", &["ls", "inspect", "tree", "verify", "load", "tag", "rm", "pin", "unpin", "save", "push"]),
+    (
+        "image",
+        &[
+            "ls",
+            "inspect",
+            "tree",
+            "verify",
+            "verify-signature",
+            "load",
+            "tag",
+            "rm",
+            "pin",
+            "unpin",
+            "save",
+            "push",
+        ],
+    ),
     ("vm", &["ls", "inspect", "stop", "rm"]),
     ("kernel", &["import", "build", "ls", "default", "rm"]),
     ("plan", &["create", "show", "sign", "verify", "bundle", "import", "diff"]),
