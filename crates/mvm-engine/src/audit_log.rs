@@ -1,27 +1,66 @@
-//! The audit log: a file of JSON lines, each with the hash of the one before.
+//! The audit log: files of JSON lines, each line with the hash of the one before.
+//!
+//! ```text
+//! <root>/audit/audit.jsonl                    what is written to
+//! <root>/audit/audit-<first entry>.jsonl      what was written before, in order
+//! <root>/audit/torn-at-<offset>               a last line that a crash tore, set aside
+//! <root>/audit.head                           where the log ends; the lock of writers
+//! <root>/audit.toml                           settings, if there are any
+//! ```
+//!
+//! Writers wait for each other. Readers take the lock only as long as it takes to see how long the files are.
 
-use crate::clock;
-use mvm_plan::audit::{self, Chain, ChainSummary, EntryError, Event, Record, Subject, VerifyError};
-use mvm_plan::{UtcTime, time::TimeError};
-use mvm_ref::ScopeName;
-use rustix::fs::{FlockOperation, flock};
+mod append;
+mod check;
+mod files;
+mod read;
+mod resume;
+mod settings;
+mod witness;
+
+pub use check::{AuditReport, Tampering, Verification, WitnessReport};
+pub use read::{Fate, Follower};
+pub use settings::LogSettings;
+pub use witness::WitnessError;
+
+use mvm_plan::audit::{CheckpointError, EntryError, Event, HeadError};
+use mvm_plan::time::TimeError;
+use mvm_plan::{KeyError, UtcTime};
+use mvm_ref::{Digest, ScopeName};
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 /// The log of one store.
 #[derive(Clone, Debug)]
 pub struct AuditLog {
-    path: PathBuf,
+    root: PathBuf,
+}
+
+/// An event, and what else there is to say of it for people.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// The event.
+    pub event: Event,
+    /// The rest, by name.
+    pub detail: BTreeMap<String, String>,
+}
+
+/// Where the log ended when it was signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Signed {
+    /// Number of entries that are signed.
+    pub entries: u64,
+    /// Digest of the last of them.
+    pub head: Digest,
+    /// When.
+    pub time: UtcTime,
 }
 
 /// Says what failed on the audit log.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    /// The file could not be read or written.
+    /// A file could not be read or written.
     #[error("{act} the audit log {}", path.display())]
     Io {
         /// What was tried.
@@ -39,167 +78,118 @@ pub enum AuditError {
         /// What is wrong with it.
         source: EntryError,
     },
+    /// A file has the name that the log is to be kept under.
+    #[error("{} exists: the audit log can't be rotated", path.display())]
+    Taken {
+        /// The file.
+        path: PathBuf,
+    },
     /// An entry can't be written.
     #[error("write an audit entry")]
     Entry(#[from] EntryError),
+    /// The record of the log's end can't be made.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// A checkpoint can't be made.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// There is no key to sign a checkpoint with.
+    #[error("sign the audit log")]
+    Unsigned(#[source] Box<crate::keys::KeysError>),
     /// The host's clock shows a time that has no date.
     #[error("the clock")]
     Clock(#[from] TimeError),
+    /// The settings can't be understood; nothing is written then.
+    #[error("the settings of the audit log {}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: settings::SettingsError,
+    },
+    /// A witness could not be read or written.
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
+    /// A file holds no public key.
+    #[error("{} holds no public key", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: KeyError,
+    },
     /// The log doesn't verify.
     #[error("the audit log {} does not verify", path.display())]
     Verify {
-        /// The file.
+        /// The file that holds the first entry that is wrong.
         path: PathBuf,
-        /// The first thing that is wrong with it.
-        source: VerifyError,
+        /// What is wrong with it.
+        source: Box<Tampering>,
     },
 }
 
 impl AuditLog {
-    /// Names the log of a store; the file is made with its first entry.
+    /// Names the log of a store; its files are made with its first entry.
     pub fn new(store_root: &Path) -> Self {
-        Self { path: store_root.join("audit/audit.jsonl") }
+        Self { root: store_root.to_owned() }
     }
 
     /// Appends entries, all or none, and returns when they are on disk.
     ///
-    /// Writers wait for each other. A last line that a crash tore is set aside, and that is recorded.
+    /// A last line that a crash tore is set aside, and that is recorded; so is an end that is not the one that was
+    /// written. The log is signed now and then, and whenever a machine has ended.
     pub fn append(&self, scope: &ScopeName, events: Vec<Event>) -> Result<(), AuditError> {
-        if events.is_empty() {
+        self.append_notes(scope, events.into_iter().map(Note::from).collect())
+    }
+
+    /// Does the same for events that have something more to say.
+    pub fn append_notes(&self, scope: &ScopeName, notes: Vec<Note>) -> Result<(), AuditError> {
+        if notes.is_empty() {
             return Ok(());
         }
-        let mut file = self.open()?;
-        flock(&file, FlockOperation::LockExclusive).map_err(|error| self.io("lock")(error.into()))?;
-        let length = file.seek(SeekFrom::End(0)).map_err(self.io("read"))?;
-        let (mut chain, whole) = self.resume(&mut file, length)?;
-        let now = UtcTime::from_unix_millis(clock::unix_millis())?;
-        let mut lines = Vec::new();
-        let mut detail = BTreeMap::new();
-        let mut recovered = Vec::new();
-        if whole < length {
-            let torn = self.set_aside(&mut file, whole)?;
-            detail.insert("set-aside".to_owned(), torn);
-            recovered.push(Event::Recover { subject: Subject::AuditLog });
+        append::Writer::open(self)?.write(Some(scope), notes).map(drop)
+    }
+
+    /// Signs the log up to its end, and gives the checkpoint to the witness of the settings and to this one. Returns
+    /// where that end was; nothing if the log is empty.
+    pub fn checkpoint(&self, witness: Option<&Path>) -> Result<Option<Signed>, AuditError> {
+        // Before the log is locked: who changes keys holds theirs and waits for the log.
+        let keys = crate::keys::load(&self.root).map_err(|error| AuditError::Unsigned(Box::new(error)))?;
+        append::Writer::open(self)?.sign(&keys.local, witness)
+    }
+
+    /// Has the log go on in a new file. Returns the name that the file before has now; nothing if the log is empty.
+    pub fn rotate(&self) -> Result<Option<PathBuf>, AuditError> {
+        match append::Writer::open(self) {
+            Ok(mut writer) => writer.rotate_now(),
+            // What is damaged at its end can't be gone on with, so it is put away as it is.
+            Err(AuditError::Damaged { .. }) => append::Writer::open_after_damage(self)?.rotate_now(),
+            Err(error) => Err(error),
         }
-        for event in recovered.into_iter().chain(events) {
-            let detail = std::mem::take(&mut detail);
-            let uid = rustix::process::getuid().as_raw();
-            lines.extend(chain.append(Record {
-                time: now,
-                uid,
-                login: login().filter(|&login| login != uid),
-                scope: Some(scope.clone()),
-                event,
-                detail,
-            })?);
-        }
-        file.seek(SeekFrom::Start(whole)).map_err(self.io("write"))?;
-        let written = file.write_all(&lines).and_then(|()| file.sync_data());
-        if let Err(error) = written {
-            // On a full disk a part may have been written: take it back, so that the log ends with a whole line.
-            file.set_len(whole).map_err(self.io("shorten"))?;
-            return Err(self.io("write")(error));
-        }
-        Ok(())
-    }
-
-    /// Returns the last `count` lines.
-    pub fn tail(&self, count: usize) -> Result<Vec<u8>, AuditError> {
-        let bytes = match fs::read(&self.path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(self.io("read")(error)),
-        };
-        let lines: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
-        Ok(lines[lines.len().saturating_sub(count)..].concat())
-    }
-
-    /// Checks the whole chain.
-    pub fn verify(&self) -> Result<ChainSummary, AuditError> {
-        let verified = match File::open(&self.path) {
-            Ok(file) => audit::verify(BufReader::new(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => audit::verify(io::empty()),
-            Err(error) => return Err(self.io("read")(error)),
-        };
-        verified.map_err(|source| AuditError::Verify { path: self.path.clone(), source })
-    }
-
-    fn open(&self) -> Result<File, AuditError> {
-        let open = || {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&self.path)
-        };
-        match open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let directory = self.path.parent().unwrap_or(Path::new("."));
-                DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(self.io("create"))?;
-                let file = open().map_err(self.io("create"))?;
-                // The file's name must outlast a power cut as its entries do.
-                File::open(directory)
-                    .and_then(|directory| directory.sync_all())
-                    .map_err(self.io("create"))?;
-                Ok(file)
-            }
-            other => other.map_err(self.io("open")),
-        }
-    }
-
-    /// Finds the end of the last whole line and continues the chain from there.
-    fn resume(&self, file: &mut File, length: u64) -> Result<(Chain, u64), AuditError> {
-        // Two lines' worth: a torn one and the one before.
-        let window = length.min(2 * audit::MAX_LINE as u64 + 2);
-        let start = length - window;
-        let mut end = vec![0; usize::try_from(window).unwrap_or(usize::MAX)];
-        file.seek(SeekFrom::Start(start)).map_err(self.io("read"))?;
-        file.read_exact(&mut end).map_err(self.io("read"))?;
-        let damaged = |source| AuditError::Damaged { path: self.path.clone(), source };
-        let Some(last) = end.iter().rposition(|&byte| byte == b'\n') else {
-            // With something before the window this is no torn line: none is so long.
-            return match start {
-                0 => Ok((Chain::start(), 0)),
-                _ => Err(damaged(EntryError::Length { got: end.len() })),
-            };
-        };
-        let from = end[..last].iter().rposition(|&byte| byte == b'\n').map_or(0, |before| before + 1);
-        let chain = Chain::resume(&end[from..=last]).map_err(damaged)?;
-        Ok((chain, start + last as u64 + 1))
-    }
-
-    /// Moves what follows `whole` into a file of its own and returns that file's name.
-    fn set_aside(&self, file: &mut File, whole: u64) -> Result<String, AuditError> {
-        let mut torn = Vec::new();
-        file.seek(SeekFrom::Start(whole)).map_err(self.io("read"))?;
-        file.read_to_end(&mut torn).map_err(self.io("read"))?;
-        let name = format!("torn-at-{whole}");
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(self.path.with_file_name(&name))
-            .and_then(|mut aside| aside.write_all(&torn))
-            .map_err(self.io("set aside the torn end of"))?;
-        file.set_len(whole).map_err(self.io("shorten"))?;
-        Ok(name)
-    }
-
-    fn io(&self, act: &'static str) -> impl FnOnce(io::Error) -> AuditError {
-        let path = self.path.clone();
-        move |source| AuditError::Io { act, path, source }
     }
 }
 
-/// Returns the user that had logged in, as the kernel keeps it over sudo and su; none outside of a login.
-fn login() -> Option<u32> {
-    static LOGIN: OnceLock<Option<u32>> = OnceLock::new();
-    // A kernel without auditing has no such file, and no answer is given then.
-    let read = || fs::read_to_string("/proc/self/loginuid").ok()?.trim().parse().ok();
-    LOGIN.get_or_init(read).filter(|&login| login != u32::MAX)
+impl From<Event> for Note {
+    fn from(event: Event) -> Self {
+        Self { event, detail: BTreeMap::new() }
+    }
+}
+
+impl Note {
+    /// Adds something for people; it is cut to what fits an entry.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        /// Far below the limit of an entry, also when every character is escaped.
+        const LONGEST: usize = 4096;
+        let end = value.char_indices().map(|(at, _)| at).find(|&at| at >= LONGEST);
+        let value = end.map_or_else(|| value.to_owned(), |end| format!("{}…", &value[..end]));
+        self.detail.insert(name.to_owned(), value);
+        self
+    }
+}
+
+fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AuditError {
+    let path = path.to_owned();
+    move |source| AuditError::Io { act, path, source }
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use crate::audit_log::AuditLog;
 use crate::error::EngineError;
 use crate::settings::Settings;
 use crate::vm::VmRegistry;
-use mvm_plan::audit::ChainSummary;
 use mvm_store::{Scope, Store};
 
 /// Everything that mvmctl, a library user or a shim asks for goes through here.
@@ -39,16 +38,6 @@ impl Engine {
         let vms = VmRegistry::new(&settings.root);
         let audit = AuditLog::new(&settings.root);
         Ok(Self { settings, store, scope, vms, audit })
-    }
-
-    /// Returns the last `count` lines of the audit log.
-    pub fn audit_tail(&self, count: usize) -> Result<Vec<u8>, EngineError> {
-        Ok(self.audit.tail(count)?)
-    }
-
-    /// Checks the audit log from its first line.
-    pub fn audit_verify(&self) -> Result<ChainSummary, EngineError> {
-        Ok(self.audit.verify()?)
     }
 }
 

@@ -113,6 +113,9 @@ pub enum EngineError {
     /// The audit log failed; nothing may happen that it doesn't tell of.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The audit log tells nothing of something.
+    #[error("the audit log has no entry about {0:?}")]
+    NoEntry(String),
     /// The keys failed.
     #[error(transparent)]
     Keys(#[from] KeysError),

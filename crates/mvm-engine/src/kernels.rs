@@ -99,10 +99,13 @@ impl Engine {
         let info = serde_json::to_vec(&kernel.info)
             .map_err(|source| EngineError::KernelRecord { digest, source })?;
         let modules = (!kernel.modules.is_empty()).then(|| initramfs::modules(&kernel.modules));
+        let imported = Event::Import { subject: Subject::Kernel { digest } };
+        self.audit.append(&self.settings.scope, vec![imported])?;
         let new = NewKernel { digest, image: &kernel.image, modules: modules.as_deref(), info: &info };
         let stored = self.store.put_kernel(&new)?;
         let first = self.store.default_kernel()?.is_none();
         if first || default || kernel.info.modules.is_empty() {
+            self.audit_default(digest)?;
             self.store.set_default_kernel(&digest)?;
         }
         self.kernel_listing(&stored)
@@ -116,8 +119,16 @@ impl Engine {
     /// Makes a kernel the default and returns its digest.
     pub fn set_default_kernel(&self, asked: &str) -> Result<Digest, EngineError> {
         let digest = self.store.find_kernel(asked)?.digest();
+        self.audit_default(digest)?;
         self.store.set_default_kernel(&digest)?;
         Ok(digest)
+    }
+
+    /// Has the audit log tell which kernel is the default from now on.
+    fn audit_default(&self, digest: Digest) -> Result<(), EngineError> {
+        let subject = Subject::Kernel { digest };
+        let set = Event::Set { subject, setting: "default".to_owned(), value: "true".to_owned() };
+        Ok(self.audit.append(&self.settings.scope, vec![set])?)
     }
 
     /// Removes a kernel and returns its digest.

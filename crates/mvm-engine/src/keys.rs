@@ -20,7 +20,6 @@ pub use verbs::{KeyListing, PrivateHalf, Rotated, SealedKey, Signers, StoredKey}
 
 /// The local key, and the keys whose signatures count here.
 #[derive(Debug)]
-#[allow(dead_code, reason = "for the audit log, which signs and can't be told of keys while it writes")]
 pub struct Keys {
     /// The local key.
     pub local: SigningKey,
@@ -29,15 +28,21 @@ pub struct Keys {
 }
 
 /// Loads the local key and the list of keys; the first use makes them, and tells no audit log.
-#[allow(dead_code, reason = "for the audit log, which signs and can't be told of keys while it writes")]
 pub fn load(store_root: &Path) -> Result<Keys, KeysError> {
     let store = store::KeyStore::unaudited(store_root);
     Ok(Keys { local: store.local()?, trust: store.trust()? })
 }
 
+/// Returns the local key if there is one. It waits for nobody, so that whoever changes keys can be told of meanwhile.
+pub fn signing(store_root: &Path) -> Result<Option<SigningKey>, KeysError> {
+    let store = store::KeyStore::unaudited(store_root);
+    let Some(text) = store.read_private(LOCAL)? else { return Ok(None) };
+    let key = SigningKey::from_pem(&text);
+    key.map(Some).map_err(|source| KeysError::Key { path: store.pem(LOCAL), source })
+}
+
 /// Returns the public keys that a store knows, revoked ones among them; makes none, and there are none before the first
 /// use.
-#[allow(dead_code, reason = "for the audit log, which signs and can't be told of keys while it writes")]
 pub fn known(store_root: &Path) -> Result<Vec<PublicKey>, KeysError> {
     let entries = store::KeyStore::unaudited(store_root).stored_trust()?;
     Ok(entries.iter().map(|entry| entry.key.key).collect())

@@ -1,6 +1,7 @@
 //! The composition: pull, assemble, run, supervise. What mvmctl, an SDK or a containerd shim calls.
 
 mod attach;
+mod audit;
 mod audit_log;
 mod clock;
 mod doctor;
@@ -39,6 +40,10 @@ mod vm;
 mod vms;
 
 pub use attach::{AttachError, Attachment, ControlConnection, SignalSource, Target, attach};
+pub use audit_log::{
+    AuditError, AuditReport, Follower, LogSettings, Signed, Tampering, Verification, WitnessError,
+    WitnessReport,
+};
 pub use clock::unix_seconds;
 pub use doctor::{Check, doctor};
 pub use engine::Engine;
@@ -56,6 +61,7 @@ pub use mvm_fetch::{
     RegistriesConf, Secret,
 };
 pub use mvm_plan::SigningKey;
+pub use mvm_plan::UtcTime;
 pub use mvm_plan::cosign::{Evidence, ImageKey, ImageSignature};
 pub use mvm_plan::plan::RequiredIsolation;
 pub use mvm_plan::policy::Seconds;

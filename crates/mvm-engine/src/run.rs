@@ -204,6 +204,8 @@ impl Engine {
         };
         let launched = self.start(&directory, signed, request.detached, progress, cancel);
         if launched.is_err() {
+            // A supervisor that was killed after its launch was put on record could not tell of the end.
+            directory.state()?;
             directory.remove_files()?;
         }
         let (terminal, stdin) = (plan.process.tty, plan.process.stdin);

@@ -1,5 +1,6 @@
 //! Images into archives and directories that other tools read.
 
+use crate::audit_log::Note;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::export::{
@@ -7,6 +8,7 @@ use crate::export::{
     docker_manifest, index, manifest, spool, tag_name,
 };
 use crate::progress::{Cancel, Progress};
+use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, LayerCompression};
 use mvm_store::Segment;
 use std::collections::BTreeSet;
@@ -101,6 +103,16 @@ impl Engine {
             }
             Ok::<_, EngineError>(sources)
         })?;
+        let notes = sources.iter().map(|source| {
+            let manifest = Subject::Blob { digest: Digest::of(&source.image.manifest_bytes) };
+            let note = Note::from(Event::Export { subject: manifest });
+            let note = note.with("image", &source.image.asked);
+            match &target {
+                SaveTarget::Path(path) => note.with("to", &path.to_string_lossy()),
+                SaveTarget::Stream(_) => note,
+            }
+        });
+        self.audit.append_notes(&self.settings.scope, notes.collect())?;
         let save = |members: Members<'_>, to: &Path| {
             Save { engine: self, request, cancel, members, to, written: BTreeSet::new() }.run(&sources)
         };

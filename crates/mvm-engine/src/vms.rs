@@ -93,6 +93,12 @@ impl Engine {
         let bytes = fs::read(&path).map_err(|source| EngineError::Io { act: "read", path, source })?;
         let plan = SignedPlan::parse(&bytes)
             .map_err(|source| EngineError::Plan { act: "read", source: source.into() })?;
+        let program: String = request.command.first().map_or("", String::as_str).chars().take(1024).collect();
+        let command = mvm_plan::canonical::to_vec(&request.command)
+            .map_err(|source| EngineError::Plan { act: "extend", source: source.into() })?;
+        let sent =
+            Event::Exec { vm: name.clone(), plan: plan.digest(), program, command: Digest::of(&command) };
+        self.audit.append(&self.settings.scope, vec![sent])?;
         let main = &plan.unverified_plan().process;
         let process = Process {
             name: "exec".to_owned(),

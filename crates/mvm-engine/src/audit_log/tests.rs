@@ -1,14 +1,19 @@
 use super::*;
+use crate::error::chain;
+use crate::keys;
 use mvm_launch::exec::{Invocation, Limits};
-use mvm_plan::audit::{Entry, MAX_LINE};
+use mvm_plan::audit::{Entry, MAX_LINE, Subject};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-fn log() -> (tempfile::TempDir, AuditLog) {
+pub(super) fn log() -> (tempfile::TempDir, AuditLog) {
     let directory = tempfile::tempdir().unwrap();
     let log = AuditLog::new(directory.path());
+    // The key that signs, which is otherwise made with the first plan.
+    keys::load(directory.path()).unwrap();
     (directory, log)
 }
 
@@ -21,30 +26,42 @@ fn append(log: &AuditLog, names: &[&str]) -> Result<(), AuditError> {
 }
 
 fn bytes(log: &AuditLog) -> Vec<u8> {
-    fs::read(&log.path).unwrap()
+    fs::read(log.current()).unwrap()
 }
 
 fn entries(log: &AuditLog) -> Vec<Entry> {
-    bytes(log).split_inclusive(|&byte| byte == b'\n').map(|line| Entry::parse(line).unwrap()).collect()
+    let all = log.tail(usize::MAX).unwrap();
+    all.split_inclusive(|&byte| byte == b'\n').map(|line| Entry::parse(line).unwrap()).collect()
 }
 
-/// The names of the machines that the log tells of; `-` for its own repairs.
+/// The names of the machines that the log tells of, and what it tells of itself.
 fn names(log: &AuditLog) -> Vec<String> {
     let name = |entry: Entry| match entry.event {
-        Event::Delete { subject: Subject::Vm { name } } => name.to_string(),
+        Event::Delete { subject: Subject::Vm { name } } | Event::Stop { vm: name, .. } => name.to_string(),
         Event::Recover { subject: Subject::AuditLog } => "-".to_owned(),
+        Event::Recover { subject: Subject::AuditHead } => "head".to_owned(),
+        Event::Damage { subject: Subject::AuditLog } => "damage".to_owned(),
+        Event::Gap { expected, found } => format!("gap {expected} {found}"),
+        Event::Rotate { first } => format!("rotate {first}"),
+        Event::Checkpoint { entries, .. } => format!("signed {entries}"),
+        Event::Unwitnessed => "unwitnessed".to_owned(),
         other => panic!("{other:?}"),
     };
     entries(log).into_iter().map(name).collect()
 }
 
+/// All lines of the log, with what is kept of it.
+fn verified(log: &AuditLog) -> Result<AuditReport, AuditError> {
+    log.verify(&Verification::default())
+}
+
 #[test]
 fn entries_follow_each_other_over_many_openings() {
     let (directory, log) = log();
-    assert_eq!(log.verify().unwrap().entries, 0);
+    assert_eq!(verified(&log).unwrap().entries, 0);
     assert_eq!(log.tail(5).unwrap(), b"");
     append(&log, &[]).unwrap();
-    assert!(!log.path.exists());
+    assert!(!log.current().exists());
 
     append(&log, &["a"]).unwrap();
     append(&AuditLog::new(directory.path()), &["b", "c"]).unwrap();
@@ -57,12 +74,11 @@ fn entries_follow_each_other_over_many_openings() {
     let default = ScopeName::default();
     assert_eq!(scopes, [default.clone(), default.clone(), default, other]);
     assert!(written.iter().all(|entry| entry.uid == rustix::process::getuid().as_raw()));
-    let summary = log.verify().unwrap();
-    assert_eq!((summary.entries, summary.bytes), (4, bytes(&log).len() as u64));
+    assert_eq!(verified(&log).unwrap().entries, 4);
 
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-    assert_eq!(mode(&log.path), 0o600);
-    assert_eq!(mode(log.path.parent().unwrap()), 0o700);
+    assert_eq!(mode(&log.current()), 0o600);
+    assert_eq!(mode(&log.directory()), 0o700);
 }
 
 #[test]
@@ -81,33 +97,33 @@ fn the_tail_is_whole_lines() {
 #[test]
 fn a_torn_last_line_is_set_aside_and_that_is_recorded() {
     let (_directory, log) = log();
-    append(&log, &["a", "b"]).unwrap();
+    append(&log, &["a"]).unwrap();
+    let first = bytes(&log).len();
+    let head = fs::read(log.head_path()).unwrap();
+    append(&log, &["b"]).unwrap();
     let whole = bytes(&log);
-    let first = whole.iter().position(|&byte| byte == b'\n').unwrap() + 1;
     for left in 0..=whole.len() {
-        fs::write(&log.path, &whole[..left]).unwrap();
+        fs::write(log.current(), &whole[..left]).unwrap();
+        // The record is of the last time that all went well.
+        fs::write(log.head_path(), if left >= first { &head[..] } else { b"" }).unwrap();
         append(&log, &["c"]).unwrap();
-        let kept = if left == whole.len() {
-            whole.len()
-        } else if left >= first {
-            first
-        } else {
-            0
+        let (kept, mut expected) = match left {
+            left if left == whole.len() => (left, vec!["a", "b"]),
+            left if left >= first => (first, vec!["a"]),
+            _ => (0, vec![]),
         };
-        let mut expected: Vec<&str> =
-            ["a", "b"][..[0, first, whole.len()].iter().position(|&k| k == kept).unwrap()].to_vec();
         if left > kept {
             expected.push("-");
             let recovery = entries(&log)[expected.len() - 1].clone();
             let name = format!("torn-at-{kept}");
             assert_eq!(recovery.detail, BTreeMap::from([("set-aside".to_owned(), name.clone())]));
-            let aside = log.path.with_file_name(name);
+            let aside = log.directory().join(name);
             assert_eq!(fs::read(&aside).unwrap(), &whole[kept..left]);
             assert_eq!(aside.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         }
         expected.push("c");
         assert_eq!(names(&log), expected, "{left} bytes left");
-        assert_eq!(log.verify().unwrap().entries, expected.len() as u64);
+        assert_eq!(verified(&log).unwrap().entries, expected.len() as u64);
     }
 }
 
@@ -123,11 +139,11 @@ fn nothing_is_appended_to_a_log_whose_end_is_not_one() {
         ("more zeros than a torn line can have", [whole.as_slice(), &vec![0; 3 * MAX_LINE]].concat()),
     ];
     for (case, content) in table {
-        fs::write(&log.path, &content).unwrap();
+        fs::write(log.current(), &content).unwrap();
         let error = append(&log, &["c"]).unwrap_err();
         assert!(matches!(error, AuditError::Damaged { .. }), "{case}: {error:?}");
         assert_eq!(bytes(&log), content, "{case}");
-        assert!(matches!(log.verify().unwrap_err(), AuditError::Verify { .. }), "{case}");
+        assert!(matches!(verified(&log).unwrap_err(), AuditError::Verify { .. }), "{case}");
     }
 }
 
@@ -159,8 +175,9 @@ fn writers_wait_for_each_other() {
             });
         }
     });
-    assert_eq!(log.verify().unwrap().entries, (2 * WRITERS * BATCHES) as u64);
-    let written = names(&log);
+    let report = verified(&log).unwrap();
+    assert_eq!(report.entries - report.checkpoints, (2 * WRITERS * BATCHES) as u64);
+    let written: Vec<_> = names(&log).into_iter().filter(|name| !name.starts_with("signed")).collect();
     for pair in written.chunks(2) {
         assert_eq!(pair[0].strip_suffix(".0").unwrap(), pair[1].strip_suffix(".1").unwrap());
     }
@@ -207,7 +224,7 @@ fn on_a_full_disk_the_log_ends_with_a_whole_line() {
     }
     append(&log, &["b"]).unwrap();
     assert_eq!(names(&log), ["a", "b"]);
-    assert_eq!(log.verify().unwrap().entries, 2);
+    assert_eq!(verified(&log).unwrap().entries, 2);
 }
 
 #[test]
@@ -218,9 +235,212 @@ fn what_fails_names_the_log() {
     let log = AuditLog::new(directory.path());
     let error = append(&log, &["a"]).unwrap_err();
     assert_eq!(error.to_string(), format!("open the audit log {place}/audit/audit.jsonl"));
-    assert_eq!(log.tail(1).unwrap_err().to_string(), format!("read the audit log {place}/audit/audit.jsonl"));
-    assert_eq!(
-        log.verify().unwrap_err().to_string(),
-        format!("read the audit log {place}/audit/audit.jsonl")
-    );
+    assert_eq!(log.tail(1).unwrap_err().to_string(), format!("list the audit log {place}/audit"));
+    assert_eq!(verified(&log).unwrap_err().to_string(), format!("list the audit log {place}/audit"));
+}
+
+#[test]
+fn links_are_not_followed() {
+    for name in ["audit.head", "audit/audit.jsonl", "audit.toml"] {
+        let (directory, log) = log();
+        append(&log, &["a"]).unwrap();
+        let path = directory.path().join(name);
+        let moved = directory.path().join("elsewhere");
+        if path.exists() {
+            fs::rename(&path, &moved).unwrap();
+        } else {
+            fs::write(&moved, b"").unwrap();
+        }
+        std::os::unix::fs::symlink(&moved, &path).unwrap();
+        let before = fs::read(&moved).unwrap();
+        let error = append(&log, &["b"]).unwrap_err();
+        assert!(matches!(error, AuditError::Io { .. }), "{name}: {error:?}");
+        assert_eq!(fs::read(&moved).unwrap(), before, "{name}");
+    }
+}
+
+#[test]
+fn an_end_that_is_not_the_one_that_was_written_is_recorded() {
+    type Change = fn(&AuditLog);
+    let table: [(&str, Change, &[&str]); 8] = [
+        ("nothing", |_| {}, &["a", "b", "c", "d"]),
+        ("the end removed", |log| lines_kept(log, 1), &["a", "gap 3 1", "d"]),
+        ("all removed", |log| lines_kept(log, 0), &["gap 3 0", "d"]),
+        ("the file removed", |log| fs::remove_file(log.current()).unwrap(), &["gap 3 0", "d"]),
+        ("the directory removed", |log| fs::remove_dir_all(log.directory()).unwrap(), &["gap 3 0", "d"]),
+        (
+            "another log",
+            |log| {
+                let (_directory, other) = self::log();
+                append(&other, &["x", "y", "z", "w"]).unwrap();
+                fs::write(log.current(), bytes(&other)).unwrap();
+            },
+            &["x", "y", "z", "w", "gap 3 4", "d"],
+        ),
+        (
+            "the record removed",
+            |log| fs::remove_file(log.head_path()).unwrap(),
+            &["a", "b", "c", "head", "d"],
+        ),
+        (
+            "the record overwritten",
+            |log| fs::write(log.head_path(), [b'x'; 1000]).unwrap(),
+            &["a", "b", "c", "head", "d"],
+        ),
+    ];
+    for (case, change, expected) in table {
+        let (_directory, log) = log();
+        append(&log, &["a", "b", "c"]).unwrap();
+        change(&log);
+        append(&log, &["d"]).unwrap();
+        assert_eq!(names(&log), expected, "{case}");
+        let whole = !expected.iter().any(|name| name.starts_with("gap"));
+        assert_eq!(verified(&log).is_ok(), whole, "{case}");
+        // Once told, it is not told again.
+        append(&log, &["e"]).unwrap();
+        assert_eq!(names(&log), [expected, &["e"]].concat(), "{case}");
+    }
+}
+
+/// Cuts a log to its first lines.
+fn lines_kept(log: &AuditLog, keep: usize) {
+    let all = bytes(log);
+    let lines: Vec<&[u8]> = all.split_inclusive(|&byte| byte == b'\n').collect();
+    fs::write(log.current(), lines[..keep].concat()).unwrap();
+}
+
+#[test]
+fn entries_that_a_killed_process_did_not_record_are_taken_as_they_are() {
+    let (_directory, log) = log();
+    rotate_at(&log, 4096);
+    append(&log, &["a"]).unwrap();
+    let mut expected = vec!["a".to_owned()];
+    for round in 0..40 {
+        let head = fs::read(log.head_path()).unwrap();
+        append(&log, &["b", "c"]).unwrap();
+        fs::write(log.head_path(), head).unwrap();
+        append(&log, &["d"]).unwrap();
+        expected.extend(["b", "c", "d"].map(str::to_owned));
+        let told: Vec<String> = names(&log).into_iter().filter(|name| !name.contains(' ')).collect();
+        assert_eq!(told, expected, "{round}");
+    }
+    let report = verified(&log).unwrap();
+    assert!(report.files > 3, "{report:?}");
+}
+
+pub(super) fn rotate_at(log: &AuditLog, bytes: u64) {
+    let settings = log.settings().unwrap();
+    log.set_settings(LogSettings { rotate_at: bytes, ..settings }).unwrap();
+}
+
+#[test]
+fn a_damaged_end_is_put_aside_by_hand() {
+    let (_directory, log) = log();
+    append(&log, &["a", "b"]).unwrap();
+    fs::write(log.current(), [&bytes(&log)[..], b"x\n"].concat()).unwrap();
+    assert!(matches!(append(&log, &["c"]), Err(AuditError::Damaged { .. })));
+    assert_eq!(log.rotate().unwrap(), Some(log.rotated(0)));
+    append(&log, &["c"]).unwrap();
+    let told = String::from_utf8(bytes(&log)).unwrap();
+    let events: Vec<Event> = told.lines().map(|line| Entry::parse(line.as_bytes()).unwrap().event).collect();
+    assert_eq!(events[0], Event::Damage { subject: Subject::AuditLog });
+    assert_eq!(events[1], Event::Rotate { first: 0 });
+    assert!(matches!(events[2], Event::Checkpoint { entries: 4, .. }));
+    assert_eq!(events[3], event("c"));
+    let error = chain(&verified(&log).unwrap_err());
+    assert!(error.contains("line 3, in place of entry 2, is not an entry"), "{error}");
+    // Without a record of the end there is nothing to go on from.
+    fs::write(log.current(), b"x\n").unwrap();
+    fs::remove_file(log.head_path()).unwrap();
+    assert!(matches!(log.rotate(), Err(AuditError::Damaged { .. })));
+}
+
+#[test]
+fn the_log_is_signed_now_and_then_and_at_each_end() {
+    let (_directory, log) = log();
+    assert_eq!(log.checkpoint(None).unwrap(), None);
+    let many: Vec<String> = (0..70).map(|number| format!("m{number}")).collect();
+    for name in &many {
+        append(&log, &[name]).unwrap();
+    }
+    let told = names(&log);
+    assert_eq!((told.len(), told[64].as_str()), (71, "signed 64"));
+    let stop = Event::Stop {
+        vm: "z".parse().unwrap(),
+        plan: Digest::of(b""),
+        nonce: mvm_plan::LaunchNonce::from_bytes([1; 16]),
+        outcome: mvm_plan::audit::Outcome::Killed,
+        exit_code: None,
+    };
+    log.append(&ScopeName::default(), vec![stop]).unwrap();
+    assert_eq!(names(&log)[71..], ["z", "signed 72"]);
+    let signed = log.checkpoint(None).unwrap().unwrap();
+    assert_eq!(signed.entries, 73);
+    let report = verified(&log).unwrap();
+    assert_eq!((report.entries, report.checkpoints, report.signed_entries), (74, 3, 73));
+    assert_eq!(report.signers, [keys::load(&log.root).unwrap().local.public_key().id()]);
+    // The log's own entries are in no scope.
+    assert_eq!(entries(&log)[64].scope, None);
+}
+
+#[test]
+fn without_a_key_entries_say_that_they_are_not_signed() {
+    let (directory, log) = log();
+    let key = directory.path().join("keys/local.pem");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    for number in 0..65 {
+        append(&log, &[&format!("m{number}")]).unwrap();
+    }
+    let last = entries(&log).pop().unwrap();
+    assert!(last.detail["not-signed"].contains("has mode 0644"), "{last:?}");
+    assert_eq!(verified(&log).unwrap().checkpoints, 0);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    append(&log, &["late"]).unwrap();
+    assert_eq!(names(&log)[65..], ["late", "signed 66"]);
+}
+
+#[test]
+fn a_clock_that_stepped_back_is_told_and_breaks_nothing() {
+    let (_directory, log) = log();
+    append(&log, &["a"]).unwrap();
+    let line = bytes(&log);
+    let mut entry = Entry::parse(&line).unwrap();
+    entry.time = "2999-01-01T00:00:00.000Z".parse().unwrap();
+    let text = [mvm_plan::canonical::to_vec(&entry).unwrap(), b"\n".to_vec()].concat();
+    fs::write(log.current(), text).unwrap();
+    fs::remove_file(log.head_path()).unwrap();
+    append(&log, &["b"]).unwrap();
+    let told = entries(&log).swap_remove(1).detail;
+    let expected = ("clock-stepped-back-from".to_owned(), "2999-01-01T00:00:00.000Z".to_owned());
+    assert_eq!(told, BTreeMap::from([expected]));
+    append(&log, &["c"]).unwrap();
+    assert_eq!(entries(&log)[3].detail, BTreeMap::new());
+    assert_eq!(verified(&log).unwrap().clock_steps_back, 1);
+}
+
+#[test]
+fn logs_of_earlier_versions_go_on() {
+    let (_directory, log) = log();
+    fs::create_dir(log.directory()).unwrap();
+    let old = include_bytes!("../../../mvm-plan/src/audit/golden-v1.jsonl");
+    fs::write(log.current(), old).unwrap();
+    let report = verified(&log).unwrap();
+    assert_eq!((report.entries, report.head_recorded), (18, false));
+    append(&log, &["a"]).unwrap();
+    log.checkpoint(None).unwrap().unwrap();
+    log.rotate().unwrap().unwrap();
+    append(&log, &["b"]).unwrap();
+    let report = verified(&log).unwrap();
+    assert_eq!((report.entries, report.head_recorded, report.checkpoints), (24, true, 2));
+    assert!(fs::read(log.rotated(0)).unwrap().starts_with(old));
+}
+
+#[test]
+fn what_is_said_for_people_is_cut_to_what_fits() {
+    let (_directory, log) = log();
+    let long = "\u{1b}ü".repeat(100_000);
+    let note = Note::from(event("a")).with("error", &long);
+    log.append_notes(&ScopeName::default(), vec![note]).unwrap();
+    let told = entries(&log).remove(0).detail.remove("error").unwrap();
+    assert!(told.len() < 5000 && long.starts_with(told.strip_suffix('…').unwrap()), "{}", told.len());
 }

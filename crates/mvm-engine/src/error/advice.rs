@@ -2,6 +2,7 @@
 
 use super::{EngineError, ErrorKind};
 use crate::attach::AttachError;
+use crate::audit_log::{AuditError, Tampering, WitnessError};
 use crate::export::ExportError;
 use crate::keys::KeysError;
 use crate::plan_bundle::BundleError;
@@ -33,6 +34,7 @@ impl EngineError {
             | Self::Bundle(BundleError::Absent { .. })
             | Self::NoSuchPath { .. }
             | Self::NotPinned(_)
+            | Self::NoEntry(_)
             | Self::Offline { .. } => ErrorKind::NotFound,
             Self::Fetch(error) | Self::Login { source: error, .. } => of_fetch(error),
             Self::Auth(AuthError::NotLoggedIn { .. }) | Self::NotLoggedIn(_) => ErrorKind::NotFound,
@@ -52,7 +54,7 @@ impl EngineError {
             Self::Signature { source: SignatureError::NotARegistry, .. } => ErrorKind::Usage,
             Self::Signature { source: SignatureError::Offline { .. }, .. } => ErrorKind::NotFound,
             Self::Signature { .. } => ErrorKind::Verification,
-            Self::Audit(crate::audit_log::AuditError::Verify { .. }) => ErrorKind::Verification,
+            Self::Audit(error) => of_audit(error),
             Self::Kernels(KernelError::Ambiguous { .. }) => ErrorKind::Usage,
             Self::Kernels(KernelError::Digest { .. })
             | Self::Damaged { .. }
@@ -110,6 +112,7 @@ impl EngineError {
                 return Some(format!("choose another --name, or: mvmctl vm rm {name}"));
             }
             Self::Vm(VmError::Running(name)) => return Some(format!("mvmctl vm stop {name}, or rm --force")),
+            Self::Audit(error) | Self::Vm(VmError::Audit(error)) => return for_audit(error),
             Self::Vm(VmError::NotFound(_)) => "mvmctl vm ls --all lists them",
             Self::UnknownImage(_) => "mvmctl image ls lists them",
             Self::NotPinned(_) => "mvmctl image ls shows which are",
@@ -205,6 +208,20 @@ fn of_keys(error: &KeysError) -> ErrorKind {
     }
 }
 
+fn of_audit(error: &AuditError) -> ErrorKind {
+    match error {
+        AuditError::Verify { .. }
+        | AuditError::Witness(WitnessError::Line { .. } | WitnessError::Length { .. }) => {
+            ErrorKind::Verification
+        }
+        AuditError::Witness(WitnessError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            ErrorKind::NotFound
+        }
+        AuditError::Settings { .. } | AuditError::Key { .. } => ErrorKind::Usage,
+        _ => ErrorKind::Failure,
+    }
+}
+
 /// Returns what to do about a key.
 fn for_keys(error: &KeysError) -> Option<String> {
     Some(match error {
@@ -247,6 +264,28 @@ fn for_store(error: &StoreError) -> Option<String> {
             "a newer mvmctl has worked here: use that one, or another --root".to_owned()
         }
         StoreError::File(FileError::Owner { .. }) => "choose another directory with --root".to_owned(),
+        _ => return None,
+    })
+}
+
+/// Returns what to do about a problem with the audit log.
+fn for_audit(error: &AuditError) -> Option<String> {
+    Some(match error {
+        AuditError::Io { source, .. }
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+        {
+            "nothing is done that the audit log can't tell of; free some space".to_owned()
+        }
+        AuditError::Damaged { .. } => {
+            "mvmctl audit rotate puts the damaged file aside and goes on; mvmctl audit verify says what is wrong"
+                .to_owned()
+        }
+        AuditError::Verify { source, .. } => match &**source {
+            Tampering::Stranger { .. } | Tampering::WitnessSignature { .. } => {
+                "--key FILE names the public key, if you know it".to_owned()
+            }
+            _ => return None,
+        },
         _ => return None,
     })
 }

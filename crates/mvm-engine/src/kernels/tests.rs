@@ -84,7 +84,12 @@ fn a_kernel_is_chosen_by_its_digest_or_by_default() {
     assert_eq!(fixture.engine.remove_kernel(&old.hex()[..8]).unwrap(), old);
     assert_eq!(fixture.engine.remove_kernel(&old.hex()).unwrap_err().kind(), ErrorKind::NotFound);
     let deleted = |digest| Event::Delete { subject: Subject::Kernel { digest } };
-    assert_eq!(fixture.events(), [deleted(new), deleted(old)]);
+    let chosen = Event::Set {
+        subject: Subject::Kernel { digest: old },
+        setting: "default".to_owned(),
+        value: "true".to_owned(),
+    };
+    assert_eq!(fixture.events(), [chosen, deleted(new), deleted(old)]);
 }
 
 #[test]

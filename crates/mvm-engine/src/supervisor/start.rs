@@ -5,6 +5,7 @@ use super::door::Door;
 use super::log::BoundedLog;
 use super::relay::Relay;
 use super::{CONSOLE_LIMIT, OUTPUT_LIMIT, Supervisor, SupervisorError, Unattended, io_error};
+use crate::audit_log::{Fate, Note};
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, chain};
@@ -122,10 +123,36 @@ pub fn supervise(engine: &Engine, path: &Path, detached: bool) -> Result<(), Eng
             end(engine, supervisor, &record, &plan, outcome)
         }
         Err(error) => {
+            put_failure_on_record(engine, &directory, &record, &error)?;
             let (message, kind) = (chain(&error), error.kind().into());
             Ok(say(&Handshake::Failed { message, kind, hint: error.hint() })?)
         }
     }
+}
+
+/// Has the audit log tell of a launch that failed, or was not begun.
+fn put_failure_on_record(
+    engine: &Engine,
+    directory: &VmDirectory,
+    record: &Record,
+    error: &EngineError,
+) -> Result<(), EngineError> {
+    // A refusal is on record with its rules; a log that takes no entries takes none about that.
+    if matches!(error, EngineError::Refused(_) | EngineError::Audit(_)) {
+        return Ok(());
+    }
+    let (vm, plan) = (record.name.clone(), record.plan);
+    let nonce = directory.state()?.nonce;
+    let begun = match nonce {
+        Some(nonce) => (engine.audit.fate(&nonce)? == Fate::Launched).then_some(nonce),
+        None => None,
+    };
+    let event = match begun {
+        Some(nonce) => Event::Stop { vm, plan, nonce, outcome: Outcome::Failed, exit_code: None },
+        None => Event::Fail { vm, plan },
+    };
+    let note = Note::from(event).with("error", &chain(error));
+    Ok(engine.audit.append_notes(&record.scope, vec![note])?)
 }
 
 /// A launched machine and what came with it.
@@ -161,6 +188,10 @@ fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<L
         let verified = verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         verified.or_else(|error| door.refuse_kernel(error.into()))?;
         door.use_up(&admitted)?;
+        let mut state = State::created(ProcessIdentity::current().map_err(VmError::from)?);
+        // Should this process be killed, whoever notices knows from this which launch has ended.
+        state.nonce = Some(admitted.nonce());
+        directory.write_state(&state)?;
         // On disk before anything runs.
         engine.audit.append(&record.scope, vec![prepared.admit, prepared.launch])?;
         let config = MachineConfig {
@@ -172,7 +203,6 @@ fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<L
             accelerator,
         };
         let started = qemu.launch(&config, confinement)?;
-        let mut state = State::created(ProcessIdentity::current().map_err(VmError::from)?);
         state.phase = Phase::Booting;
         state.hypervisor = Some(ProcessIdentity::of(started.machine.pid()).map_err(VmError::from)?);
         state.isolation = Some(isolation_text(admitted.isolation()).to_owned());

@@ -2,6 +2,8 @@
 
 use super::process::ProcessIdentity;
 use super::record::{Phase, Record, State};
+use crate::audit_log::{AuditError, AuditLog, Fate, Note};
+use mvm_plan::audit::{Event, Outcome};
 use mvm_ref::{NameError, VmName};
 use mvm_store::ProcessError;
 use rustix::process::Signal;
@@ -35,6 +37,7 @@ pub const SUPERVISOR_LOG: &str = "supervisor.log";
 #[derive(Clone, Debug)]
 pub struct VmRegistry {
     root: PathBuf,
+    audit: AuditLog,
 }
 
 /// One VM's directory.
@@ -42,6 +45,8 @@ pub struct VmRegistry {
 pub struct VmDirectory {
     name: VmName,
     path: PathBuf,
+    /// Where the end of a VM goes whose supervisor can't tell of it; none for the supervisor itself.
+    audit: Option<AuditLog>,
 }
 
 /// Says what failed on a VM's directory.
@@ -82,6 +87,9 @@ pub enum VmError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// The audit log can't tell of the VM's end.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The kernel did not say which process this is.
     #[error("identify this process")]
     Process(#[from] ProcessError),
@@ -98,7 +106,7 @@ pub enum VmError {
 impl VmRegistry {
     /// Names the directory below which VMs live; it is made when the first VM is.
     pub fn new(store_root: &Path) -> Self {
-        Self { root: store_root.join("vms") }
+        Self { root: store_root.join("vms"), audit: AuditLog::new(store_root) }
     }
 
     /// Makes the directory of a new VM with its record. The caller answers for it until a supervisor does.
@@ -142,9 +150,9 @@ impl VmRegistry {
             let name: VmName =
                 name.parse().map_err(|source| VmError::Stray { path: path.clone(), source })?;
             if path.join(RECORD).exists() {
-                vms.push(VmDirectory { name, path });
+                vms.push(self.at(&name));
             } else {
-                remove_if_abandoned(&VmDirectory { name, path })?;
+                remove_if_abandoned(&self.at(&name))?;
             }
         }
         vms.sort_by(|a, b| a.name.cmp(&b.name));
@@ -152,7 +160,8 @@ impl VmRegistry {
     }
 
     fn at(&self, name: &VmName) -> VmDirectory {
-        VmDirectory { name: name.clone(), path: self.root.join(name.as_str()) }
+        let path = self.root.join(name.as_str());
+        VmDirectory { name: name.clone(), path, audit: Some(self.audit.clone()) }
     }
 }
 
@@ -175,7 +184,7 @@ impl VmDirectory {
     pub fn open(path: &Path) -> Result<Self, VmError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let name = name.parse().map_err(|source| VmError::Stray { path: path.to_owned(), source })?;
-        Ok(Self { name, path: path.to_owned() })
+        Ok(Self { name, path: path.to_owned(), audit: None })
     }
 
     /// Returns where the directory is.
@@ -196,20 +205,22 @@ impl VmDirectory {
     /// Reads how the VM fares and corrects it when the process that answered for it is gone.
     ///
     /// A crash of the supervisor leaves a state that says `running`; the hypervisor dies with its supervisor,
-    /// and is killed here if it did not.
+    /// and is killed here if it did not. Its end goes on record then, once.
     pub fn state(&self) -> Result<State, VmError> {
         let state = self.stored_state()?;
         if state.ended() || state.supervisor.alive() {
             return Ok(state);
         }
-        // It may have written its last state between the two looks.
+        let _turn = self.turn()?;
+        // It may have written its last state between the two looks, or somebody else has done this.
         let mut state = self.stored_state()?;
-        if state.ended() {
+        if state.ended() || state.supervisor.alive() {
             return Ok(state);
         }
         if let Some(hypervisor) = &state.hypervisor {
             hypervisor.signal(Signal::KILL).map_err(io_error("end the hypervisor of", &self.path))?;
         }
+        self.put_end_on_record(&state)?;
         state.phase = Phase::Failed;
         state.message = Some("its supervisor died".to_owned());
         state.finished_at = Some(crate::clock::unix_seconds());
@@ -222,6 +233,39 @@ impl VmDirectory {
     pub fn is_over(&self) -> Result<bool, VmError> {
         let state = self.stored_state()?;
         Ok(state.ended() || !state.supervisor.alive())
+    }
+
+    /// Waits until no other process repairs this VM.
+    fn turn(&self) -> Result<File, VmError> {
+        let directory = File::open(&self.path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => VmError::NotFound(self.name.clone()),
+            _ => io_error("open", &self.path)(source),
+        })?;
+        loop {
+            match rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(io_error("lock", &self.path)(error.into())),
+                Ok(()) => return Ok(directory),
+            }
+        }
+    }
+
+    /// Has the audit log tell of the end of a launch that it tells of.
+    fn put_end_on_record(&self, state: &State) -> Result<(), VmError> {
+        let (Some(audit), Some(nonce)) = (&self.audit, state.nonce) else { return Ok(()) };
+        if audit.fate(&nonce)? != Fate::Launched {
+            return Ok(());
+        }
+        let record = self.record()?;
+        let stop = Event::Stop {
+            vm: record.name,
+            plan: record.plan,
+            nonce,
+            outcome: Outcome::Killed,
+            exit_code: None,
+        };
+        let note = Note::from(stop).with("error", "its supervisor died");
+        Ok(audit.append_notes(&record.scope, vec![note])?)
     }
 
     /// Replaces the state as a whole.

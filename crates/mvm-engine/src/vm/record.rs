@@ -3,6 +3,7 @@
 use super::process::ProcessIdentity;
 use crate::policies::PolicySource;
 use mvm_launch::confinement::Protection;
+use mvm_plan::LaunchNonce;
 use mvm_ref::{Digest, ScopeName, VmName};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -71,6 +72,9 @@ pub struct State {
     pub supervisor: ProcessIdentity,
     /// The hypervisor.
     pub hypervisor: Option<ProcessIdentity>,
+    /// What tells its launch from others, from before the audit log tells of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<LaunchNonce>,
     /// `kvm` or `emulated`.
     pub isolation: Option<String>,
     /// How the hypervisor is confined; nothing before it has started.
@@ -93,6 +97,7 @@ impl State {
             phase: Phase::Created,
             supervisor: creator,
             hypervisor: None,
+            nonce: None,
             isolation: None,
             confinement: Vec::new(),
             exit_code: None,

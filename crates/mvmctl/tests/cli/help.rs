@@ -15,7 +15,7 @@ const VERBS: [(&str, &str); 20] = [
     ("plan", "Make, show, sign, check and compare plans"),
     ("key", "Make, list, bring, give out, trust, revoke and replace the keys that sign plans"),
     ("policy", "Show the policy that launches are judged under, and judge a plan"),
-    ("audit", "Read and check the audit log"),
+    ("audit", "Read, check, sign and export the audit log"),
     ("gc", "Remove what no image name, pin, VM or running command needs"),
     ("df", "Show what the store holds on the disk, and what gc would free"),
     ("scope", "List, inspect, limit and remove scopes: partitions of the store that share nothing"),
@@ -47,7 +47,7 @@ const SUB_VERBS: [(&str, &[&str]); 7] = [
     ("kernel", &["import", "build", "ls", "default", "rm"]),
     ("plan", &["create", "show", "sign", "verify", "bundle", "import", "diff"]),
     ("policy", &["show", "check"]),
-    ("audit", &["tail", "verify"]),
+    ("audit", &["tail", "show", "verify", "export", "checkpoint", "rotate", "witness"]),
     ("scope", &["ls", "inspect", "set", "rm"]),
 ];
 

@@ -188,12 +188,15 @@ fn of_machines() -> Vec<Row> {
             AuditError::Io { act: "write", path: path(), source: io_error(io::ErrorKind::StorageFull) }
                 .into(),
             Failure,
-            None,
+            Some("nothing is done that the audit log can't tell of; free some space"),
         ),
         (
             AuditError::Verify {
                 path: path(),
-                source: mvm_plan::audit::VerifyError::Edited { line: 1, entry: 0 },
+                source: Box::new(crate::audit_log::Tampering::Chain(mvm_plan::audit::VerifyError::Edited {
+                    line: 1,
+                    entry: 0,
+                })),
             }
             .into(),
             Verification,
