@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "a test that can't clean up says so")]
 
 pub mod corpus;
+pub mod crash;
 pub mod faults;
 pub mod fixtures;
 pub mod need;

@@ -14,6 +14,7 @@ mod boots;
 mod concurrency;
 mod confinement;
 mod corpus;
+mod crash;
 mod credentials;
 mod door;
 mod export;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         boots::CASES,
         concurrency::CASES,
         confinement::CASES,
+        crash::CASES,
         credentials::CASES,
         door::CASES,
         export::CASES,

@@ -328,7 +328,12 @@ fn uri_path(path: &Path) -> String {
 }
 
 fn sort(act: &'static str, path: PathBuf, source: rusqlite::Error) -> IndexError {
+    let extended = source.sqlite_error().map(|error| error.extended_code);
     match source.sqlite_error_code() {
+        // The file by which readers share the log can't grow. SQLite doesn't say why; a full disk is what comes to pass.
+        Some(ErrorCode::SystemIoFailure) if extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => {
+            IndexError::Full { act, path }
+        }
         Some(ErrorCode::DiskFull) => IndexError::Full { act, path },
         Some(ErrorCode::ReadOnly) => IndexError::ReadOnly { act, path },
         Some(ErrorCode::DatabaseBusy) => IndexError::Busy { act, path },

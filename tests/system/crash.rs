@@ -1,0 +1,294 @@
+//! Commands killed at each call that changes something: the store opens, nothing is left, the command repeated succeeds.
+
+mod conditions;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+use mvm_tests::crash::{self, Point};
+use mvm_tests::fixtures;
+use mvm_tests::need::Need;
+use mvm_tests::process::{Program, holders};
+use mvm_tests::registry::Registry;
+use mvm_tests::sandbox::Sandbox;
+use mvm_tests::workspace;
+use serde_json::Value;
+
+use crate::{BUSYBOX, Case, Outcome, SKOPEO, UMOCI, ensure, ensure_eq};
+
+const STRACE: Need = Need::Program("strace", "strace");
+const STORE: &[Need] = &[Need::Mvmctl, STRACE, UMOCI, BUSYBOX];
+
+pub const CASES: &[Case] = &[
+    Case { name: "crash::pull", needs: STORE, run: pull },
+    Case {
+        name: "crash::pull_from_a_registry",
+        needs: &[Need::Mvmctl, Need::Registry, STRACE, UMOCI, SKOPEO, BUSYBOX],
+        run: pull_from_a_registry,
+    },
+    Case { name: "crash::load", needs: &[Need::Mvmctl, STRACE, UMOCI, SKOPEO, BUSYBOX], run: load },
+    Case { name: "crash::tag", needs: STORE, run: tag },
+    Case { name: "crash::save", needs: STORE, run: save },
+    Case { name: "crash::remove", needs: STORE, run: remove },
+    Case { name: "crash::gc", needs: STORE, run: gc },
+    Case { name: "crash::run", needs: &[Need::Mvmctl, Need::Guest, STRACE, UMOCI, BUSYBOX], run },
+    Case {
+        name: "crash::full_disk",
+        needs: &[Need::Mvmctl, Need::Root, UMOCI, BUSYBOX],
+        run: conditions::full_disk,
+    },
+    Case {
+        name: "crash::read_only_file_system",
+        needs: &[Need::Mvmctl, Need::Root, UMOCI, BUSYBOX],
+        run: conditions::read_only,
+    },
+    Case {
+        name: "crash::no_descriptors",
+        needs: &[Need::Mvmctl, Need::Program("prlimit", "util-linux"), UMOCI, BUSYBOX],
+        run: conditions::no_descriptors,
+    },
+    Case {
+        name: "crash::a_clock_that_steps_back",
+        needs: &[Need::Mvmctl, Need::Program("faketime", "faketime"), UMOCI, BUSYBOX],
+        run: conditions::clock,
+    },
+];
+
+/// How many points of a command are tried unless all are asked for.
+const POINTS: usize = 14;
+/// The same for a command that boots a guest.
+const BOOTS: usize = 5;
+
+/// A store as it is before the command, the command, and what an undisturbed run of it comes to.
+struct Scene {
+    sandbox: Sandbox,
+    arguments: Vec<String>,
+    /// Files beside the store that the command makes.
+    output: Option<PathBuf>,
+    /// Whether the command may have done its work when it is repeated, and then fails.
+    ///
+    /// A name that was removed can't be removed again.
+    done: fn(&Sandbox) -> Result<bool, Failed>,
+}
+
+/// What there is after a command and a collection.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    images: BTreeSet<String>,
+    files: BTreeSet<PathBuf>,
+    output: Option<Vec<u8>>,
+}
+
+impl Scene {
+    fn new(sandbox: Sandbox, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self { sandbox, arguments, output: None, done: |_| Ok(false) }
+    }
+
+    fn template(&self) -> PathBuf {
+        self.sandbox.path().join("template")
+    }
+
+    /// Puts the store back to what it was before the command.
+    fn restore(&self) -> Outcome {
+        let store = self.sandbox.store();
+        if store.exists() {
+            std::fs::remove_dir_all(&store)?;
+        }
+        if let Some(output) = self.output.as_ref().and_then(|output| output.parent()) {
+            std::fs::remove_dir_all(output)?;
+            std::fs::create_dir(output)?;
+        }
+        Program::new("cp").args(["-a", "--reflink=auto"]).arg(self.template()).arg(&store).run()?.ok()?;
+        Ok(())
+    }
+
+    fn full_arguments(&self) -> Vec<String> {
+        let store = self.sandbox.store().display().to_string();
+        ["--root".to_owned(), store].into_iter().chain(self.arguments.iter().cloned()).collect()
+    }
+
+    fn state(&self) -> Result<State, Failed> {
+        let skip = |path: &Path| {
+            // The log grows with each attempt; a database's companions come and go.
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            path.starts_with("audit/") || name.ends_with("-wal") || name.ends_with("-shm")
+        };
+        let mut images = BTreeSet::new();
+        for image in self.sandbox.json(["image", "ls", "--json"])?.as_array().into_iter().flatten() {
+            let key = |name: &str| image[name].to_string();
+            images.insert(format!("{} {} {}", key("references"), key("manifest"), key("root_hash")));
+        }
+        let output = self.output.as_ref().map(std::fs::read).transpose()?;
+        Ok(State { images, files: crash::inventory(&self.sandbox.store(), &skip)?, output })
+    }
+
+    /// Checks the store after a crash, and that the command works when it is repeated.
+    fn recovers(&self, expected: &State) -> Outcome {
+        let sandbox = &self.sandbox;
+        sandbox.mvmctl(["image", "ls"]).run()?.ok()?;
+        ensure!(
+            eventually(|| Ok(holders(&sandbox.store())?.is_empty()))?,
+            "processes are left: {:?}",
+            holders(&sandbox.store())?
+        );
+        for vm in sandbox.vms()? {
+            sandbox.mvmctl(["vm", "rm", &vm]).run()?.ok()?;
+        }
+        sandbox.mvmctl(["gc"]).run()?.ok()?;
+        sandbox.mvmctl(["image", "verify", "--all"]).run()?.ok()?;
+        let repeated = sandbox.mvmctl(&self.arguments).run()?;
+        if !(self.done)(sandbox)? || repeated.code() == 0 {
+            repeated.ok()?;
+        }
+        sandbox.mvmctl(["image", "verify", "--all"]).run()?.ok()?;
+        sandbox.mvmctl(["gc"]).run()?.ok()?;
+        sandbox.mvmctl(["audit", "verify"]).run()?.ok()?;
+        let state = self.state()?;
+        ensure_eq!(state.images, expected.images);
+        let left: Vec<_> = state.files.difference(&expected.files).collect();
+        ensure!(left.is_empty(), "files are left: {left:?}");
+        let lost: Vec<_> = expected.files.difference(&state.files).collect();
+        ensure!(lost.is_empty(), "files are lost: {lost:?}");
+        ensure!(state.output == expected.output, "the output differs");
+        Ok(())
+    }
+
+    /// Kills the command at its points, one after the other.
+    fn play(&self, count: usize) -> Outcome {
+        let store = self.sandbox.store();
+        if !store.exists() {
+            std::fs::create_dir(&store)?;
+        }
+        std::fs::rename(&store, self.template())?;
+        let (program, log) = (workspace::mvmctl(), self.sandbox.path().join("strace.log"));
+        self.restore()?;
+        let points = crash::points(&program, &self.full_arguments(), &log)?;
+        self.sandbox.mvmctl(["gc"]).run()?.ok()?;
+        let expected = self.state()?;
+        ensure!(points.len() > 3, "only {} points", points.len());
+        let mut killed = 0;
+        let tried = crash::sample(points, count);
+        for point in &tried {
+            let (was_killed, outcome) = self.crash(point, &program, &log, &expected)?;
+            killed += usize::from(was_killed);
+            if let Err(failed) = outcome {
+                let words = failed.message().unwrap_or_default().to_owned();
+                return Err(format!("killed at {point} of {:?}: {words}", self.arguments).into());
+            }
+        }
+        // Threads share work as it comes, so that a point may not be met again; most are.
+        ensure!(2 * killed >= tried.len(), "only {killed} of {} points were met", tried.len());
+        Ok(())
+    }
+
+    fn crash(
+        &self,
+        point: &Point,
+        program: &Path,
+        log: &Path,
+        expected: &State,
+    ) -> Result<(bool, Outcome), Failed> {
+        self.restore()?;
+        crash::kill_at(point, program, &self.full_arguments(), log)?;
+        let was_killed = std::fs::read_to_string(log)?.contains("+++ killed by SIGKILL +++");
+        Ok((was_killed, self.recovers(expected)))
+    }
+}
+
+/// Waits until a condition holds; gives up long after it should.
+fn eventually(condition: impl Fn() -> Result<bool, Failed>) -> Result<bool, Failed> {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(60) {
+        if condition()? {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(false)
+}
+
+fn busybox() -> Result<String, Failed> {
+    Ok(format!("oci:{}:latest", fixtures::busybox()?.display()))
+}
+
+fn pull() -> Outcome {
+    Scene::new(Sandbox::new()?, &["pull", &busybox()?]).play(POINTS)
+}
+
+fn pull_from_a_registry() -> Outcome {
+    let registry = Registry::start()?;
+    let image = registry.push(&fixtures::busybox()?, "test/busybox:latest", &[])?;
+    Scene::new(Sandbox::new()?, &["pull", &image]).play(POINTS)
+}
+
+fn load() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let archive = sandbox.path().join("archive.tar").display().to_string();
+    Program::new("skopeo")
+        .args(["--insecure-policy", "copy", "--quiet", &busybox()?])
+        .arg(format!("docker-archive:{archive}:example.com/app:1"))
+        .run()?
+        .ok()?;
+    Scene::new(sandbox, &["image", "load", "--input", &archive]).play(POINTS)
+}
+
+fn tag() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let image = busybox()?;
+    sandbox.mvmctl(["pull", &image]).run()?.ok()?;
+    Scene::new(sandbox, &["image", "tag", &image, "example.com/app:1"]).play(POINTS)
+}
+
+fn save() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let image = busybox()?;
+    sandbox.mvmctl(["pull", &image]).run()?.ok()?;
+    let output = sandbox.path().join("out/archive.tar");
+    std::fs::create_dir(sandbox.path().join("out"))?;
+    let mut scene =
+        Scene::new(sandbox, &["image", "save", "--output", &output.display().to_string(), &image]);
+    scene.output = Some(output);
+    scene.play(POINTS)
+}
+
+fn remove() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let image = busybox()?;
+    sandbox.mvmctl(["pull", &image]).run()?.ok()?;
+    let mut scene = Scene::new(sandbox, &["image", "rm", &image]);
+    scene.done = |sandbox| {
+        let images: Value = sandbox.json(["image", "ls", "--json"])?;
+        Ok(images.as_array().is_some_and(Vec::is_empty))
+    };
+    scene.play(POINTS)
+}
+
+/// Collects an image whose name has come to mean another one.
+fn gc() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let layout = sandbox.path().join("layout");
+    let image = format!("oci:{}:latest", layout.display());
+    for (index, from) in [fixtures::busybox()?, fixtures::zstd(&fixtures::busybox()?)?].iter().enumerate() {
+        if index > 0 {
+            std::fs::remove_dir_all(&layout)?;
+        }
+        Program::new("cp").arg("-r").arg(from).arg(&layout).run()?.ok()?;
+        sandbox.mvmctl(["pull", &image]).run()?.ok()?;
+    }
+    // What a killed pull leaves is collected too.
+    let staging = sandbox.store().join("scopes/default/staging");
+    std::fs::create_dir_all(staging.join("left"))?;
+    std::fs::write(staging.join("left/data"), b"half")?;
+    Scene::new(sandbox, &["gc"]).play(POINTS)
+}
+
+fn run() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let image = busybox()?;
+    // The blank disk and what was found of KVM are made once.
+    sandbox.mvmctl(["run", "--rm", &image, "true"]).run()?.ok()?;
+    Scene::new(sandbox, &["run", "--rm", "--name", "one", &image, "true"]).play(BOOTS)
+}
