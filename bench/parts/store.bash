@@ -1,5 +1,5 @@
-# What a base costs that is there already, what `image verify` and `gc` take. Processor time is compared beside wall time, so
-# that a busy machine shows.
+# What a base costs that is there already, what `image verify` and `gc` take: BENCH_ONLY=store bench/run. Where others compile
+# or write at the same time, only the rows of processor time mean something.
 say 'images on the same base'
 debian
 # A layer of its own: what a program with its libraries brings. It is the same in both images, so that "its own layer
@@ -150,6 +150,7 @@ for stored in nameless named; do
         nameless) row 'gc of 200 images, 199 of them without a name' "$(printf %.2f "$(field median)")" s '<2' ;;
         named) row 'gc of 200 images that stay' "$(printf %.2f "$(field median)")" s '<2' ;;
     esac
+    row '  of that processor time' "$(processor)" s ''
 done
 "$mvmctl" --quiet --root "$work/nameless" gc >/dev/null
 [ "$(ls "$work"/nameless/scopes/default/images | wc -l)" = 1 ] || { say 'gc left more than the image that has a name'; exit 1; }
