@@ -246,6 +246,17 @@ fn replaced() -> Outcome {
     key(&sandbox, ["revoke", "nosuch"])?.exits(3)?;
     key(&sandbox, ["rm", "release", &former(&first)])?.ok()?;
     ensure_eq!(listed(&sandbox)?.len(), 2);
+    // The local key may go, and another one comes at its next use; it is trusted when its owner says so.
+    key(&sandbox, ["trust", "release.pub", "--name", "local"])?.exits(7)?;
+    key(&sandbox, ["rm", "local"])?.ok()?;
+    key(&sandbox, ["generate", "other"])?.ok()?;
+    let local = listed(&sandbox)?.into_iter().find(|row| row[0] == "local");
+    ensure_eq!(local, Some(json!(["local", "plain", false, null, false])));
+    key(&sandbox, ["export", "local", "-o", "local.pub"])?.ok()?;
+    key(&sandbox, ["trust", "local.pub", "--name", "other"])?.exits(7)?;
+    key(&sandbox, ["trust", "local.pub", "--name", "local", "--development"])?.ok()?;
+    let local = listed(&sandbox)?.into_iter().find(|row| row[0] == "local");
+    ensure_eq!(local, Some(json!(["local", "plain", true, true, false])));
     sandbox.mvmctl(["audit", "verify"]).run()?.ok()?;
     let log = sandbox.mvmctl(["audit", "tail", "-n", "100"]).run()?.ok()?.out();
     for act in ["generate", "trust", "rotate", "revoke", "remove"] {

@@ -237,8 +237,11 @@ fn for_keys(error: &KeysError) -> Option<String> {
         KeysError::Lapsed { name, .. } => {
             format!("mvmctl key rotate {name} makes a new one of that name; --key signs with another")
         }
-        KeysError::PassphraseNeeded(_) | KeysError::Open { source: KeyError::NeedsPassphrase, .. } => {
-            "--passphrase-file FILE gives it".to_owned()
+        KeysError::PassphraseNeeded(_) => {
+            "--passphrase asks for one, --passphrase-file FILE gives it".to_owned()
+        }
+        KeysError::Open { name, source: KeyError::NeedsPassphrase } => {
+            format!("--key {name} asks for it, --passphrase-file FILE beside that gives it")
         }
         KeysError::Trust { path, .. } => {
             format!("put back a copy of {}; without it only the key local is trusted, anew", path.display())

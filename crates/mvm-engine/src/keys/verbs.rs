@@ -219,9 +219,16 @@ impl Engine {
         let key =
             PublicKey::from_pem(&text).map_err(|source| KeysError::Key { path: path.to_owned(), source })?;
         let store = self.key_store();
-        let locked = lock(&store, name)?;
+        let locked = store.lock()?;
+        locked.ensure_local()?;
         let mut entries = locked.trust()?;
-        check_free(&store, &entries, name, &key.id(), false)?;
+        // The public half of a private key that is here, and that the list doesn't have, is welcome.
+        let own = list(&store)?.into_iter().any(|known| {
+            known.name == name.as_str() && known.id == Some(key.id()) && known.development.is_none()
+        });
+        if !own {
+            check_free(&store, &entries, name, &key.id(), false)?;
+        }
         entries.push(TrustedKey { name: name.to_string(), key, development }.into());
         locked.set_trust(entries, &[(KeyAct::Trust, key.id())])?;
         Ok(find(&list(&store)?, &key.id().to_string())?)

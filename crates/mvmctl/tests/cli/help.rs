@@ -25,7 +25,7 @@ const VERBS: [(&str, &str); 20] = [
     ("man", "Write the manual pages, one file a verb"),
 ];
 
-const SUB_VERBS: [(&str, &[&str]); 7] = [
+const SUB_VERBS: [(&str, &[&str]); 8] = [
     (
         "image",
         &[
@@ -45,6 +45,7 @@ const SUB_VERBS: [(&str, &[&str]); 7] = [
     ),
     ("vm", &["ls", "inspect", "stop", "rm"]),
     ("kernel", &["import", "build", "ls", "default", "rm"]),
+    ("key", &["generate", "ls", "import", "export", "trust", "revoke", "rotate", "rm"]),
     ("plan", &["create", "show", "sign", "verify", "bundle", "import", "diff"]),
     ("policy", &["show", "check"]),
     ("audit", &["tail", "show", "verify", "export", "checkpoint", "rotate", "witness"]),
