@@ -132,7 +132,7 @@ fn interrupt() -> Outcome {
 }
 
 /// Returns the processes whose command line has all these texts.
-fn processes(texts: &[&str]) -> Result<Vec<rustix::process::Pid>, libtest_mimic::Failed> {
+pub fn processes(texts: &[&str]) -> Result<Vec<rustix::process::Pid>, libtest_mimic::Failed> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let path = entry?.path();
