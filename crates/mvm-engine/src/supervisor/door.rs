@@ -112,6 +112,21 @@ impl<'a> Door<'a> {
         self.refuse(Rule::SingleUse, EngineError::UsedUp(admitted.digest()))
     }
 
+    /// Says whether an error is a refusal, which is on record already.
+    pub fn records(error: &EngineError) -> bool {
+        matches!(
+            error,
+            EngineError::Refused(_)
+                | EngineError::UsedUp(_)
+                | EngineError::Policy(_)
+                | EngineError::Plan { act: "read", .. }
+                | EngineError::Kernels(_)
+                | EngineError::Changed { .. }
+                | EngineError::UnknownImage(_)
+                | EngineError::OtherShape(_)
+        )
+    }
+
     /// Records that the plan was refused for its kernel, if it is that, and returns why.
     pub fn refuse_kernel<T>(&self, error: EngineError) -> Result<T, EngineError> {
         match error {

@@ -137,8 +137,8 @@ fn put_failure_on_record(
     record: &Record,
     error: &EngineError,
 ) -> Result<(), EngineError> {
-    // A refusal is on record with its rules; a log that takes no entries takes none about that.
-    if matches!(error, EngineError::Refused(_) | EngineError::Audit(_)) {
+    // What the door refuses is on record with its rules; a log that takes no entries takes none about that.
+    if Door::records(error) || matches!(error, EngineError::Audit(_)) {
         return Ok(());
     }
     let (vm, plan) = (record.name.clone(), record.plan);
