@@ -15,7 +15,9 @@ const STEP: u64 = 1 << 20;
 
 /// The image would make its scope hold more than it may.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("scope {scope} may hold {quota} bytes and holds {used}; the image needs at least {needed} more")]
+#[error(
+    "scope {scope} may hold {quota} bytes and holds {used}; the image needs at least {needed} bytes more"
+)]
 pub struct QuotaExceeded {
     /// The scope.
     pub scope: ScopeName,

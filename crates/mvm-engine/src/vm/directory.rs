@@ -6,11 +6,12 @@ use crate::audit_log::{AuditError, AuditLog, Fate, Note};
 use mvm_plan::audit::{Event, Outcome};
 use mvm_ref::{NameError, VmName};
 use mvm_store::ProcessError;
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -340,7 +341,7 @@ impl VmDirectory {
 
     fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T, VmError> {
         let path = self.file(name);
-        let bytes = fs::read(&path).map_err(|source| match source.kind() {
+        let bytes = read_file(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => VmError::NotFound(self.name.clone()),
             _ => io_error("read", &path)(source),
         })?;
@@ -368,6 +369,20 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         drop(fs::remove_file(&temporary));
     }
     written
+}
+
+/// Reads a file, but no link to one, nor what isn't a file: who looks at another user's store must not wait for a pipe.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    /// Far more than the longest command line.
+    const LIMIT: u64 = 16 << 20;
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LIMIT).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn io_error(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VmError {

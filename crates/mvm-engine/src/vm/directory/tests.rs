@@ -52,6 +52,25 @@ fn age(path: &Path, seconds: u64) {
 }
 
 #[test]
+fn pipes_and_links_in_place_of_records_are_refused() {
+    let (_root, registry) = registry();
+    let vm = registry.create(&record("web")).unwrap();
+    assert!(!vm.is_over().unwrap());
+    vm.write_state(&state(Phase::Running, dead())).unwrap();
+    assert!(vm.is_over().unwrap());
+    let path = vm.file(STATE);
+    let moved = vm.file("moved");
+    fs::rename(&path, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &path).unwrap();
+    assert!(matches!(vm.is_over().unwrap_err(), VmError::Io { act: "read", .. }));
+    fs::remove_file(&path).unwrap();
+    // Opened as usual it would wait for a writer.
+    let mode = rustix::fs::Mode::RUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    assert!(matches!(vm.is_over().unwrap_err(), VmError::Io { act: "read", .. }));
+}
+
+#[test]
 fn a_vm_is_made_found_listed_and_removed() {
     let (_root, registry) = registry();
     assert!(names(&registry).is_empty());
