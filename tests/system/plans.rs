@@ -4,18 +4,26 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 
 use mvm_tests::fixtures;
+use mvm_tests::need::Need;
+use mvm_tests::process::Program;
+use mvm_tests::registry::Registry;
 use mvm_tests::sandbox::Sandbox;
 use serde_json::Value;
 
-use crate::{Case, GUEST, Outcome, PULL, ensure, ensure_eq};
+use crate::{BUSYBOX, Case, GUEST, Outcome, SKOPEO, UMOCI, ensure, ensure_eq};
 
 pub const CASES: &[Case] = &[
     Case { name: "plans::one_plan_many_launches", needs: GUEST, run: many_launches },
     Case { name: "plans::single_use_holds_after_a_kill", needs: GUEST, run: single_use },
-    Case { name: "plans::signatures_and_differences", needs: PULL, run: signatures },
+    Case { name: "plans::signatures_and_differences", needs: GUEST, run: signatures },
+    Case {
+        name: "plans::a_registry_has_what_a_plan_names",
+        needs: &[Need::Mvmctl, Need::Guest, Need::Registry, UMOCI, SKOPEO, BUSYBOX],
+        run: from_a_registry,
+    },
     Case { name: "plans::bundles_carry_a_machine", needs: GUEST, run: bundles },
     Case { name: "plans::tampered_bundles_are_refused", needs: GUEST, run: tampered_bundles },
-    Case { name: "plans::options_are_named", needs: PULL, run: options },
+    Case { name: "plans::options_are_named", needs: GUEST, run: options },
 ];
 
 type Failed = libtest_mimic::Failed;
@@ -286,5 +294,35 @@ fn tampered_bundles() -> Outcome {
     }
     ensure_eq!(other.json(["image", "ls", "--json"])?, serde_json::json!([]));
     ensure_eq!(other.json(["kernel", "ls", "--json"])?, serde_json::json!([]));
+    Ok(())
+}
+
+/// The image is fetched by the digest in the plan, whatever its tag means by then.
+fn from_a_registry() -> Outcome {
+    let (sandbox, _, plan) = prepare()?;
+    let layout = sandbox.path().join("layout");
+    Program::new("cp").args(["-r"]).arg(fixtures::busybox()?).arg(&layout).run()?.ok()?;
+    let local = format!("{}:latest", layout.display());
+    let registry = Registry::start()?;
+    let push = |value: &str| -> Result<String, Failed> {
+        let variable = format!("WHICH={value}");
+        Program::new("umoci").args(["config", "--image", &local, "--config.env", &variable]).run()?.ok()?;
+        Ok(registry.push(&layout, "team/app:latest", &[])?)
+    };
+    let image = push("signed")?;
+    sandbox.mvmctl(["plan", "create", "-o", &plan, &image, "sh", "-c", "echo $WHICH"]).run()?.ok()?;
+    push("moved")?;
+
+    let other = stranger(&sandbox)?;
+    let refused = other.mvmctl(["launch", "--rm", &plan]).run()?.exits(125)?;
+    ensure!(refused.err().contains("no kernel"), "{}", refused.err());
+    other.import_kernel()?;
+    let refused = other.mvmctl(["launch", "--rm", "--pull", "never", &plan]).run()?.exits(125)?;
+    ensure!(refused.err().contains("is in the store"), "{}", refused.err());
+    // Nothing is fetched for a plan that the policy refuses anyway.
+    other.mvmctl(["launch", "--rm", "--policy", "production", &plan]).run()?.exits(125)?;
+    ensure_eq!(other.json(["image", "ls", "--json"])?, serde_json::json!([]));
+    let output = other.mvmctl(["launch", "--rm", &plan]).run()?.ok()?;
+    ensure_eq!(output.out(), "signed\n");
     Ok(())
 }

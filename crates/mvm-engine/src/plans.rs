@@ -137,8 +137,8 @@ impl Engine {
         self.launch_signed(&signed, request, progress, cancel)
     }
 
-    /// Pulls a plan's image by digest, if it is not there, comes from a registry, and no rule but those about what is here
-    /// stands against the plan. What stands against it is for the door to say.
+    /// Pulls a plan's image by digest, if it is not there, comes from a registry, the kernel is here and no rule but those about
+    /// the image stands against the plan. What stands against it is for the door to say.
     fn fetch_for(
         &self,
         signed: &SignedPlan,
@@ -156,6 +156,9 @@ impl Engine {
         let present =
             pull == PullPolicy::Missing && self.scope.image_by_root(&plan.root.root_hash)?.is_some();
         if present && !signatures::are_asked(&policy, reference) {
+            return Ok(());
+        }
+        if self.store.kernel(&plan.kernel.digest)?.is_none() {
             return Ok(());
         }
         let here = [Rule::PullAge, Rule::ImageAge, Rule::ImageSignature, Rule::RequiredConfinement];
@@ -285,8 +288,7 @@ impl Engine {
         policies::load(asked).or_else(|error| {
             // A name that is misspelt is nothing that an auditor has to know of.
             if !matches!(error, PolicyFileError::Unknown(_)) {
-                let names: Vec<String> = asked.iter().map(ToString::to_string).collect();
-                let (policy, rules) = (names.join(" + "), vec![Rule::ReadablePolicy]);
+                let (policy, rules) = (policies::names(asked), vec![Rule::ReadablePolicy]);
                 self.audit.append(&self.settings.scope, vec![Event::Refuse { plan: None, policy, rules }])?;
             }
             Err(error.into())

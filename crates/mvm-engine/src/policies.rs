@@ -103,6 +103,13 @@ pub fn load(asked: &[PolicySource]) -> Result<Policy, PolicyFileError> {
     Ok(policy)
 }
 
+/// Returns what a launch was to be judged under, in words for a policy that can't be read.
+pub fn names(asked: &[PolicySource]) -> String {
+    let asked = asked.iter().map(ToString::to_string);
+    let names: Vec<String> = std::iter::once(SYSTEM_POLICY.to_owned()).chain(asked).collect();
+    names.join(" + ")
+}
+
 /// Reads the administrator's policy, if there is one.
 fn system() -> Result<Option<Layer>, PolicyFileError> {
     let path = Path::new(SYSTEM_POLICY);

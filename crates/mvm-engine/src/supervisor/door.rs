@@ -30,8 +30,8 @@ impl<'a> Door<'a> {
         let policy = match policies::load(&record.policy) {
             Ok(policy) => policy,
             Err(error) => {
-                let asked: Vec<String> = record.policy.iter().map(ToString::to_string).collect();
-                return refuse(record.plan, &asked.join(" + "), Rule::ReadablePolicy, error.into());
+                let names = policies::names(&record.policy);
+                return refuse(record.plan, &names, Rule::ReadablePolicy, error.into());
             }
         };
         match SignedPlan::parse(plan) {
