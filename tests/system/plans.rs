@@ -1,7 +1,6 @@
 //! Plans: made here or elsewhere, signed, compared, launched as often as they allow.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 
 use mvm_tests::fixtures;
 use mvm_tests::need::Need;
@@ -122,6 +121,14 @@ fn signatures() -> Outcome {
     ensure_eq!(report["admitted"], Value::Bool(true));
     ensure_eq!(report["signers"].as_array().map(Vec::len), Some(1));
 
+    let policy = sandbox.path().join("two.toml").display().to_string();
+    fs::write(&policy, "threshold = 2\n")?;
+    sandbox.mvmctl(["key", "generate", "second"]).run()?.ok()?;
+    sandbox.mvmctl(["plan", "verify", "--policy", &policy, &plan]).run()?.exits(5)?;
+    sandbox.mvmctl(["plan", "sign", "--key", "second", &plan]).run()?.ok()?;
+    sandbox.mvmctl(["plan", "verify", "--policy", &policy, &plan]).run()?.ok()?;
+    sandbox.mvmctl(["launch", "--rm", "--policy", &policy, &plan]).run()?.ok()?;
+
     let other = sandbox.path().join("other.plan").display().to_string();
     let create =
         ["plan", "create", "-o", &other, "--name", "web", "--cpus", "2", "--valid-for", "1h", &image, "true"];
@@ -169,11 +176,9 @@ fn options() -> Outcome {
 /// A machine that has the signer's public key and nothing else.
 fn stranger(signer: &Sandbox) -> Result<Sandbox, Failed> {
     let stranger = Sandbox::new()?;
-    stranger.mvmctl(["image", "ls"]).run()?.ok()?;
-    let keys = stranger.store().join("keys");
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&keys)?;
-    // Public keys alone.
-    fs::copy(signer.store().join("keys/trust.json"), keys.join("trust.json"))?;
+    let key = stranger.path().join("signer.pub");
+    fs::write(&key, signer.mvmctl(["key", "export", "local"]).run()?.ok()?.stdout)?;
+    stranger.mvmctl(["key", "trust", "--name", "signer", "--development"]).arg(&key).run()?.ok()?;
     Ok(stranger)
 }
 
