@@ -74,8 +74,10 @@ impl Host {
     }
 
     fn last_refusal(&self) -> Result<Option<String>, Failed> {
-        let log = self.sandbox.mvmctl(["audit", "tail", "-n", "1"]).run()?.ok()?.out();
-        Ok(log.contains("\"refuse\"").then_some(log))
+        let log = self.sandbox.mvmctl(["audit", "tail", "-n", "5"]).run()?.ok()?.out();
+        // A checkpoint may follow what it covers.
+        let last = log.lines().rfind(|line| !line.contains("\"checkpoint\"")).unwrap_or_default();
+        Ok(last.contains("\"refuse\"").then(|| last.to_owned()))
     }
 }
 
@@ -158,7 +160,7 @@ fn system() -> Outcome {
     let host = Host::new()?;
     write(&host.file(), "max-cpus = 1\nmax-validity = \"1h\"\n")?;
     host.mvmctl(&["run", "--rm", &host.image, "true"]).run()?.ok()?;
-    let log = host.sandbox.mvmctl(["audit", "tail", "-n", "4"]).run()?.ok()?.out();
+    let log = host.sandbox.mvmctl(["audit", "tail", "-n", "8"]).run()?.ok()?.out();
     ensure!(log.contains("/etc/mvm/policy.toml@"), "the log does not name the policy:\n{log}");
 
     let shown = host.mvmctl(&["policy", "show", "--policy", "production"]).run()?.ok()?.out();
