@@ -395,7 +395,7 @@ fn sign() -> Outcome {
         )?;
         ensure_eq!(verified, "Signature Verified Successfully\n");
     }
-    let admitted = sandbox.mvmctl(["audit", "tail", "-n", "3"]).run()?.ok()?.out();
+    let admitted = sandbox.mvmctl(["audit", "tail", "-n", "10"]).run()?.ok()?.out();
     ensure!(
         admitted.contains(&one) && admitted.contains(&two),
         "the log doesn't name the signers:\n{admitted}"

@@ -154,8 +154,8 @@ impl AuditLog {
     /// where that end was; nothing if the log is empty.
     pub fn checkpoint(&self, witness: Option<&Path>) -> Result<Option<Signed>, AuditError> {
         // Before the log is locked: who changes keys holds theirs and waits for the log.
-        let keys = crate::keys::load(&self.root).map_err(|error| AuditError::Unsigned(Box::new(error)))?;
-        append::Writer::open(self)?.sign(&keys.local, witness)
+        let key = crate::keys::local(&self.root).map_err(|error| AuditError::Unsigned(Box::new(error)))?;
+        append::Writer::open(self)?.sign(&key, witness)
     }
 
     /// Has the log go on in a new file. Returns the name that the file before has now; nothing if the log is empty.

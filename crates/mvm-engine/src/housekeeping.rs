@@ -11,6 +11,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -184,7 +185,16 @@ fn entries(directory: &Path) -> Result<Vec<std::path::PathBuf>, EngineError> {
     let fail = |source| EngineError::Io { act: "list", path: directory.to_owned(), source };
     match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        found => found.map_err(fail)?.map(|entry| Ok(entry.map_err(fail)?.path())).collect(),
+        found => {
+            let found = found.map_err(fail)?.map(|entry| entry.map_err(fail));
+            // A VM that was removed counts no more, and whoever lists VMs next removes the rest of it.
+            let is_there =
+                |entry: &fs::DirEntry| !entry.file_name().as_bytes().starts_with(vm::GONE.as_bytes());
+            found
+                .filter(|entry| entry.as_ref().map_or(true, is_there))
+                .map(|entry| Ok(entry?.path()))
+                .collect()
+        }
     }
 }
 

@@ -14,23 +14,13 @@ mod store;
 mod verbs;
 
 pub use error::KeysError;
-use mvm_plan::{PublicKey, SigningKey, TrustStore};
+use mvm_plan::{PublicKey, SigningKey};
 use std::path::Path;
 pub use verbs::{KeyListing, PrivateHalf, Rotated, SealedKey, Signers, StoredKey};
 
-/// The local key, and the keys whose signatures count here.
-#[derive(Debug)]
-pub struct Keys {
-    /// The local key.
-    pub local: SigningKey,
-    /// All keys that count, or once did.
-    pub trust: TrustStore,
-}
-
-/// Loads the local key and the list of keys; the first use makes them, and tells no audit log.
-pub fn load(store_root: &Path) -> Result<Keys, KeysError> {
-    let store = store::KeyStore::unaudited(store_root);
-    Ok(Keys { local: store.local()?, trust: store.trust()? })
+/// Loads the local key; the first use makes it, and tells no audit log.
+pub fn local(store_root: &Path) -> Result<SigningKey, KeysError> {
+    store::KeyStore::unaudited(store_root).local()
 }
 
 /// Returns the local key if there is one. It waits for nobody, so that whoever changes keys can be told of meanwhile.

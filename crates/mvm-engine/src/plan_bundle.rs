@@ -8,7 +8,6 @@ mod format;
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::keys;
 use crate::policies::{self, PolicySource};
 use crate::progress::Cancel;
 use crate::vm::write_atomically;
@@ -166,7 +165,7 @@ impl Engine {
         let known = self.known_of_image(signed.unverified_plan(), &policy)?;
         let nonce = LaunchNonce::from_bytes([0; 16]);
         let facts = known.facts(&self.settings.scope, Isolation::Kvm, nonce, clock::unix_seconds());
-        let trust = keys::load(&self.settings.root)?.trust;
+        let trust = self.key_store().trust()?;
         let Err(refusal) = mvm_plan::admit(signed, &trust, &policy, &facts) else { return Ok(()) };
         let entry = [Rule::TrustedSigner, Rule::PlanScope];
         let rules: Vec<Rule> = refusal.failed().iter().map(|outcome| outcome.rule).collect();

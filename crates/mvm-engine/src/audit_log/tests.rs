@@ -13,7 +13,7 @@ pub(super) fn log() -> (tempfile::TempDir, AuditLog) {
     let directory = tempfile::tempdir().unwrap();
     let log = AuditLog::new(directory.path());
     // The key that signs, which is otherwise made with the first plan.
-    keys::load(directory.path()).unwrap();
+    keys::local(directory.path()).unwrap();
     (directory, log)
 }
 
@@ -378,7 +378,7 @@ fn the_log_is_signed_now_and_then_and_at_each_end() {
     assert_eq!(signed.entries, 73);
     let report = verified(&log).unwrap();
     assert_eq!((report.entries, report.checkpoints, report.signed_entries), (74, 3, 73));
-    assert_eq!(report.signers, [keys::load(&log.root).unwrap().local.public_key().id()]);
+    assert_eq!(report.signers, [keys::local(&log.root).unwrap().public_key().id()]);
     // The log's own entries are in no scope.
     assert_eq!(entries(&log)[64].scope, None);
 }

@@ -1,9 +1,20 @@
 use super::store::KeyStore;
 use super::*;
-use mvm_plan::{TrustEntry, TrustedKey};
+use mvm_plan::{TrustEntry, TrustStore, TrustedKey};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+
+#[derive(Debug)]
+struct Keys {
+    local: SigningKey,
+    trust: TrustStore,
+}
+
+fn load(store_root: &Path) -> Result<Keys, KeysError> {
+    let store = KeyStore::unaudited(store_root);
+    Ok(Keys { local: store.local()?, trust: store.trust()? })
+}
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777

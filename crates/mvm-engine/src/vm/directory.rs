@@ -104,6 +104,9 @@ pub enum VmError {
     },
 }
 
+/// What the name of a directory begins with whose VM was removed; no VM has such a name.
+pub const GONE: &str = ".gone-";
+
 impl VmRegistry {
     /// Names the directory below which VMs live; it is made when the first VM is.
     pub fn new(store_root: &Path) -> Self {
@@ -148,6 +151,10 @@ impl VmRegistry {
         for entry in entries {
             let path = entry.map_err(io_error("read", &self.root))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with(GONE) {
+                remove_all(&path)?;
+                continue;
+            }
             let name: VmName =
                 name.parse().map_err(|source| VmError::Stray { path: path.clone(), source })?;
             if path.join(RECORD).exists() {
@@ -163,6 +170,14 @@ impl VmRegistry {
     fn at(&self, name: &VmName) -> VmDirectory {
         let path = self.root.join(name.as_str());
         VmDirectory { name: name.clone(), path, audit: Some(self.audit.clone()) }
+    }
+}
+
+/// Removes a directory that nobody finds any more. Another process may be at it too.
+fn remove_all(path: &Path) -> Result<(), VmError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
+        _ => Ok(()),
     }
 }
 
@@ -298,18 +313,13 @@ impl VmDirectory {
 
     /// Removes the directory whatever its state; for the process that answers for the VM.
     pub fn remove_files(&self) -> Result<(), VmError> {
-        // The record goes first: without it the VM is gone for everyone, whatever remains.
-        match fs::remove_file(self.file(RECORD)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("remove", &self.file(RECORD))(error));
-            }
-            _ => {}
-        }
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(io_error("remove", &self.path)(error))
-            }
-            _ => Ok(()),
+        // Without its name the VM is gone for everyone, whatever remains.
+        let gone = self.path.with_file_name(format!("{GONE}{}.{}", self.name, std::process::id()));
+        remove_all(&gone)?;
+        match fs::rename(&self.path, &gone) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(io_error("remove", &self.path)(error)),
+            Ok(()) => remove_all(&gone),
         }
     }
 

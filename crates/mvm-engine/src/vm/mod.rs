@@ -5,7 +5,7 @@ mod process;
 mod record;
 
 pub use directory::{
-    CONSOLE, INITRD, OUTPUT, PLAN, SCRATCH, SUPERVISOR_LOG, VmDirectory, VmError, VmRegistry,
+    CONSOLE, GONE, INITRD, OUTPUT, PLAN, SCRATCH, SUPERVISOR_LOG, VmDirectory, VmError, VmRegistry,
     write_atomically,
 };
 pub use process::ProcessIdentity;

@@ -76,7 +76,7 @@ fn rewrite(lines: &[Vec<u8>], from: usize, key: &SigningKey) -> Vec<Vec<u8>> {
 fn a_whole_log_says_what_it_knows_and_what_not() {
     let (_directory, log) = sample();
     let report = log.verify(&Verification::default()).unwrap();
-    let key = keys::load(&log.root).unwrap().local.public_key().id();
+    let key = keys::local(&log.root).unwrap().public_key().id();
     assert_eq!((report.entries, report.files, report.checkpoints, report.signed_entries), (8, 1, 2, 7));
     assert_eq!((report.signers, report.head_recorded, report.clock_steps_back), (vec![key], true, 0));
     assert_eq!(
@@ -209,7 +209,7 @@ fn a_missing_file_is_noticed() {
 #[test]
 fn signatures_are_held_against_the_keys() {
     let (directory, log) = sample();
-    let local = keys::load(&log.root).unwrap().local;
+    let local = keys::local(&log.root).unwrap();
     // With the key a log can be written anew, and only a copy of its end elsewhere tells.
     put(&log, &rewrite(&lines(&log), 5, &local));
     let got = plain(&log);
@@ -226,7 +226,7 @@ fn signatures_are_held_against_the_keys() {
     all[7] = changed;
     put(&log, &all);
     fs::remove_file(log.head_path()).unwrap();
-    let id = keys::load(&log.root).unwrap().local.public_key().id();
+    let id = keys::local(&log.root).unwrap().public_key().id();
     assert_eq!(plain(&log), format!("the checkpoint in entry 7 is not signed by key {id}, which it names"));
 
     // A checkpoint of another log.
@@ -249,7 +249,7 @@ fn signatures_are_held_against_the_keys() {
             .starts_with("the checkpoint in entry 3 is signed by no key that is known here (it names")
     );
     let key = elsewhere.path().join("key.pem");
-    let public = keys::load(&log.root).unwrap().local.public_key();
+    let public = keys::local(&log.root).unwrap().public_key();
     fs::write(&key, public.to_pem().unwrap()).unwrap();
     let request = Verification { witness: None, keys: vec![key.clone()] };
     assert_eq!(copy.verify(&request).unwrap().signers, [public.id()]);
@@ -268,7 +268,7 @@ fn a_witness_knows_what_a_key_can_hide() {
     write(&log, ["d", "e", "f"]);
     log.checkpoint(None).unwrap().unwrap();
     let seen = fs::read(&witness).unwrap();
-    let local = keys::load(&log.root).unwrap().local;
+    let local = keys::local(&log.root).unwrap();
     let whole = lines(&log);
 
     let report = log.verify(&Verification::default()).unwrap().witness.unwrap();
@@ -341,7 +341,7 @@ fn one_witness_serves_several_logs() {
     for (_, log) in &logs {
         log.checkpoint(Some(&witness)).unwrap().unwrap();
     }
-    let id = |log: &AuditLog| keys::load(&log.root).unwrap().local.public_key();
+    let id = |log: &AuditLog| keys::local(&log.root).unwrap().public_key();
     let key = shared.path().join("key.pem");
     fs::write(&key, id(&logs[1].1).to_pem().unwrap()).unwrap();
     let request = Verification { witness: Some(witness), keys: vec![key] };
