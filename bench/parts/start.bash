@@ -34,9 +34,9 @@ qemu=$(command -v qemu-system-x86_64)
 for _ in $(seq $((runs * 2))); do
     traced "$mvmctl" --quiet --root "$store" run --rm "$static" >/dev/null
     awk 'NR == 1 { begin = $2 } /execve\("[^"]*qemu-system/ { printf "%.6f\n", $2 - begin; exit }' "$work/trace"
-done >"$work/own"
+done >"$work/own-time"
 sed -n '/execve("[^"]*qemu-system/ { s/^[^[]*\["//; s/"\], 0x.*//; s/", "/\n/g; p; q }' "$work/trace" >"$work/arguments"
-row 'own time before the hypervisor starts' "$(awk -v s="$(median <"$work/own")" 'BEGIN { print s * 1000 }')" ms '<50'
+row 'own time before the hypervisor starts' "$(awk -v s="$(median <"$work/own-time")" 'BEGIN { print s * 1000 }')" ms '<50'
 
 # Time until a command says hello; firmware may have said something before.
 until_hello() {

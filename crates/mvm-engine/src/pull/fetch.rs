@@ -25,7 +25,7 @@ use std::time::Duration;
 
 /// Bounds of how many layers are fetched at the same time. The lower one lets one be inflated while the next ones'
 /// bytes arrive; more than the upper one take more of a registry's and of memory than they give.
-const PARALLEL_LAYERS: (usize, usize) = (3, 6);
+const PARALLEL_LAYERS: (usize, usize) = (4, 6);
 
 /// How long data gathers before the next part of it is sent to the disk.
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);

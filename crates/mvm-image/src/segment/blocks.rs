@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::LazyLock;
 
 /// Data bytes that are collected before they are written.
-const DATA_BUFFER: usize = 1 << 20;
+const DATA_BUFFER: usize = 256 << 10;
 
 /// Runs of at least this many bytes are written from where they lie, without a copy.
 const DIRECT: usize = 128 << 10;
