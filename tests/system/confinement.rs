@@ -13,6 +13,7 @@ use mvm_tests::sandbox::Sandbox;
 use mvm_tests::workspace;
 use serde_json::Value;
 
+use crate::unprivileged::of_user;
 use crate::{BUSYBOX, Case, GUEST, Outcome, UMOCI, ensure, ensure_eq};
 
 /// A user without a name, groups or home.
@@ -42,18 +43,8 @@ fn of_the_caller() -> Outcome {
 }
 
 fn of_a_user() -> Outcome {
-    let sandbox = Sandbox::of_user(USER)?;
-    let layout = sandbox.path().join("layout");
-    Program::new("cp").arg("-r").arg(fixtures::busybox()?).arg(&layout).run()?.ok()?;
-    let kernel = sandbox.path().join("kernel");
-    let source = workspace::tuned_kernel()
-        .and_then(|file| file.parent().map(ToOwned::to_owned))
-        .unwrap_or_else(workspace::distribution_kernel);
-    Program::new("cp").arg("-rL").arg(source).arg(&kernel).run()?.ok()?;
-    sandbox.give_away()?;
-    let kernel = if kernel.join("vmlinux").is_file() { kernel.join("vmlinux") } else { kernel };
-    sandbox.mvmctl(["kernel", "import"]).arg(&kernel).run()?.ok()?;
-    looked_at(&sandbox, &format!("oci:{}:latest", layout.display()))
+    let (sandbox, image) = of_user(USER)?;
+    looked_at(&sandbox, &image)
 }
 
 fn looked_at(sandbox: &Sandbox, image: &str) -> Outcome {

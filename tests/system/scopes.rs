@@ -133,8 +133,9 @@ fn quota() -> Outcome {
         Ok(sandbox.json(["scope", "inspect", scope, "--json"])?["usage"]["total"].clone())
     };
     let before = size("a")?;
-    for verb in [&["pull"][..], &["pull"]] {
-        let run = sandbox.mvmctl(["--scope", "a"]).args(verb).arg(&large).run()?;
+    // A repetition finds nothing of the first attempt.
+    for _ in 0..2 {
+        let run = sandbox.mvmctl(["--scope", "a", "pull", &large]).run()?;
         refused(&run, 5, &["scope a may hold 2097152 bytes", "mvmctl scope set a --quota SIZE"])?;
         ensure_eq!(size("a")?, before);
     }
@@ -142,6 +143,17 @@ fn quota() -> Outcome {
     sandbox.mvmctl(["--scope", "b", "pull", &large]).run()?.ok()?;
     sandbox.mvmctl(["scope", "set", "--scope", "a", "--quota", "none"]).run()?.ok()?;
     sandbox.mvmctl(["--scope", "a", "pull", &large]).run()?.ok()?;
+    sandbox.mvmctl(["scope", "rm", "a"]).run()?.ok()?;
+    let log = sandbox.mvmctl(["audit", "tail", "-n", "1000"]).run()?.ok()?.out();
+    for (kind, more) in [
+        ("set", "\"setting\":\"quota\""),
+        ("set", "\"value\":\"2097152\""),
+        ("set", "\"value\":\"none\""),
+        ("delete", "\"name\":\"a\""),
+    ] {
+        let kind = format!("\"kind\":\"{kind}\"");
+        ensure!(log.lines().any(|line| line.contains(&kind) && line.contains(more)), "{kind} {more}: {log}");
+    }
     Ok(())
 }
 

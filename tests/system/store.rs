@@ -217,6 +217,12 @@ fn budget_and_pins() -> Outcome {
     }
     sandbox.mvmctl(["image", "unpin", &images[0]]).run()?.ok()?;
     sandbox.mvmctl(["image", "rm", &images[0]]).run()?.ok()?;
+    let log = sandbox.mvmctl(["audit", "tail", "-n", "1000"]).run()?.ok()?.out();
+    for pinned in ["true", "false"] {
+        let set = format!("\"value\":\"{pinned}\"");
+        let times = log.lines().filter(|line| line.contains("\"setting\":\"pinned\"") && line.contains(&set));
+        ensure_eq!(times.count(), 1);
+    }
     Ok(())
 }
 

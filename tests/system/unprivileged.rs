@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use libtest_mimic::Failed;
 use mvm_tests::fixtures;
 use mvm_tests::need::Need;
 use mvm_tests::process::Program;
@@ -24,8 +25,9 @@ pub const CASES: &[Case] = &[
     Case { name: "unprivileged::kvm_that_runs_nothing", needs: AS_USER, run: useless_kvm },
 ];
 
-fn pull_and_run() -> Outcome {
-    let sandbox = Sandbox::of_user(USER)?;
+/// Makes the store of an ordinary user, with a kernel. Returns it with the name of an image that the user can read.
+pub fn of_user(user: u32) -> Result<(Sandbox, String), Failed> {
+    let sandbox = Sandbox::of_user(user)?;
     let layout = sandbox.path().join("layout");
     Program::new("cp").arg("-r").arg(fixtures::busybox()?).arg(&layout).run()?.ok()?;
     let kernel = sandbox.path().join("kernel");
@@ -37,6 +39,11 @@ fn pull_and_run() -> Outcome {
     let kernel = if kernel.join("vmlinux").is_file() { kernel.join("vmlinux") } else { kernel };
     let image = format!("oci:{}:latest", layout.display());
     sandbox.mvmctl(["kernel", "import"]).arg(&kernel).run()?.ok()?;
+    Ok((sandbox, image))
+}
+
+fn pull_and_run() -> Outcome {
+    let (sandbox, image) = of_user(USER)?;
     sandbox.mvmctl(["pull", &image]).run()?.ok()?;
     let output = sandbox.mvmctl(["run", "--rm", &image, "sh", "-c", "id -u; exit 3"]).run()?.exits(3)?;
     ensure_eq!(output.out(), "0\n");

@@ -5,6 +5,7 @@ use crate::error::EngineError;
 use crate::images::deletion;
 use crate::store_settings::StoreSettings;
 use crate::vm::{self, Phase, VmError};
+use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ScopeName};
 use mvm_store::{CollectedKind, GcOptions, GcReport, Tally};
 use serde::Serialize;
@@ -118,14 +119,26 @@ impl Engine {
     /// Pins an image, so that it stays whatever becomes of its names. Returns its manifest.
     pub fn pin_image(&self, name: &str) -> Result<Digest, EngineError> {
         let manifest = self.find_image(name)?.manifest;
+        self.audit_pin(manifest, true)?;
         self.scope.pin(&manifest)?;
         Ok(manifest)
     }
 
     /// Takes back the pin of an image. Returns its manifest.
     pub fn unpin_image(&self, name: &str) -> Result<Digest, EngineError> {
-        let manifest = self.find_image(name)?.manifest;
-        if self.scope.unpin(&manifest)? { Ok(manifest) } else { Err(EngineError::NotPinned(name.to_owned())) }
+        let image = self.find_image(name)?;
+        if !image.pinned {
+            return Err(EngineError::NotPinned(name.to_owned()));
+        }
+        self.audit_pin(image.manifest, false)?;
+        self.scope.unpin(&image.manifest)?;
+        Ok(image.manifest)
+    }
+
+    fn audit_pin(&self, manifest: Digest, pinned: bool) -> Result<(), EngineError> {
+        let subject = Subject::Blob { digest: manifest };
+        let set = Event::Set { subject, setting: "pinned".to_owned(), value: pinned.to_string() };
+        Ok(self.audit.append(&self.settings.scope, vec![set])?)
     }
 
     /// Returns the root hashes that VMs need which have not ended, once what died without a word is noted as ended.

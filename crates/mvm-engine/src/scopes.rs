@@ -107,7 +107,11 @@ impl Scopes {
 
     /// Sets how many bytes of disk a scope may hold, or takes the limit back. The scope is made if there is none.
     pub fn set_quota(&self, name: &ScopeName, quota: Option<u64>) -> Result<(), EngineError> {
-        Ok(Store::open(&self.settings.root)?.scope(name)?.set_quota(quota)?)
+        let scope = Store::open(&self.settings.root)?.scope(name)?;
+        let subject = Subject::Scope { name: name.clone() };
+        let value = quota.map_or_else(|| "none".to_owned(), |bytes| bytes.to_string());
+        self.audit.append(name, vec![Event::Set { subject, setting: "quota".to_owned(), value }])?;
+        Ok(scope.set_quota(quota)?)
     }
 
     /// Removes a scope with all its images. One that is in use stays, and so does one with pinned images or an index
@@ -132,7 +136,8 @@ impl Scopes {
             let requested = name.parse().ok()?;
             Some(Event::Delete { subject: Subject::Reference { requested } })
         };
-        self.audit.append(name, untagged.iter().filter_map(gone).collect())?;
+        let scope = Event::Delete { subject: Subject::Scope { name: name.clone() } };
+        self.audit.append(name, untagged.iter().filter_map(gone).chain([scope]).collect())?;
         Ok(RemovedScope { name: name.clone(), untagged, freed })
     }
 }

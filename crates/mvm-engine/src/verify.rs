@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::images::deletion;
 use mvm_image::verity::{self, VerifyError};
+use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ImageSource};
 use std::collections::BTreeSet;
 
@@ -81,6 +82,8 @@ impl Engine {
         // What can't be read now may be sound all the same.
         let discarded = on_damage == OnDamage::Discard && !matches!(source, VerifyError::Read { .. });
         if discarded {
+            let found = Event::Damage { subject: Subject::Image { root_hash } };
+            self.audit.append(&self.settings.scope, vec![found])?;
             drop(image);
             let removed = self.scope.discard_image(&root_hash)?;
             self.audit.append(&self.settings.scope, removed.iter().filter_map(deletion).collect())?;

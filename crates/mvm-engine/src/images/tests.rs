@@ -149,6 +149,8 @@ fn a_flipped_byte_is_found_wherever_it_is() {
             );
             assert_eq!(error.kind(), ErrorKind::Verification, "at {offset}");
         }
+        let found = Event::Damage { subject: Subject::Image { root_hash: pulled.root_hash } };
+        assert!(fixture.events().contains(&found), "at {offset}");
         assert_eq!(fixture.pull(&layout).root_hash, pulled.root_hash);
         fixture.engine.verify_image(&layout.to_string(), OnDamage::Report).unwrap();
     }

@@ -31,7 +31,7 @@ fn text(vm: &VmDetails, now: i64) -> Result<String, std::fmt::Error> {
         ("image", Some(vm.image.clone())),
         ("root hash", Some(vm.root_hash.to_string())),
         ("plan", Some(vm.plan.to_string())),
-        ("policy", Some(vm.policy.join(" + "))),
+        ("policies", (!vm.policy.is_empty()).then(|| vm.policy.join(" + "))),
         ("command", Some(vm.command.join(" "))),
         (
             "resources",
