@@ -188,6 +188,14 @@ fn system() -> Outcome {
             ensure!(output.err().contains(words), "expected {words:?}: {}", output.err());
         }
     }
+    host.clear()?;
+    write(&host.file(), "registries = [\"registry.example.com\"]\n")?;
+    let output = host.mvmctl(&["plan", "create", "127.0.0.1:1/team/app:1"]).run()?.exits(5)?;
+    ensure!(output.err().contains("comes from the registry 127.0.0.1:1"), "{}", output.err());
+    ensure!(
+        host.last_refusal()?.is_some_and(|line| line.contains("allowed-registry")),
+        "it is not on record"
+    );
     ensure_eq!(host.sandbox.vms()?, Vec::<String>::new());
     Ok(())
 }
@@ -230,6 +238,25 @@ fn files() -> Outcome {
     for words in ["release-key", "FAIL", "to satisfy it: ask for it by digest"] {
         ensure!(output.out().contains(words), "no {words:?} in {}", output.out());
     }
+
+    // Nothing is asked for where images may not come from: nobody listens there.
+    let strict = sandbox.path().join("strict.toml");
+    write(&strict, "registries = [\"registry.example.com\"]\npinned-images = true\n")?;
+    let elsewhere = ["run", "--policy", "strict.toml", "127.0.0.1:1/team/app:1", "true"];
+    let output = sandbox.mvmctl(elsewhere).directory(sandbox.path()).run()?.exits(125)?;
+    for words in
+        ["refuses the image 127.0.0.1:1/team/app:1: pinned-image", "comes from the registry 127.0.0.1:1"]
+    {
+        ensure!(output.err().contains(words), "no {words:?} in {}", output.err());
+    }
+    let last = sandbox.mvmctl(["audit", "tail", "--json", "-n", "1"]).run()?.ok()?.out();
+    for words in ["\"refuse\"", "[\"pinned-image\",\"allowed-registry\"]", "127.0.0.1:1/team/app:1"] {
+        ensure!(last.contains(words), "no {words:?} in {last}");
+    }
+    // An image that is here is judged at the door, with all the rest.
+    let here = ["run", "--policy", "strict.toml", "--cpus", "1", &image, "true"];
+    let output = sandbox.mvmctl(here).directory(sandbox.path()).run()?.exits(125)?;
+    ensure!(output.err().contains("refuses the plan for"), "{}", output.err());
 
     fs::set_permissions(&other, PermissionsExt::from_mode(0o622))?;
     let output = run(&[&other], &[]).run()?.exits(125)?;

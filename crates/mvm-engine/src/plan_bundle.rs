@@ -168,7 +168,7 @@ impl Engine {
         let trust = self.key_store().trust()?;
         let Err(refusal) = mvm_plan::admit(signed, &trust, &policy, &facts) else { return Ok(()) };
         let entry = [Rule::TrustedSigner, Rule::PlanScope];
-        let rules: Vec<Rule> = refusal.failed().iter().map(|outcome| outcome.rule).collect();
+        let rules = refusal.rules();
         if !rules.iter().any(|rule| entry.contains(rule)) {
             return Ok(());
         }

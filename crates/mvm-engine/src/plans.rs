@@ -1,12 +1,13 @@
 //! What a policy says, and what it says of a plan, without anything being launched.
 
+use crate::audit_log::Note;
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, chain};
 use crate::keys::Signers;
 use crate::policies::{self, PolicyFileError, PolicySource};
 use crate::progress::{Cancel, Progress};
-use crate::run::{LaunchRequest, Launched, PullPolicy};
+use crate::run::{self, LaunchRequest, Launched, PullPolicy};
 use crate::signatures;
 use mvm_image::verity;
 use mvm_launch::Qemu;
@@ -14,7 +15,7 @@ use mvm_launch::confinement::Host;
 use mvm_plan::audit::Event;
 use mvm_plan::plan::{Plan, Source};
 use mvm_plan::policy::{Layer, Policy, Rule};
-use mvm_plan::{Isolation, KeyId, LaunchNonce, RuleOutcome, SignedPlan, UtcTime};
+use mvm_plan::{Isolation, KeyId, LaunchNonce, Refusal, RuleOutcome, SignedPlan, UtcTime};
 use mvm_ref::{Digest, ImageSource, VmName};
 use serde::Serialize;
 
@@ -283,6 +284,22 @@ impl Engine {
         })
     }
 
+    /// Refuses an image by its name, if a policy lets nothing come from there, before anything is asked for there.
+    ///
+    /// What is there already is for the door to judge, with all the rest.
+    pub(crate) fn name_or_refuse(
+        &self,
+        image: &ImageSource,
+        asked: &[PolicySource],
+    ) -> Result<(), EngineError> {
+        let policy = self.policy_or_refuse(asked)?;
+        let Err(refusal) = check_name(image, &policy)? else { return Ok(()) };
+        let refuse = Event::Refuse { plan: None, policy: policy.name(), rules: refusal.rules() };
+        let note = Note::from(refuse).with("image", &image.to_string());
+        self.audit.append_notes(&self.settings.scope, vec![note])?;
+        Err(EngineError::Refused(Box::new(refusal)))
+    }
+
     /// Reads the policy that holds for a launch, and records that there is none that can be relied on.
     pub(crate) fn policy_or_refuse(&self, asked: &[PolicySource]) -> Result<Policy, EngineError> {
         policies::load(asked).or_else(|error| {
@@ -294,6 +311,12 @@ impl Engine {
             Err(error.into())
         })
     }
+}
+
+/// Says what a policy says of the name of an image.
+pub(crate) fn check_name(image: &ImageSource, policy: &Policy) -> Result<Result<(), Refusal>, EngineError> {
+    let requested = image.to_string().parse().map_err(run::invalid)?;
+    Ok(mvm_plan::check_name(&requested, policy))
 }
 
 /// Writes a moment in seconds since 1970 as RFC 3339 does, if it lies in the years to 9999.

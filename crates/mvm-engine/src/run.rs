@@ -4,6 +4,7 @@ use crate::attach::ControlConnection;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind};
 use crate::keys::Signers;
+use crate::plans;
 use crate::policies::{self, PolicySource};
 use crate::progress::{Cancel, Progress, Step};
 use crate::pull::Pulled;
@@ -151,8 +152,8 @@ impl Engine {
         // A key that can't sign is told before anything is fetched.
         let signers = self.signers(&request.signers)?;
         let (image, found) = self.image_for(request, progress, cancel)?;
-        if request.pull != PullPolicy::Never {
-            let policy = policies::load(&request.policy)?;
+        let policy = policies::load(&request.policy)?;
+        if request.pull != PullPolicy::Never && plans::check_name(&request.image, &policy)?.is_ok() {
             let manifest = &image.manifest;
             self.gather_signatures(&request.image, &request.platform, manifest, &policy, progress, cancel)?;
         }
@@ -225,12 +226,15 @@ impl Engine {
             PullPolicy::Missing => self.current(image, platform, cancel)?,
             PullPolicy::Never => self.cached(image, platform)?,
         };
+        if request.pull == PullPolicy::Never && known.is_none() {
+            return Err(EngineError::NoImage { image: image.clone(), platform: platform.clone() });
+        }
+        if known.is_none() || !request.image_keys.is_empty() {
+            self.name_or_refuse(image, &request.policy)?;
+        }
         if let Some(known) = known {
             self.verify_stored_signatures(image, &known, &request.image_keys, &[], progress, cancel)?;
             return Ok((known, true));
-        }
-        if request.pull == PullPolicy::Never {
-            return Err(EngineError::NoImage { image: image.clone(), platform: platform.clone() });
         }
         Ok((self.pull_signed(image, platform, &request.image_keys, progress, cancel)?, false))
     }
@@ -441,7 +445,7 @@ fn process(workload: &Workload, config: &ImageConfig, image: &str) -> Result<Pro
 }
 
 /// Tells what is wrong with a request in the words of whoever made it, where an option sets that part of a plan.
-fn invalid(error: PlanError) -> EngineError {
+pub(crate) fn invalid(error: PlanError) -> EngineError {
     let option = match error.field() {
         "resources.cpus" => "--cpus",
         "resources.memory_mib" => "--memory in MiB",

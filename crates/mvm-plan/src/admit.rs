@@ -2,8 +2,8 @@
 
 use crate::hex;
 use crate::key::KeyId;
-use crate::plan::Plan;
-use crate::policy::{Claim, Policy, RuleOutcome};
+use crate::plan::{Plan, RequestedImage};
+use crate::policy::{Claim, Policy, Rule, RuleOutcome};
 use crate::signed::SignedPlan;
 use crate::trust::{Signatures, TrustStore, TrustedKey};
 use mvm_ref::{Digest, ScopeName, VmName};
@@ -73,9 +73,19 @@ pub struct AdmittedPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     policy: String,
-    digest: Digest,
-    workload: VmName,
+    refused: Refused,
     failed: Vec<RuleOutcome>,
+}
+
+/// What a policy stands against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Refused {
+    Plan {
+        digest: Digest,
+        workload: VmName,
+    },
+    /// No plan was made for it yet.
+    Image(RequestedImage),
 }
 
 /// Admits `signed` for one launch if every rule of `policy` passes.
@@ -92,7 +102,8 @@ pub fn admit(
     let failed: Vec<RuleOutcome> = outcomes.into_iter().filter(|outcome| !outcome.passed).collect();
     let policy = policy.name();
     if !failed.is_empty() {
-        return Err(Refusal { policy, digest: signed.digest(), workload: plan.workload.clone(), failed });
+        let refused = Refused::Plan { digest: signed.digest(), workload: plan.workload.clone() };
+        return Err(Refusal { policy, refused, failed });
     }
     Ok(AdmittedPlan {
         plan: plan.clone(),
@@ -103,6 +114,17 @@ pub fn admit(
         nonce: facts.nonce,
         admitted_at: facts.now,
     })
+}
+
+/// Applies the rules of `policy` that the name of an image alone decides, so that nothing need be fetched from where
+/// images may not come from. A plan for what passes is judged by them again.
+pub fn check_name(requested: &RequestedImage, policy: &Policy) -> Result<(), Refusal> {
+    let outcomes = policy.check_name(requested).into_iter();
+    let failed: Vec<RuleOutcome> = outcomes.filter(|outcome| !outcome.passed).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal { policy: policy.name(), refused: Refused::Image(requested.clone()), failed })
 }
 
 /// Applies every rule of `policy`, and tells what each said and which trusted keys signed. Nothing is admitted by it.
@@ -166,20 +188,30 @@ impl Refusal {
         &self.policy
     }
 
-    /// Returns the SHA-256 of the plan's canonical text.
-    pub fn digest(&self) -> Digest {
-        self.digest
+    /// Returns the SHA-256 of the plan's canonical text; none if an image was refused before there was a plan for it.
+    pub fn digest(&self) -> Option<Digest> {
+        match self.refused {
+            Refused::Plan { digest, .. } => Some(digest),
+            Refused::Image(_) => None,
+        }
     }
 
-    /// Returns the name of what would have run.
-    pub fn workload(&self) -> &VmName {
-        &self.workload
+    /// Returns the rules that failed, as the audit log has them.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.failed.iter().map(|outcome| outcome.rule).collect()
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "policy {} refuses the plan for {}", self.policy, self.workload)?;
+        match &self.refused {
+            Refused::Plan { workload, .. } => {
+                write!(f, "policy {} refuses the plan for {workload}", self.policy)?;
+            }
+            Refused::Image(requested) => {
+                write!(f, "policy {} refuses the image {}", self.policy, requested.as_str())?;
+            }
+        }
         if let Some(first) = self.failed.first() {
             write!(f, ": {}: {}", first.rule, first.why)?;
         }

@@ -18,7 +18,7 @@ pub mod signed;
 pub mod time;
 pub mod trust;
 
-pub use admit::{AdmittedPlan, Facts, Isolation, LaunchNonce, Refusal, admit, judge};
+pub use admit::{AdmittedPlan, Facts, Isolation, LaunchNonce, Refusal, admit, check_name, judge};
 pub use key::{EncryptionSeed, KeyError, KeyId, PublicKey, SigningKey};
 pub use plan::{Plan, PlanError};
 pub use policy::{Layer, Policy, PolicyError, Rule, RuleOutcome};

@@ -9,8 +9,10 @@ mod restrictions;
 mod rules;
 mod units;
 
+use crate::plan::RequestedImage;
 pub use layer::{ImageKey, ImageSignature, Layer, MAX_POLICY, PolicyError, ReadKey, Restrictions, Signer};
 pub use pattern::{PatternError, RegistryPattern, RepositoryPattern};
+use restrictions::Asked;
 pub(crate) use rules::Claim;
 pub use rules::Rule;
 pub use units::{Mebibytes, Seconds, UnitError};
@@ -97,15 +99,22 @@ impl Policy {
 
     /// Applies every rule; the outcomes stand in the order of the table of rules.
     pub(crate) fn check(&self, claim: &Claim<'_>) -> Vec<RuleOutcome> {
-        rules::TABLE
-            .iter()
-            .map(|(rule, judge)| match judge(self, claim) {
-                Ok(why) => RuleOutcome { rule: *rule, passed: true, why, remedy: String::new() },
-                Err(failure) => {
-                    RuleOutcome { rule: *rule, passed: false, why: failure.why, remedy: failure.remedy }
-                }
-            })
-            .collect()
+        rules::TABLE.iter().map(|(rule, judge)| RuleOutcome::new(*rule, judge(self, claim))).collect()
+    }
+
+    /// Applies the rules that the name of an image alone decides.
+    pub(crate) fn check_name(&self, requested: &RequestedImage) -> Vec<RuleOutcome> {
+        let asked = Asked::by_name(requested.as_str());
+        rules::OF_NAMES.iter().map(|(rule, judge)| RuleOutcome::new(*rule, judge(self, &asked))).collect()
+    }
+}
+
+impl RuleOutcome {
+    fn new(rule: Rule, judged: Result<String, rules::Failure>) -> Self {
+        match judged {
+            Ok(why) => Self { rule, passed: true, why, remedy: String::new() },
+            Err(failure) => Self { rule, passed: false, why: failure.why, remedy: failure.remedy },
+        }
     }
 }
 

@@ -67,10 +67,9 @@ impl<'a> Door<'a> {
         known.confinement = confinement;
         let facts = known.facts(&self.record.scope, isolation, nonce, clock::unix_seconds());
         mvm_plan::admit(&self.plan, &trust, &self.policy, &facts).or_else(|refusal| {
-            let rules = refusal.failed().iter().map(|outcome| outcome.rule).collect();
-            let (plan, policy) = (refusal.digest(), refusal.policy().to_owned());
+            let (plan, policy, rules) = (refusal.digest(), refusal.policy().to_owned(), refusal.rules());
             let error = EngineError::Refused(Box::new(refusal));
-            refuse(self.engine, self.record, Some(plan), &policy, rules, error)
+            refuse(self.engine, self.record, plan, &policy, rules, error)
         })
     }
 

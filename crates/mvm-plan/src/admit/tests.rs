@@ -106,8 +106,46 @@ fn a_refusal_tells_every_rule_and_prints_one_line() {
         ),
     ];
     assert_eq!(told, expected);
-    assert_eq!((refusal.policy(), refusal.digest()), ("production", signed.digest()));
+    assert_eq!((refusal.policy(), refusal.digest()), ("production", Some(signed.digest())));
     assert!(admit(&signed, &trust(), &Policy::development(), &facts).is_ok());
+}
+
+#[test]
+fn a_name_is_judged_before_there_is_a_plan_and_by_the_same_words() {
+    let policy = |text: &str| {
+        let unread = |_: &std::path::Path| Err("no file".into());
+        Policy::from(crate::policy::Layer::parse("p", text.as_bytes(), &unread).unwrap())
+    };
+    let table = [
+        ("", "127.0.0.1:5000/web:1", vec![]),
+        ("registries = [\"a.example\"]", "a.example/web:1", vec![]),
+        ("registries = [\"a.example\"]", "b.example/web:1", vec![Rule::AllowedRegistry]),
+        ("registries = [\"a.example\"]", "oci:/srv/web:1", vec![Rule::AllowedRegistry]),
+        ("repositories = [\"a.example/web\"]", "a.example/db:1", vec![Rule::AllowedRepository]),
+        ("pinned-images = true", "a.example/web:1", vec![Rule::PinnedImage]),
+        ("pinned-images = true\nregistries = []", "web", vec![Rule::PinnedImage, Rule::AllowedRegistry]),
+        // What can't be known from the name is not judged by it.
+        ("networks = []\nmax-cpus = 0\nmax-pull-age = \"1s\"", "web", vec![]),
+    ];
+    for (text, name, expected) in table {
+        let policy = policy(text);
+        let requested: RequestedImage = name.parse().unwrap();
+        let by_name = check_name(&requested, &policy);
+        assert_eq!(by_name.as_ref().map_or_else(Refusal::rules, |()| vec![]), expected, "{text} {name}");
+
+        let mut plan = sample();
+        let crate::plan::Source::Oci { requested, mutable_tag, .. } = &mut plan.source;
+        (*requested, *mutable_tag) = (name.parse().unwrap(), true);
+        let signed = sign(plan, &[&signing_key(2)]).unwrap();
+        let Err(refusal) = by_name else { continue };
+        let at_door = admit(&signed, &trust(), &policy, &facts()).unwrap_err();
+        let whys = |refusal: &Refusal| refusal.failed().iter().map(|one| one.why.clone()).collect::<Vec<_>>();
+        assert_eq!(whys(&refusal), whys(&at_door), "{text} {name}");
+        assert_eq!(refusal.digest(), None);
+        assert!(refusal.to_string().starts_with("policy p@"), "{refusal}");
+    }
+    let pinned = format!("a.example/web@{}", Digest::of(b"web"));
+    assert_eq!(check_name(&pinned.parse().unwrap(), &policy("pinned-images = true")), Ok(()));
 }
 
 /// The envelope of the sample, with these signatures put as they are.

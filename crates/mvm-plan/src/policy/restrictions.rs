@@ -5,9 +5,9 @@ use super::layer::{Layer, Restrictions};
 use super::rules::{Claim, Failure, failure, names, time};
 use super::units::{Mebibytes, Seconds};
 use crate::admit::Isolation;
-use crate::plan::{Plan, RequiredIsolation, Source};
+use crate::plan::{RequiredIsolation, Source};
 use crate::trust::TrustedKey;
-use mvm_ref::{ImageSource, Reference};
+use mvm_ref::{Digest, ImageSource, Reference};
 use std::fmt;
 
 type Judged = Result<String, Failure>;
@@ -38,10 +38,39 @@ fn judge<'p, T>(
     if passed.is_empty() { Ok(free.to_owned()) } else { Ok(passed.join("; ")) }
 }
 
-/// Returns the reference of the image as it was asked for, if it is one of a registry.
-fn reference(plan: &Plan) -> Option<Reference> {
-    let Source::Oci { requested, .. } = &plan.source;
-    requested.as_str().parse::<ImageSource>().ok()?.reference().cloned()
+/// An image as it was asked for.
+pub(super) struct Asked<'a> {
+    text: &'a str,
+    /// If it is one of a registry.
+    reference: Option<Reference>,
+    /// What the name was found to mean, if anybody was asked yet.
+    manifest: Option<&'a Digest>,
+    mutable_tag: bool,
+}
+
+impl<'a> Asked<'a> {
+    /// Reads the name alone, before anybody was asked what it means.
+    pub fn by_name(text: &'a str) -> Self {
+        let reference = text.parse::<ImageSource>().ok().and_then(|source| source.reference().cloned());
+        Self { text, reference, manifest: None, mutable_tag: false }
+    }
+
+    pub fn in_plan(source: &'a Source) -> Self {
+        let Source::Oci { requested, manifest, mutable_tag, .. } = source;
+        Self { manifest: Some(manifest), mutable_tag: *mutable_tag, ..Self::by_name(requested.as_str()) }
+    }
+
+    fn repository(&self) -> Option<String> {
+        let name = |reference: &Reference| format!("{}/{}", reference.registry(), reference.repository());
+        self.reference.as_ref().map(name)
+    }
+
+    fn no_registry(&self) -> Judged {
+        failure(
+            format!("the image {:?} comes from no registry", self.text),
+            "push it to an allowed registry and run it from there",
+        )
+    }
 }
 
 fn listed<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
@@ -126,10 +155,10 @@ fn old(what: &str, age: i64, Seconds(most): Seconds, remedy: &str) -> Judged {
     Ok(format!("{what} is {age} of at most {most} seconds old"))
 }
 
-pub(super) fn pinned_image(policy: &Policy, claim: &Claim<'_>) -> Judged {
-    let Source::Oci { requested, manifest, mutable_tag, .. } = &claim.plan.source;
-    let pinned = !mutable_tag && reference(claim.plan).is_some_and(|reference| reference.is_pinned());
-    let asked = format!("the image was asked for by digest, {manifest}");
+pub(super) fn pinned_image(policy: &Policy, image: &Asked<'_>) -> Judged {
+    let pinned = !image.mutable_tag && image.reference.as_ref().is_some_and(Reference::is_pinned);
+    let digest = image.manifest.map_or_else(|| "sha256:…".to_owned(), ToString::to_string);
+    let asked = format!("the image was asked for by digest, {digest}");
     let free = if pinned { asked.as_str() } else { "mutable tags may be used" };
     judge(
         policy,
@@ -140,23 +169,20 @@ pub(super) fn pinned_image(policy: &Policy, claim: &Claim<'_>) -> Judged {
                 return Ok(asked.clone());
             }
             failure(
-                format!("the image was asked for by the mutable tag {:?}", requested.as_str()),
-                format!("ask for it by digest: put @{manifest} in place of the tag"),
+                format!("the image was asked for by the mutable tag {:?}", image.text),
+                format!("ask for it by digest: put @{digest} in place of the tag"),
             )
         },
     )
 }
 
-pub(super) fn allowed_registry(policy: &Policy, claim: &Claim<'_>) -> Judged {
-    let Source::Oci { requested, .. } = &claim.plan.source;
+pub(super) fn allowed_registry(policy: &Policy, image: &Asked<'_>) -> Judged {
     judge(
         policy,
         |layer| layer.registries.as_ref(),
         "any registry may be used",
         |allowed, _| {
-            let Some(reference) = reference(claim.plan) else {
-                return no_registry(requested.as_str());
-            };
+            let Some(reference) = &image.reference else { return image.no_registry() };
             let registry = reference.registry();
             if allowed.iter().any(|pattern| pattern.fits(registry)) {
                 return Ok(format!("the image comes from {registry}"));
@@ -169,14 +195,13 @@ pub(super) fn allowed_registry(policy: &Policy, claim: &Claim<'_>) -> Judged {
     )
 }
 
-pub(super) fn allowed_repository(policy: &Policy, claim: &Claim<'_>) -> Judged {
-    let Source::Oci { requested, .. } = &claim.plan.source;
+pub(super) fn allowed_repository(policy: &Policy, image: &Asked<'_>) -> Judged {
     judge(
         policy,
         |layer| layer.repositories.as_ref(),
         "any repository may be used",
         |allowed, _| {
-            let Some(name) = repository(claim.plan) else { return no_registry(requested.as_str()) };
+            let Some(name) = image.repository() else { return image.no_registry() };
             if allowed.iter().any(|pattern| pattern.fits(&name)) {
                 return Ok(format!("the image comes from {name}"));
             }
@@ -188,19 +213,8 @@ pub(super) fn allowed_repository(policy: &Policy, claim: &Claim<'_>) -> Judged {
     )
 }
 
-fn no_registry(requested: &str) -> Judged {
-    failure(
-        format!("the image {requested:?} comes from no registry"),
-        "push it to an allowed registry and run it from there",
-    )
-}
-
-fn repository(plan: &Plan) -> Option<String> {
-    reference(plan).map(|reference| format!("{}/{}", reference.registry(), reference.repository()))
-}
-
 pub(super) fn image_signature(policy: &Policy, claim: &Claim<'_>) -> Judged {
-    let name = repository(claim.plan);
+    let name = Asked::in_plan(&claim.plan.source).repository();
     let asked = |layer: &'_ Restrictions| {
         let covering = |signature: &&super::ImageSignature| signature.covers(name.as_deref());
         let keys: Vec<_> =

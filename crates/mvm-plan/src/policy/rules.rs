@@ -1,7 +1,7 @@
 //! The rules in one table, and those among them that hold under every policy.
 
 use super::Policy;
-use super::restrictions;
+use super::restrictions::{self, Asked};
 use crate::admit::{Facts, Isolation};
 use crate::plan::{Plan, RequiredIsolation};
 use crate::time::UtcTime;
@@ -114,6 +114,16 @@ pub(super) struct Failure {
 
 pub(super) type Judge = fn(&Policy, &Claim<'_>) -> Result<String, Failure>;
 
+/// Judges an image by what it was asked for by.
+pub(super) type JudgeName = fn(&Policy, &Asked<'_>) -> Result<String, Failure>;
+
+/// The rules that the name of an image decides, in the order in which they are told.
+pub(super) const OF_NAMES: &[(Rule, JudgeName)] = &[
+    (Rule::PinnedImage, restrictions::pinned_image),
+    (Rule::AllowedRegistry, restrictions::allowed_registry),
+    (Rule::AllowedRepository, restrictions::allowed_repository),
+];
+
 /// All rules that judge a plan, in the order in which they are told.
 pub(super) const TABLE: &[(Rule, Judge)] = &[
     (Rule::TrustedSigner, trusted_signer),
@@ -125,9 +135,9 @@ pub(super) const TABLE: &[(Rule, Judge)] = &[
     (Rule::NotAfter, not_after),
     (Rule::PlanAge, restrictions::plan_age),
     (Rule::PlanScope, plan_scope),
-    (Rule::PinnedImage, restrictions::pinned_image),
-    (Rule::AllowedRegistry, restrictions::allowed_registry),
-    (Rule::AllowedRepository, restrictions::allowed_repository),
+    (Rule::PinnedImage, |policy, claim| restrictions::pinned_image(policy, &asked(claim))),
+    (Rule::AllowedRegistry, |policy, claim| restrictions::allowed_registry(policy, &asked(claim))),
+    (Rule::AllowedRepository, |policy, claim| restrictions::allowed_repository(policy, &asked(claim))),
     (Rule::ImageSignature, restrictions::image_signature),
     (Rule::PullAge, restrictions::pull_age),
     (Rule::ImageAge, restrictions::image_age),
@@ -143,6 +153,10 @@ pub(super) const TABLE: &[(Rule, Judge)] = &[
     (Rule::AllowedMounts, restrictions::allowed_mounts),
     (Rule::AllowedNetwork, restrictions::allowed_network),
 ];
+
+fn asked<'a>(claim: &Claim<'a>) -> Asked<'a> {
+    Asked::in_plan(&claim.plan.source)
+}
 
 pub(super) fn failure<T>(why: impl Into<String>, remedy: impl Into<String>) -> Result<T, Failure> {
     Err(Failure { why: why.into(), remedy: remedy.into() })
