@@ -74,6 +74,8 @@ fn names_the_place() -> Outcome {
         ensure_eq!((&verdicts[0]["image"], &verdicts[0]["ok"]), (&image.as_str().into(), &false.into()));
         flip(&file, bit)?;
     }
+    let log = sandbox.mvmctl(["audit", "tail", "--json", "-n", "1"]).run()?.ok()?.out();
+    ensure!(log.contains("\"damage\"") && log.contains(&root_hash), "the last entry is {log}");
     // Something more, and something less.
     let handle = OpenOptions::new().write(true).open(&file)?;
     let last = fs::read(&file)?.split_off(length as usize - 1);

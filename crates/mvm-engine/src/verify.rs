@@ -53,7 +53,7 @@ impl Engine {
     /// Compares every byte of an image's file with the root hash that it is named by: data and its padding, file system
     /// metadata, hash tree, verity superblock, and that nothing follows.
     ///
-    /// With [`OnDamage::Discard`] a damaged image goes with the layers that it was made from, so that the next pull or
+    /// What is damaged is on record, unless the store is read-only or another user's. With [`OnDamage::Discard`] a damaged image goes with the layers that it was made from, so that the next pull or
     /// run fetches it anew; a VM that runs from it keeps it, and its guest refuses what is damaged.
     pub fn verify_image(&self, name: &str, on_damage: OnDamage) -> Result<Verified, EngineError> {
         let listing = self.find_image(name)?;
@@ -68,6 +68,7 @@ impl Engine {
                 (Some(expected), Some(got)) if expected != got => VerifyError::Size { expected, got }.into(),
                 _ => "its file is missing".into(),
             };
+            self.record_damage(root_hash)?;
             return Err(EngineError::Damaged { root_hash, name, discarded: true, source });
         };
         let expected = verity::Expected { root_hash, data_blocks: image.record().data_blocks };
@@ -80,15 +81,26 @@ impl Engine {
             });
         };
         // What can't be read now may be sound all the same.
-        let discarded = on_damage == OnDamage::Discard && !matches!(source, VerifyError::Read { .. });
+        let damaged = !matches!(source, VerifyError::Read { .. });
+        if damaged {
+            self.record_damage(root_hash)?;
+        }
+        let discarded = damaged && on_damage == OnDamage::Discard;
         if discarded {
-            let found = Event::Damage { subject: Subject::Image { root_hash } };
-            self.audit.append(&self.settings.scope, vec![found])?;
             drop(image);
             let removed = self.scope.discard_image(&root_hash)?;
             self.audit.append(&self.settings.scope, removed.iter().filter_map(deletion).collect())?;
         }
         Err(EngineError::Damaged { root_hash, name, discarded, source: source.into() })
+    }
+
+    /// Puts on record that an image is damaged, in a store that this user may change.
+    fn record_damage(&self, root_hash: Digest) -> Result<(), EngineError> {
+        if !self.scope.is_writable() {
+            return Ok(());
+        }
+        let found = Event::Damage { subject: Subject::Image { root_hash } };
+        Ok(self.audit.append(&self.settings.scope, vec![found])?)
     }
 }
 

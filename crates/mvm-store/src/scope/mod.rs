@@ -92,6 +92,11 @@ impl Scope {
         &self.inner.name
     }
 
+    /// Says whether this user can and may change the scope.
+    pub fn is_writable(&self) -> bool {
+        self.inner.dir.is_writable()
+    }
+
     /// Returns the directory of the scope.
     pub fn path(&self) -> &Path {
         self.inner.dir.path()
