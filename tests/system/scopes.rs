@@ -34,12 +34,14 @@ fn share_nothing() -> Outcome {
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<std::io::Result<_>>()?;
     let before = requests(&registry, &blobs)?;
+    sandbox.mvmctl(["scope", "set", "b", "--quota", "1GiB"]).run()?.ok()?;
     // None of its names or digests means anything in another scope.
     let row = &sandbox.json(["--scope", "a", "image", "ls", "--json"])?[0];
     for name in
         ["reference", "manifest", "config", "root_hash"].map(|key| row[key].as_str().unwrap_or_default())
     {
         sandbox.mvmctl(["--scope", "a", "image", "inspect", name]).run()?.ok()?;
+        // A scope that isn't there is not made by asking it for something, and one that is has none of that.
         let table: [&[&str]; 5] = [
             &["image", "inspect", name],
             &["image", "verify", name],
@@ -48,9 +50,16 @@ fn share_nothing() -> Outcome {
             &["image", "tag", name, "example.com/x:1"],
         ];
         for words in table {
+            refused(&sandbox.mvmctl(["--scope", "typo"]).args(words).run()?, 3, &["no scope typo"])?;
             refused(&sandbox.mvmctl(["--scope", "b"]).args(words).run()?, 3, &["no image"])?;
         }
     }
+    for words in [&["image", "ls"][..], &["df"], &["gc"], &["gc", "--dry-run"], &["image", "verify", "--all"]]
+    {
+        let words = words.iter().copied();
+        refused(&sandbox.mvmctl(["--scope", "typo"]).args(words).run()?, 3, &["no scope typo"])?;
+    }
+    ensure!(!sandbox.store().join("scopes/typo").exists(), "a look made a scope");
     refused(&sandbox.mvmctl(["--scope", "b", "pull", "--offline", &image]).run()?, 3, &["not in the store"])?;
     ensure_eq!(sandbox.json(["--scope", "b", "image", "ls", "--json"])?, Value::Array(Vec::new()));
     ensure_eq!(requests(&registry, &blobs)?, before);

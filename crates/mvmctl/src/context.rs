@@ -56,6 +56,15 @@ impl Context {
         Ok(self.engine.get_or_init(|| engine))
     }
 
+    /// Returns the engine for what changes a scope that is there; the first use decides.
+    pub fn engine_of_existing(&self) -> anyhow::Result<&Engine> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let engine = Engine::open_existing(self.settings.clone())?;
+        Ok(self.engine.get_or_init(|| engine))
+    }
+
     /// Returns the engine for what changes nothing; the first use decides. Works on what can't be written too.
     pub fn engine_to_look(&self) -> anyhow::Result<&Engine> {
         if let Some(engine) = self.engine.get() {

@@ -21,7 +21,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    let engine = if args.dry_run { context.engine_to_look()? } else { context.engine()? };
+    let engine = if args.dry_run { context.engine_to_look()? } else { context.engine_of_existing()? };
     let report = engine.collect_garbage(args.dry_run, args.budget.map(Size::bytes))?;
     if args.json {
         context.printer.json(&report)?;

@@ -21,7 +21,7 @@ pub struct UnpinArgs {
 
 /// Runs the verb `pin`.
 pub fn pin(context: &Context, args: PinArgs) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     for name in args.image {
         context.printer.line(format!("pinned {}", engine.pin_image(&name)?))?;
     }
@@ -30,7 +30,7 @@ pub fn pin(context: &Context, args: PinArgs) -> anyhow::Result<ExitCode> {
 
 /// Runs the verb `unpin`.
 pub fn unpin(context: &Context, args: UnpinArgs) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     for name in args.image {
         context.printer.line(format!("unpinned {}", engine.unpin_image(&name)?))?;
     }

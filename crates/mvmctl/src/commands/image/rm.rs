@@ -13,7 +13,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     for name in args.image {
         for removed in engine.remove_image(&name)? {
             context.printer.line(removed)?;

@@ -15,6 +15,6 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    context.engine()?.tag_image(&args.image, &args.name)?;
+    context.engine_of_existing()?.tag_image(&args.image, &args.name)?;
     Ok(ExitCode::SUCCESS)
 }

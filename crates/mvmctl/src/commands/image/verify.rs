@@ -38,7 +38,7 @@ struct Verdict {
 
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    let engine = if args.discard { context.engine()? } else { context.engine_to_look()? };
+    let engine = if args.discard { context.engine_of_existing()? } else { context.engine_to_look()? };
     let on_damage = if args.discard { OnDamage::Discard } else { OnDamage::Report };
     let names = match args.all {
         true => engine.images_to_verify()?.iter().map(ToString::to_string).collect(),
