@@ -63,7 +63,10 @@ pub use mvm_fetch::{
 pub use mvm_plan::SigningKey;
 pub use mvm_plan::UtcTime;
 pub use mvm_plan::cosign::{Evidence, ImageKey, ImageSignature};
-pub use mvm_plan::plan::RequiredIsolation;
+pub use mvm_plan::plan::{
+    EgressRule, Group, HealthCheck, Mount, MountSource, Network as GuestNetwork, Port,
+    Process as PlanProcess, Protocol, RequiredIsolation, Restart, Service, ServiceLimits, User,
+};
 pub use mvm_plan::policy::Seconds;
 pub use mvm_store::{Collected, CollectedKind, GcReport, LeaseRecord, Reason, Tally, Usage};
 pub use mvm_tree::{SettingError, UnpackPolicy};
@@ -74,7 +77,7 @@ pub use policies::{PolicyFileError, PolicySource, SYSTEM_POLICY};
 pub use progress::{Cancel, Progress, Sent, Silent, Step};
 pub use pull::{PullError, Pulled, QuotaExceeded};
 pub use push::{PushError, PushRequest, Pushed};
-pub use run::{LaunchRequest, Launched, PullPolicy, RunRequest, Workload};
+pub use run::{LaunchRequest, Launched, PullPolicy, RunRequest, Surroundings, Workload};
 pub use save::{SaveFormat, SaveRequest, SaveTarget, UnknownFormat};
 pub use scopes::{RemovedScope, ScopeDetails, ScopeRow, Scopes};
 pub use settings::{HelperEnvironment, Settings};

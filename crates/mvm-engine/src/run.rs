@@ -15,11 +15,11 @@ use mvm_launch::exec::Invocation;
 use mvm_plan::audit::{Event, Subject};
 use mvm_plan::cosign::ImageKey;
 use mvm_plan::plan::{
-    FileSystem, Initramfs, Kernel, Network, Plan, Posture, Process, RequiredIsolation, Resources, Root,
-    Schema, Scratch, Source, Validity,
+    FileSystem, Group, HealthCheck, Initramfs, Kernel, Mount, Network, Plan, Port, Posture, Process,
+    RequiredIsolation, Resources, Root, Schema, Scratch, Service, Source, User, Validity,
 };
 use mvm_plan::{PlanError, SignedPlan, signal::Signal};
-use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, VmName};
+use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, SecretName, VmName};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io;
@@ -56,6 +56,48 @@ pub struct Workload {
     pub stdin: bool,
 }
 
+/// What the guest does and has beside its main process.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Whether the image's own command, or what replaces it, is run as the main process.
+    pub main: bool,
+    /// What is kept running.
+    pub services: Vec<Service>,
+    /// How the guest tells whether it is well.
+    pub health_checks: Vec<HealthCheck>,
+    /// Users beside those of the image.
+    pub users: Vec<User>,
+    /// The group of services and secrets.
+    pub service_group: Option<Group>,
+    /// What is mounted.
+    pub mounts: Vec<Mount>,
+    /// The names of its secrets.
+    pub secrets: Vec<SecretName>,
+    /// Its network.
+    pub network: Network,
+    /// The ports that are forwarded.
+    pub ports: Vec<Port>,
+    /// Whether its root is read-only.
+    pub read_only: bool,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            main: true,
+            services: Vec::new(),
+            health_checks: Vec::new(),
+            users: Vec::new(),
+            service_group: None,
+            mounts: Vec::new(),
+            secrets: Vec::new(),
+            network: Network::None,
+            ports: Vec::new(),
+            read_only: false,
+        }
+    }
+}
+
 /// A VM that is wanted.
 #[derive(Clone, Debug)]
 pub struct RunRequest {
@@ -69,6 +111,8 @@ pub struct RunRequest {
     pub pull: PullPolicy,
     /// What to run.
     pub workload: Workload,
+    /// What there is beside it.
+    pub surroundings: Surroundings,
     /// Virtual CPUs.
     pub cpus: u32,
     /// Memory in MiB.
@@ -192,7 +236,7 @@ impl Engine {
             root_hash: plan.root.root_hash,
             plan: signed.digest(),
             policy: request.policy,
-            command: plan.process.argv.clone(),
+            command: plan.process.as_ref().map_or_else(Vec::new, |main| main.argv.clone()),
             created_at: clock::unix_seconds(),
             remove_at_end: request.remove_at_end,
         };
@@ -209,7 +253,7 @@ impl Engine {
             directory.state()?;
             directory.remove_files()?;
         }
-        let (terminal, stdin) = (plan.process.tty, plan.process.stdin);
+        let (terminal, stdin) = plan.process.as_ref().map_or((false, false), |main| (main.tty, main.stdin));
         Ok(Launched { name: record.name, terminal, stdin, connection: launched? })
     }
 
@@ -259,6 +303,7 @@ impl Engine {
         let now = clock::unix_seconds();
         let pinned = request.image.reference().is_some_and(mvm_ref::Reference::is_pinned);
         let info = self.kernel_info(kernel)?;
+        let around = request.surroundings.clone();
         let plan = Plan {
             schema: Schema::V1,
             workload: name.clone(),
@@ -285,15 +330,25 @@ impl Engine {
                 record: Some(Digest::of(kernel.info())),
             },
             initramfs: Initramfs { digest: initramfs },
-            process: process(&request.workload, &image.config, &requested)?,
+            process: match around.main {
+                true => Some(process(&request.workload, &image.config, &requested)?),
+                false => None,
+            },
+            services: around.services,
+            health_checks: around.health_checks,
+            users: around.users,
+            service_group: around.service_group,
+            mounts: around.mounts,
+            secrets: around.secrets,
             hostname: name.as_str().replace(['_', '.'], "-"),
             resources: Resources {
                 cpus: request.cpus,
                 memory_mib: request.memory_mib,
                 scratch_mib: request.scratch_mib,
-                scratch: Scratch::Disk,
+                scratch: if around.read_only { Scratch::None } else { Scratch::Disk },
             },
-            network: Network::None,
+            network: around.network,
+            ports: around.ports,
             isolation: request.isolation,
             validity: Validity {
                 not_before: now - CLOCK_SKEW,

@@ -99,15 +99,19 @@ impl Engine {
         let sent =
             Event::Exec { vm: name.clone(), plan: plan.digest(), program, command: Digest::of(&command) };
         self.audit.append(&self.settings.scope, vec![sent])?;
-        let main = &plan.unverified_plan().process;
+        let plan = plan.unverified_plan();
+        let main = plan.process.as_ref();
+        // Beside services a command is for whoever looks after them, in their surroundings.
+        let like = main.or_else(|| plan.services.first().map(|service| &service.process));
+        let (env, directory) = like.map_or((&[][..], "/"), |like| (&like.env, &like.working_dir));
         let process = Process {
             name: "exec".to_owned(),
             root: mvm_launch::ROOT.to_owned(),
             argv: request.command,
-            env: crate::run::merge_env(&main.env, &request.env),
-            working_dir: crate::run::absolute(request.working_dir.as_ref().unwrap_or(&main.working_dir)),
-            user: request.user.unwrap_or_else(|| main.user.clone()),
-            stop_signal: main.stop_signal.number(),
+            env: crate::run::merge_env(env, &request.env),
+            working_dir: crate::run::absolute(request.working_dir.as_deref().unwrap_or(directory)),
+            user: request.user.unwrap_or_else(|| main.map_or_else(String::new, |main| main.user.clone())),
+            stop_signal: like.map_or(mvm_plan::signal::Signal::TERM, |like| like.stop_signal).number(),
             terminal: request.terminal,
         };
         Ok((connection, process))

@@ -121,6 +121,12 @@ pub enum LaunchError {
         /// What that gives.
         given: Isolation,
     },
+    /// The plan asks for something that no backend gives yet.
+    #[error("{what} are not supported by this version")]
+    NotSupported {
+        /// What the plan asks for.
+        what: &'static str,
+    },
     /// The guest could not even boot with so little memory.
     #[error(
         "{given_mib} MiB of memory are too little for kernel {version}; it needs at least {needed_mib} MiB"

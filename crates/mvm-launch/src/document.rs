@@ -1,7 +1,9 @@
 //! The guest document of a plan.
 
-use mvm_plan::plan::{FileSystem, Scratch};
+use mvm_plan::plan::{self, FileSystem, Scratch};
 use mvm_plan::{AdmittedPlan, Plan};
+use mvm_wire::document::mounts::{Mount, MountSource};
+use mvm_wire::document::services::{Group, HealthCheck, Limits, Restart, Service, User};
 use mvm_wire::document::{HashAlgorithm, Schema};
 use mvm_wire::{Filesystem, GuestDocument, Hex, Overlay, Process, Root, Verity};
 
@@ -11,7 +13,7 @@ pub const ROOT_SERIAL: &str = "root";
 /// The serial of the disk that takes what the guest writes over its root.
 pub const SCRATCH_SERIAL: &str = "scratch";
 
-/// The name of the document's one process.
+/// The name of the document's main process.
 pub const MAIN_PROCESS: &str = "main";
 
 /// The name of the document's one root, which its process runs in.
@@ -32,6 +34,7 @@ fn document(plan: &Plan, salt: &[u8]) -> GuestDocument {
         Scratch::Tmpfs => {
             Overlay::Tmpfs { size_mib: u32::try_from(plan.resources.scratch_mib).unwrap_or(u32::MAX) }
         }
+        Scratch::None => Overlay::None {},
     };
     let root = Root {
         name: ROOT.to_owned(),
@@ -49,22 +52,102 @@ fn document(plan: &Plan, salt: &[u8]) -> GuestDocument {
         },
         overlay,
     };
-    let process = Process {
-        name: MAIN_PROCESS.to_owned(),
-        root: ROOT.to_owned(),
-        argv: plan.process.argv.clone(),
-        env: plan.process.env.clone(),
-        working_dir: plan.process.working_dir.clone(),
-        user: plan.process.user.clone(),
-        stop_signal: plan.process.stop_signal.number(),
-        terminal: plan.process.tty,
-    };
     GuestDocument {
         schema: Schema::V1,
         hostname: plan.hostname.clone(),
         roots: vec![root],
-        processes: vec![process],
+        processes: plan.process.iter().map(|main| process(MAIN_PROCESS, main)).collect(),
+        services: plan.services.iter().map(service).collect(),
+        health_checks: plan.health_checks.iter().map(health_check).collect(),
+        users: plan.users.iter().map(user).collect(),
+        service_group: service_group(plan),
+        mounts: plan.mounts.iter().enumerate().map(mount).collect(),
+        secrets: plan.secrets.iter().map(ToString::to_string).collect(),
+        interface: None,
     }
+}
+
+/// Returns the serial of the disk that holds the volume of a plan's mount, by the mount's index.
+pub fn volume_serial(mount: usize) -> String {
+    format!("volume-{mount}")
+}
+
+/// Returns the tag of the device that shares the directory of a plan's mount, by the mount's index.
+pub fn directory_tag(mount: usize) -> String {
+    format!("directory-{mount}")
+}
+
+fn process(name: &str, process: &plan::Process) -> Process {
+    Process {
+        name: name.to_owned(),
+        root: ROOT.to_owned(),
+        argv: process.argv.clone(),
+        env: process.env.clone(),
+        working_dir: process.working_dir.clone(),
+        user: process.user.clone(),
+        stop_signal: process.stop_signal.number(),
+        terminal: process.tty,
+    }
+}
+
+fn service(service: &plan::Service) -> Service {
+    let plan::ServiceLimits { memory_mib, pids, cpu_percent } = service.limits;
+    Service {
+        process: process(&service.name, &service.process),
+        pre_start: service.pre_start.clone(),
+        after: service.after.clone(),
+        restart: match service.restart {
+            plan::Restart::Always => Restart::Always,
+            plan::Restart::OnFailure => Restart::OnFailure,
+            plan::Restart::Never => Restart::Never,
+        },
+        log_file: service.log_file.clone(),
+        stop_grace_ms: milliseconds(service.stop_grace_secs),
+        limits: Limits { memory_mib, pids, cpu_percent },
+    }
+}
+
+fn health_check(check: &plan::HealthCheck) -> HealthCheck {
+    HealthCheck {
+        process: process(&check.name, &check.process),
+        service: check.service.clone(),
+        interval_ms: milliseconds(check.interval_secs),
+        timeout_ms: milliseconds(check.timeout_secs),
+        start_period_ms: milliseconds(check.start_period_secs),
+        retries: check.retries,
+    }
+}
+
+fn user(user: &plan::User) -> User {
+    User { name: user.name.clone(), uid: user.uid, group: group(&user.group), home: user.home.clone() }
+}
+
+fn group(group: &plan::Group) -> Group {
+    Group { name: group.name.clone(), gid: group.gid }
+}
+
+/// Returns the group of services and secrets, where there are any.
+fn service_group(plan: &Plan) -> Option<Group> {
+    let wanted = plan.service_group.is_some() || !plan.services.is_empty() || !plan.secrets.is_empty();
+    wanted.then(|| plan.service_group.as_ref().map_or_else(|| group(&plan::Group::service()), group))
+}
+
+fn mount((index, mount): (usize, &plan::Mount)) -> Mount {
+    Mount {
+        target: mount.target.clone(),
+        source: match &mount.source {
+            plan::MountSource::Volume { .. } => MountSource::Volume { serial: volume_serial(index) },
+            plan::MountSource::HostDirectory { .. } => {
+                MountSource::HostDirectory { tag: directory_tag(index) }
+            }
+            plan::MountSource::Tmpfs { size_mib } => MountSource::Tmpfs { size_mib: *size_mib },
+        },
+        read_only: mount.read_only,
+    }
+}
+
+fn milliseconds(seconds: u32) -> u64 {
+    u64::from(seconds) * 1000
 }
 
 #[cfg(test)]

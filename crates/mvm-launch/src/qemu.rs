@@ -16,6 +16,7 @@ use crate::kernel::KernelInfo;
 use crate::machine::Machine;
 use arguments::{AttachedDisk, Console, Hardware};
 use mvm_plan::Plan;
+use mvm_plan::plan::{Network, Scratch};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::pipe::PipeFlags;
 use std::collections::BTreeSet;
@@ -127,6 +128,7 @@ fn tsc_khz(accelerator: Accelerator) -> Option<u32> {
 }
 
 fn check(config: &MachineConfig<'_>) -> Result<(), LaunchError> {
+    check_supported(config.plan.plan())?;
     let (admitted, given) = (config.plan.isolation(), config.accelerator.isolation());
     if admitted != given {
         return Err(LaunchError::Isolation { admitted, accelerator: config.accelerator, given });
@@ -144,6 +146,23 @@ fn check(config: &MachineConfig<'_>) -> Result<(), LaunchError> {
         }
     }
     Ok(())
+}
+
+/// Refuses a plan of which a part would be silently left out.
+fn check_supported(plan: &Plan) -> Result<(), LaunchError> {
+    let asked = [
+        (!plan.services.is_empty() || !plan.users.is_empty() || plan.service_group.is_some(), "services"),
+        (!plan.health_checks.is_empty(), "health checks"),
+        (!plan.mounts.is_empty(), "mounts"),
+        (!plan.secrets.is_empty(), "secrets"),
+        (plan.network != Network::None, "networks beside the loopback"),
+        (!plan.ports.is_empty(), "forwarded ports"),
+        (plan.resources.scratch == Scratch::None, "read-only roots"),
+    ];
+    match asked.into_iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => Err(LaunchError::NotSupported { what }),
+        None => Ok(()),
+    }
 }
 
 /// Returns the least memory, in MiB, that a guest starts its first process with.

@@ -3,12 +3,16 @@
 //! A plan is data and says nothing about trust: who may sign it and where it may run are the trust store's and the
 //! policy's to say. Its canonical text ([`crate::canonical`]) is what gets signed.
 
+mod guest;
 mod limits;
+mod network;
 
+pub use guest::{Group, HealthCheck, Mount, MountKind, MountSource, Restart, Service, ServiceLimits, User};
 pub use limits::PlanError;
+pub use network::{EgressRule, Network, NetworkKind, Port, Protocol};
 
 use crate::signal::Signal;
-use mvm_ref::{Digest, Platform, ScopeName, VmName};
+use mvm_ref::{Digest, Platform, ScopeName, SecretName, VmName};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -33,14 +37,36 @@ pub struct Plan {
     pub kernel: Kernel,
     /// The base initramfs, before the guest document is appended.
     pub initramfs: Initramfs,
-    /// The process that the machine is for.
-    pub process: Process,
+    /// The process that the machine is for, whose end ends it; a plan without one has services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// What is kept running beside the process, or in its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
+    /// How the guest tells whether its work is done well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health_checks: Vec<HealthCheck>,
+    /// Users that the guest has beside those of its root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<User>,
+    /// The group that services run in and that may read secrets; `mvm` with number 900 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_group: Option<Group>,
+    /// What is mounted beside the root, in the order in which it is mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// The names of the secrets that the guest gets; their values are in no plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretName>,
     /// The guest's host name.
     pub hostname: String,
     /// Processors, memory and scratch space.
     pub resources: Resources,
     /// The guest's network.
     pub network: Network,
+    /// The guest's ports that the host forwards to, which needs no network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
     /// The isolation that the workload needs.
     pub isolation: RequiredIsolation,
     /// When the plan may be admitted.
@@ -185,28 +211,9 @@ pub enum Scratch {
     Disk,
     /// The guest's memory.
     Tmpfs,
-}
-
-/// The guest's network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Network {
-    /// Loopback only.
+    /// Nowhere: the root is read-only.
     None,
 }
-
-/// The kinds of network that there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NetworkKind {
-    /// Loopback only.
-    None,
-}
-
-/// The kinds of things that a guest can have mounted beside its root and its scratch space: none yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MountKind {}
 
 /// The isolation that a workload needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,25 +242,8 @@ impl Plan {
     }
 
     /// Returns the kinds of what is mounted beside the root and its scratch space.
-    pub fn mounts(&self) -> &[MountKind] {
-        &[]
-    }
-}
-
-impl Network {
-    /// Returns what kind of network it is.
-    pub fn kind(&self) -> NetworkKind {
-        match self {
-            Self::None => NetworkKind::None,
-        }
-    }
-}
-
-impl fmt::Display for NetworkKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::None => "none",
-        })
+    pub fn mount_kinds(&self) -> Vec<MountKind> {
+        self.mounts.iter().map(|mount| mount.source.kind()).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Names that a user gives: of a VM, of a scope and of a key.
+//! Names that a user gives: of a VM, a scope, a key, a volume and a secret.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -76,6 +76,17 @@ name_type!(
     /// The name of a key, unique in one store.
     KeyName,
     "key"
+);
+
+name_type!(
+    /// The name of a volume, unique in one scope.
+    VolumeName,
+    "volume"
+);
+name_type!(
+    /// The name of a secret, unique in one VM, and the name of its file in the guest.
+    SecretName,
+    "secret"
 );
 
 impl Default for ScopeName {

@@ -3,8 +3,13 @@
 //! It is a pure function of the plan, travels as `/mvm/guest.json` in a cpio archive appended to the initramfs,
 //! and is not secret.
 
+pub mod mounts;
+pub mod services;
+
 use crate::hex::Hex;
+use mounts::{Interface, Mount};
 use serde::{Deserialize, Serialize};
+use services::{Group, HealthCheck, Service, User};
 use std::collections::BTreeSet;
 
 /// Largest document in bytes.
@@ -20,8 +25,31 @@ pub struct GuestDocument {
     pub hostname: String,
     /// The roots that processes run in; today one.
     pub roots: Vec<Root>,
-    /// The processes; the first is the main one, whose end ends the machine.
+    /// The processes that are started by request; the first is the main one, whose end ends the machine. None where
+    /// there are only services.
     pub processes: Vec<Process>,
+    /// What is kept running.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
+    /// How the guest tells whether it is well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health_checks: Vec<HealthCheck>,
+    /// Users that the roots get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<User>,
+    /// The group that services and the main process are in and that may read secrets; absent where there are neither
+    /// services nor secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_group: Option<Group>,
+    /// What is mounted in the first root, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// The names of the files that [`crate::Request::Secret`] brings, all before anything is started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// The network interface; absent, there is the loopback only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Interface>,
 }
 
 /// The generation of a guest document.
@@ -120,6 +148,8 @@ pub enum Overlay {
         /// Most it may take, in MiB.
         size_mib: u32,
     },
+    /// Nowhere: the root is read-only, but for `/run` and `/tmp`, which are memory.
+    None {},
 }
 
 /// What to run, and as whom.
@@ -223,7 +253,7 @@ impl GuestDocument {
     pub fn validate(&self) -> Result<(), DocumentError> {
         check_hostname(&self.hostname)?;
         count("roots", self.roots.len(), 1, 16)?;
-        count("processes", self.processes.len(), 1, 64)?;
+        count("processes", self.processes.len(), usize::from(self.services.is_empty()), 64)?;
         let mut names = BTreeSet::new();
         let mut serials = BTreeSet::new();
         for root in &self.roots {
@@ -236,12 +266,18 @@ impl GuestDocument {
         }
         let mut processes = BTreeSet::new();
         for process in &self.processes {
-            process.validate()?;
+            self.check_process(process)?;
             unique(&mut processes, "processes", &process.name)?;
-            if !names.contains(process.root.as_str()) {
-                let (process, root) = (process.name.clone(), process.root.clone());
-                return Err(DocumentError::NoSuchRoot { process, root });
-            }
+        }
+        mounts::validate(self, &mut serials)?;
+        services::validate(self)
+    }
+
+    fn check_process(&self, process: &Process) -> Result<(), DocumentError> {
+        process.validate()?;
+        if self.roots.iter().all(|root| root.name != process.root) {
+            let (process, root) = (process.name.clone(), process.root.clone());
+            return Err(DocumentError::NoSuchRoot { process, root });
         }
         Ok(())
     }
@@ -261,7 +297,7 @@ impl Root {
                 return field("overlay serial", SERIAL, format!("{serial:?}"));
             }
             Overlay::Tmpfs { size_mib: 0 } => return field("overlay size", "at least 1 MiB", "0".into()),
-            Overlay::Disk { .. } | Overlay::Tmpfs { .. } => {}
+            Overlay::Disk { .. } | Overlay::Tmpfs { .. } | Overlay::None {} => {}
         }
         let verity = &self.verity;
         if verity.root_hash.as_bytes().len() != 32 {

@@ -28,6 +28,13 @@ fn document() -> GuestDocument {
             stop_signal: 15,
             terminal: false,
         }],
+        services: vec![],
+        health_checks: vec![],
+        users: vec![],
+        service_group: None,
+        mounts: vec![],
+        secrets: vec![],
+        interface: None,
     }
 }
 

@@ -19,8 +19,9 @@ pub use document::{DocumentError, Filesystem, GuestDocument, Overlay, Process, R
 pub use frame::{Direction, FrameError, ResetReason, StreamId};
 pub use hex::Hex;
 pub use message::{
-    BootFacts, BootStage, ExitStatus, Failure, FailureKind, GuestEvent, Hello, Memory, Message, MessageError,
-    ProcessStatus, Reply, Request, Streams, VersionError, WindowSize, negotiate,
+    BootFacts, BootStage, ExitStatus, Failure, FailureKind, FileKind, GuestEvent, Health, HealthOutcome,
+    HealthResult, HealthStatus, Hello, Memory, Message, MessageError, ProcessStatus, Reply, Request,
+    ServiceOutput, ServiceState, ServiceStatus, Streams, Transport, VersionError, WindowSize, negotiate,
 };
 
 /// The oldest protocol version that this library speaks.

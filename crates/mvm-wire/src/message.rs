@@ -10,6 +10,10 @@
 //! A request whose envelope is sound but whose body isn't known gets an error response of kind
 //! `unsupported`; everything else that doesn't parse ends the connection.
 
+mod health;
+
+pub use health::{Health, HealthOutcome, HealthResult, HealthStatus, ServiceState, ServiceStatus};
+
 use crate::document::Process;
 use crate::frame::StreamId;
 use crate::{MAX_VERSION, MIN_VERSION};
@@ -125,6 +129,89 @@ pub enum Request {
     },
     /// Asks how the guest does; answered by [`Reply::Status`].
     Status {},
+    /// Brings a secret of the document, before anything is started; answered by [`Reply::Done`] once it is in its file.
+    Secret {
+        /// Its name in the document.
+        name: String,
+        /// Carries the value, at most 1 MiB, to its end.
+        stream: StreamId,
+    },
+    /// Starts all services and health checks, once; answered by [`Reply::Done`].
+    StartServices {
+        /// Where the services' output goes; that of others is dropped.
+        outputs: Vec<ServiceOutput>,
+    },
+    /// Asks for all that is known of services and health checks; answered by [`Reply::Services`].
+    Services {},
+    /// Sets the guest's clock.
+    SetTime {
+        /// Nanoseconds since 1970.
+        unix_ns: u64,
+    },
+    /// Connects a stream to a port inside the guest; answered by [`Reply::Done`] once it is connected.
+    Connect {
+        /// The port, 1 to 65535, of the loopback, or else of the guest's interface.
+        port: u16,
+        /// The transport.
+        transport: Transport,
+        /// Carries what is sent and received, both ways.
+        stream: StreamId,
+    },
+    /// Packs a file or directory as a tar archive; answered by [`Reply::Done`] once it is known to be there.
+    Pack {
+        /// Absolute path in the root.
+        path: String,
+        /// Whether a symlink at the path's end is followed.
+        follow: bool,
+        /// Carries the archive.
+        stream: StreamId,
+    },
+    /// Unpacks a tar archive into a directory; answered by [`Reply::Done`] once all of it is there.
+    Unpack {
+        /// Absolute path of a directory in the root.
+        path: String,
+        /// Whether entries get the owners that the archive names, or root.
+        owners: bool,
+        /// Carries the archive.
+        stream: StreamId,
+    },
+    /// Asks what is at a path; answered by [`Reply::File`].
+    Stat {
+        /// Absolute path in the root.
+        path: String,
+    },
+    /// Stops the hypervisor where it is; a supervisor does it, no guest is asked.
+    Pause {},
+    /// Lets a stopped hypervisor go on; a supervisor does it, no guest is asked.
+    Resume {},
+    /// Joins the streams of a process that runs already; a supervisor does it, no guest is asked. Answered by
+    /// [`Reply::Started`].
+    Attach {
+        /// The process's name in the document.
+        process: String,
+        /// The streams to join.
+        streams: Streams,
+    },
+}
+
+/// Where the output of a service goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceOutput {
+    /// The service.
+    pub service: String,
+    /// Carries standard output and standard error, in the order in which they were written.
+    pub stream: StreamId,
+}
+
+/// What a connection into a guest speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// TCP: bytes are passed on as they are.
+    Tcp,
+    /// UDP: each datagram follows its length, a big-endian u16.
+    Udp,
 }
 
 /// The streams of a process; an absent one is `/dev/null`.
@@ -180,6 +267,31 @@ pub enum Reply {
         /// The processes that run, in order of their handles.
         processes: Vec<ProcessStatus>,
     },
+    /// How services and health checks do.
+    Services {
+        /// The services, in the document's order.
+        services: Vec<ServiceStatus>,
+        /// The health checks: the document's, then those that the root brings.
+        health: Vec<HealthStatus>,
+    },
+    /// What is at a path.
+    File {
+        /// What kind of file it is, after following symlinks inside the root; absent if there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<FileKind>,
+    },
+}
+
+/// A kind of file, as far as copying has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// Anything else.
+    Other,
 }
 
 /// Memory as a guest's kernel counts it.
@@ -260,6 +372,15 @@ pub enum GuestEvent {
         /// The error, with its causes.
         message: String,
     },
+    /// A service came into another state, or a health check to another result.
+    Changed {
+        /// The services that changed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        services: Vec<ServiceStatus>,
+        /// The health checks that changed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        health: Vec<HealthStatus>,
+    },
     /// The machine ended without telling how its processes did. A supervisor says it to its clients, no guest does.
     Ended {
         /// What is known of it.
@@ -313,6 +434,8 @@ pub enum BootStage {
     Overlay,
     /// Preparing the root's directories, device nodes and files.
     Prepare,
+    /// Mounting volumes and what else the document has beside its root.
+    Mounts,
     /// Setting up the network.
     Network,
     /// Opening the agent's port.
@@ -330,6 +453,7 @@ impl std::fmt::Display for BootStage {
             Self::Root => "root",
             Self::Overlay => "overlay",
             Self::Prepare => "prepare",
+            Self::Mounts => "mounts",
             Self::Network => "network",
             Self::Agent => "agent",
         })

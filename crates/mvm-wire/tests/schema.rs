@@ -1,8 +1,10 @@
-//! The schema of protocol version 1 and of the first guest document, frozen as one example each.
+//! The schema of protocol version 1 and of the first guest document, frozen as examples.
 //!
 //! A file under `schema/v1` never changes: what it shows is spoken by guests and hosts that are out there.
 //! A new field or message gets a new file, or a new version.
 
+use mvm_wire::document::mounts::{Address, HostEntry, Interface, Mount, MountSource};
+use mvm_wire::document::services::{Group, HealthCheck, Limits as ServiceLimits, Restart, Service, User};
 use mvm_wire::document::{HashAlgorithm, Schema};
 use mvm_wire::message::Decoded;
 use mvm_wire::*;
@@ -50,6 +52,76 @@ fn document() -> GuestDocument {
         hostname: "web-1".into(),
         roots: vec![root, other],
         processes: vec![process()],
+        services: vec![],
+        health_checks: vec![],
+        users: vec![],
+        service_group: None,
+        mounts: vec![],
+        secrets: vec![],
+        interface: None,
+    }
+}
+
+/// A document with everything that the first one lacked.
+fn services() -> GuestDocument {
+    let named = |name: &str| Process { name: name.into(), ..process() };
+    let mount = |target: &str, source, read_only| Mount { target: target.into(), source, read_only };
+    let group = |name: &str, gid| Group { name: name.into(), gid };
+    let mut document = document();
+    document.roots.truncate(1);
+    document.roots[0].overlay = Overlay::None {};
+    GuestDocument {
+        processes: vec![],
+        services: vec![
+            Service {
+                process: named("web"),
+                pre_start: vec!["/bin/mkdir".into(), "/run/web".into()],
+                after: vec!["db".into()],
+                restart: Restart::OnFailure,
+                log_file: Some("/var/log/web".into()),
+                stop_grace_ms: 10_000,
+                limits: ServiceLimits { memory_mib: Some(64), pids: Some(100), cpu_percent: Some(50) },
+            },
+            Service {
+                process: named("db"),
+                pre_start: vec![],
+                after: vec![],
+                restart: Restart::Always,
+                log_file: None,
+                stop_grace_ms: 5_000,
+                limits: ServiceLimits::default(),
+            },
+        ],
+        health_checks: vec![HealthCheck {
+            process: named("http"),
+            service: Some("web".into()),
+            interval_ms: 30_000,
+            timeout_ms: 10_000,
+            start_period_ms: 0,
+            retries: 3,
+        }],
+        users: vec![User {
+            name: "ann".into(),
+            uid: 1000,
+            group: group("ann", 1000),
+            home: "/home/ann".into(),
+        }],
+        service_group: Some(group("mvm", 900)),
+        mounts: vec![
+            mount("/mnt/data", MountSource::Volume { serial: "volume-0".into() }, false),
+            mount("/src", MountSource::HostDirectory { tag: "dir-0".into() }, true),
+            mount("/scratch", MountSource::Tmpfs { size_mib: 16 }, false),
+        ],
+        secrets: vec!["token".into()],
+        interface: Some(Interface {
+            name: "eth0".into(),
+            addresses: vec![Address { address: [10, 0, 2, 15].into(), prefix: 24 }],
+            gateways: vec![[10, 0, 2, 2].into()],
+            resolvers: vec![[10, 0, 2, 3].into()],
+            hosts: vec![HostEntry { address: [192, 0, 2, 1].into(), name: "example.org".into() }],
+            mtu: Some(1500),
+        }),
+        ..document
     }
 }
 
@@ -106,8 +178,82 @@ fn messages() -> Vec<(&'static str, Message)> {
             "event-failed",
             event(GuestEvent::Failed { stage: BootStage::Verity, message: "no such target".into() }),
         ),
+        ("request-secret", request(7, Request::Secret { name: "token".into(), stream: StreamId::new(8) })),
+        (
+            "request-start-services",
+            request(
+                8,
+                Request::StartServices {
+                    outputs: vec![ServiceOutput { service: "web".into(), stream: StreamId::new(10) }],
+                },
+            ),
+        ),
+        ("request-services", request(9, Request::Services {})),
+        ("request-set-time", request(10, Request::SetTime { unix_ns: 1_700_000_000_000_000_000 })),
+        (
+            "request-connect",
+            request(11, Request::Connect { port: 80, transport: Transport::Tcp, stream: StreamId::new(12) }),
+        ),
+        (
+            "request-pack",
+            request(12, Request::Pack { path: "/srv".into(), follow: false, stream: StreamId::new(14) }),
+        ),
+        (
+            "request-unpack",
+            request(13, Request::Unpack { path: "/srv".into(), owners: true, stream: StreamId::new(16) }),
+        ),
+        ("request-stat", request(14, Request::Stat { path: "/srv".into() })),
+        ("request-pause", request(15, Request::Pause {})),
+        ("request-resume", request(16, Request::Resume {})),
+        ("request-attach", request(17, Request::Attach { process: "main".into(), streams })),
+        (
+            "response-services",
+            response(
+                9,
+                Ok(Reply::Services { services: vec![service_status()], health: vec![health_status()] }),
+            ),
+        ),
+        ("response-file", response(14, Ok(Reply::File { kind: Some(FileKind::Directory) }))),
+        (
+            "event-changed",
+            event(GuestEvent::Changed { services: vec![service_status()], health: vec![health_status()] }),
+        ),
         ("event-ended", event(GuestEvent::Ended { message: "the machine was killed".into() })),
     ]
+}
+
+fn documents() -> [(&'static str, GuestDocument); 2] {
+    [("guest-document", document()), ("guest-document-services", services())]
+}
+
+fn service_status() -> ServiceStatus {
+    ServiceStatus {
+        name: "web".into(),
+        state: ServiceState::Backoff,
+        pid: Some(43),
+        restarts: 2,
+        last_exit: Some(ExitStatus::Code(1)),
+        reason: Some("exited with code 1".into()),
+        since_ms: 250,
+        memory_kib: Some(1024),
+        cpu_ms: Some(20),
+    }
+}
+
+fn health_status() -> HealthStatus {
+    let result =
+        |outcome, output: &str| HealthResult { ago_ms: 500, took_ms: 20, outcome, output: output.into() };
+    HealthStatus {
+        name: "http".into(),
+        service: Some("web".into()),
+        health: Health::Unhealthy,
+        failing: 3,
+        results: vec![
+            result(HealthOutcome::Ended(ExitStatus::Signal(9)), "refused"),
+            result(HealthOutcome::TimedOut, ""),
+            result(HealthOutcome::NotStarted("\"curl\" is not in the root".into()), ""),
+        ],
+    }
 }
 
 fn golden(name: &str) -> String {
@@ -130,9 +276,11 @@ fn messages_are_as_frozen() {
 
 #[test]
 fn document_is_as_frozen() {
-    let golden = golden("guest-document");
-    assert_eq!(pretty(&document()), golden);
-    assert_eq!(GuestDocument::parse(golden.as_bytes()).unwrap(), document());
+    for (name, document) in documents() {
+        let golden = golden(name);
+        assert_eq!(pretty(&document), golden, "{name}");
+        assert_eq!(GuestDocument::parse(golden.as_bytes()).unwrap(), document, "{name}");
+    }
 }
 
 #[test]
@@ -149,6 +297,7 @@ fn words_are_as_frozen() {
         S::Root,
         S::Overlay,
         S::Prepare,
+        S::Mounts,
         S::Network,
         S::Agent,
     ];
@@ -167,7 +316,8 @@ fn every_frozen_file_is_compared() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    let names = messages().into_iter().map(|(name, _)| name).chain(["guest-document", "words"]);
+    let names = messages().into_iter().map(|(name, _)| name).chain(documents().map(|(name, _)| name));
+    let names = names.chain(["words"]);
     assert_eq!(files, names.map(|name| format!("{name}.json")).collect());
 }
 

@@ -13,6 +13,7 @@ fn request(image: &ImageSource) -> RunRequest {
         platform: Platform::host(),
         pull: PullPolicy::Missing,
         workload: Workload::default(),
+        surroundings: Surroundings::default(),
         cpus: 1,
         memory_mib: 256,
         kernel: None,

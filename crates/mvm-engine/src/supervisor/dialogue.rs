@@ -37,6 +37,7 @@ impl Supervisor {
             Message::Event { event: GuestEvent::Failed { stage, message } } => {
                 return Err(SupervisorError::GuestFailed { stage: stage.to_string(), message });
             }
+            Message::Event { event: GuestEvent::Changed { .. } } => {}
             // Supervisors say this; a guest that does is beside the point.
             Message::Event { event: GuestEvent::Ended { .. } } => {}
             Message::Request { id, .. } => {
@@ -60,8 +61,13 @@ impl Supervisor {
         self.state.phase = Phase::Running;
         self.directory.write_state(&self.state)?;
         if self.announcement.is_some() {
-            let streams = self.unattended_streams()?;
-            self.ask_guest(Request::Start { process: MAIN.to_owned(), streams }, None, true)?;
+            match self.unattended {
+                Some(how) => {
+                    let streams = self.unattended_streams(how)?;
+                    self.ask_guest(Request::Start { process: MAIN.to_owned(), streams }, None, true)?;
+                }
+                None => self.announce()?,
+            }
         }
         for (client, id, request) in std::mem::take(&mut self.early) {
             self.pass_on(client, id, request)?;
@@ -69,10 +75,21 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Tells whoever started a VM that it runs, and lets it run for as long as it likes.
+    fn announce(&mut self) -> Result<(), SupervisorError> {
+        if !self.stopping {
+            self.deadline = None;
+        }
+        match self.announcement.take() {
+            Some(announcement) => Ok(start::say(&announcement)?),
+            None => Ok(()),
+        }
+    }
+
     /// Opens the streams of a main process that nobody is attached to: its output is logged, and its input, where it is to
     /// have one, stays open and empty.
-    fn unattended_streams(&mut self) -> Result<Streams, SupervisorError> {
-        let Unattended { terminal, stdin } = self.unattended;
+    fn unattended_streams(&mut self, how: Unattended) -> Result<Streams, SupervisorError> {
+        let Unattended { terminal, stdin } = how;
         Ok(Streams {
             stdin: if stdin { Some(self.open_stream(Direction::Send)?) } else { None },
             stdout: Some(self.open_log_stream()?),
@@ -101,12 +118,7 @@ impl Supervisor {
                 self.owners.insert(*handle, client);
                 if pending.starts_main {
                     self.main = Some(*handle);
-                    if !self.stopping {
-                        self.deadline = None;
-                    }
-                    if let Some(announcement) = self.announcement.take() {
-                        start::say(&announcement)?;
-                    }
+                    self.announce()?;
                 }
             }
             Err(failure) if pending.starts_main => {
@@ -240,6 +252,22 @@ impl Supervisor {
             }
             other @ (Request::Signal { .. } | Request::Resize { .. } | Request::Status {}) => {
                 self.ask_guest(other, from, false)
+            }
+            Request::Secret { .. }
+            | Request::StartServices { .. }
+            | Request::Services {}
+            | Request::SetTime { .. }
+            | Request::Connect { .. }
+            | Request::Pack { .. }
+            | Request::Unpack { .. }
+            | Request::Stat { .. }
+            | Request::Pause {}
+            | Request::Resume {}
+            | Request::Attach { .. } => {
+                let message = "this supervisor doesn't pass such a request on".to_owned();
+                let failure = Failure { kind: FailureKind::Unsupported, message };
+                self.clients.tell(client, &Message::Response { id, result: Err(failure) });
+                Ok(())
             }
         }
     }

@@ -124,7 +124,8 @@ struct Supervisor {
     ready: bool,
     /// What is to be said once the main process runs, if it starts by itself.
     announcement: Option<Handshake>,
-    unattended: Unattended,
+    /// How its main process runs when nobody is attached; absent if it has none.
+    unattended: Option<Unattended>,
     /// When the guest is killed unless it has got further by then, and how that is put into words.
     deadline: Option<(Instant, &'static str, Duration)>,
     stopping: bool,

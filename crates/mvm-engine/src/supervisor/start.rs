@@ -298,8 +298,8 @@ impl Launched {
     ) -> Result<(Supervisor, AdmittedPlan), SupervisorError> {
         let Self { started, admitted, state, listener, .. } = self;
         let Started { machine, agent, console, .. } = started;
-        let process = &admitted.plan().process;
-        let unattended = Unattended { terminal: process.tty, stdin: process.stdin };
+        let unattended =
+            admitted.plan().process.as_ref().map(|main| Unattended { terminal: main.tty, stdin: main.stdin });
         let log = |name, limit| {
             BoundedLog::create(directory.file(name), limit).map_err(io_error("create a log of the VM"))
         };

@@ -51,6 +51,20 @@ impl Agent {
                 memory: memory()?,
                 processes: self.processes.statuses(),
             }),
+            Request::Secret { .. }
+            | Request::StartServices { .. }
+            | Request::Services {}
+            | Request::SetTime { .. }
+            | Request::Connect { .. }
+            | Request::Pack { .. }
+            | Request::Unpack { .. }
+            | Request::Stat { .. }
+            | Request::Pause {}
+            | Request::Resume {}
+            | Request::Attach { .. } => {
+                let message = "this guest doesn't serve such a request".to_owned();
+                Err(Failure { kind: FailureKind::Unsupported, message })
+            }
         }
     }
 

@@ -86,6 +86,9 @@ pub(crate) fn mount_image(
             let missing = io::Error::new(io::ErrorKind::NotFound, format!("no disk {serial:?}"));
             return Err(RootError::Scratch(missing));
         }
+        // The mount points and names that the root may lack are written to memory before it is made read-only.
+        (Overlay::None {}, _) => mount("tmpfs", SCRATCH, "tmpfs", MountFlags::NODEV, c"size=16m,mode=0755")
+            .map_err(|error| RootError::Memory(error.into()))?,
         (Overlay::Tmpfs { size_mib }, _) => {
             // Digits and letters: there is no NUL in it.
             let data = CString::new(format!("size={size_mib}m,mode=0755")).unwrap_or_default();
@@ -98,7 +101,7 @@ pub(crate) fn mount_image(
     mount("overlay", MERGED, "overlay", MountFlags::NODEV, layers)
         .map_err(|error| RootError::Overlay(error.into()))?;
     match described.overlay {
-        Overlay::Tmpfs { .. } => Ok(None),
+        Overlay::Tmpfs { .. } | Overlay::None {} => Ok(None),
         Overlay::Disk { .. } => {
             open(SCRATCH, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map(Some)

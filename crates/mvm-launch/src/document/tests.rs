@@ -32,7 +32,7 @@ pub(crate) fn plan() -> Plan {
         },
         kernel: Kernel { digest: digest(0x44), version: "6.1.0".to_owned(), record: None },
         initramfs: Initramfs { digest: digest(0x55) },
-        process: PlanProcess {
+        process: Some(PlanProcess {
             argv: vec!["/bin/sh".to_owned()],
             env: vec!["PATH=/bin".to_owned()],
             working_dir: "/srv".to_owned(),
@@ -40,10 +40,17 @@ pub(crate) fn plan() -> Plan {
             stop_signal: "SIGINT".parse::<Signal>().unwrap(),
             tty: true,
             stdin: false,
-        },
+        }),
+        services: Vec::new(),
+        health_checks: Vec::new(),
+        users: Vec::new(),
+        service_group: None,
+        mounts: Vec::new(),
+        secrets: Vec::new(),
         hostname: "web".to_owned(),
         resources: Resources { cpus: 1, memory_mib: 256, scratch_mib: 64, scratch: Scratch::Disk },
         network: Network::None,
+        ports: Vec::new(),
         isolation: RequiredIsolation::Any,
         validity: Validity { not_before: 0, not_after: 1000 },
         single_use: false,
@@ -100,6 +107,13 @@ fn the_document_is_the_plans() {
             stop_signal: 2,
             terminal: true,
         }],
+        services: vec![],
+        health_checks: vec![],
+        users: vec![],
+        service_group: None,
+        mounts: vec![],
+        secrets: vec![],
+        interface: None,
     };
     let document = guest_document(&admitted(plan.clone()), &[0x66; 32]);
     assert_eq!(document, expected);

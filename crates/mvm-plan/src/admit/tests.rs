@@ -294,7 +294,7 @@ fn a_changed_payload_under_the_same_signature_is_refused() {
     let text = String::from_utf8(signed.as_bytes().to_vec()).unwrap();
     let (from, to) = (canonical::to_vec(&sample()).unwrap(), {
         let mut plan = sample();
-        plan.process.argv[2] = "echo other\n".to_owned();
+        plan.process.as_mut().unwrap().argv[2] = "echo other\n".to_owned();
         canonical::to_vec(&plan).unwrap()
     });
     let changed = text.replace(&STANDARD.encode(from), &STANDARD.encode(to));

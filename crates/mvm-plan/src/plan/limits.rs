@@ -1,5 +1,7 @@
 //! What a plan may hold: the limits of Linux and of mvm, checked part by part.
 
+mod guest;
+
 use super::{Plan, Posture, Process, RequestedImage, Resources, Root, Source, Validity};
 use crate::time::MAX_UNIX_SECONDS;
 use mvm_ref::{Platform, PlatformError};
@@ -151,7 +153,7 @@ pub(super) fn validate(plan: &Plan) -> Result<(), PlanError> {
     source(&plan.source, plan.posture)?;
     root(&plan.root)?;
     text("kernel.version", &plan.kernel.version, 0..=MAX_VERSION)?;
-    process(&plan.process)?;
+    guest::validate(plan)?;
     hostname(&plan.hostname)?;
     resources(&plan.resources)?;
     validity(&plan.validity)
@@ -194,39 +196,77 @@ fn root(root: &Root) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn process(process: &Process) -> Result<(), PlanError> {
-    count("process.argv", process.argv.len(), 1)?;
-    count("process.env", process.env.len(), 0)?;
+/// The names of a process's parts, by the part of the plan that it is.
+struct Fields {
+    argv: &'static str,
+    env: &'static str,
+    both: &'static str,
+    working_dir: &'static str,
+    user: &'static str,
+}
+
+impl Fields {
+    fn of(part: &'static str) -> Self {
+        match part {
+            "services.process" => Self {
+                argv: "services.process.argv",
+                env: "services.process.env",
+                both: "services.process.argv and services.process.env",
+                working_dir: "services.process.working_dir",
+                user: "services.process.user",
+            },
+            "health_checks.process" => Self {
+                argv: "health_checks.process.argv",
+                env: "health_checks.process.env",
+                both: "health_checks.process.argv and health_checks.process.env",
+                working_dir: "health_checks.process.working_dir",
+                user: "health_checks.process.user",
+            },
+            _ => Self {
+                argv: "process.argv",
+                env: "process.env",
+                both: "process.argv and process.env",
+                working_dir: "process.working_dir",
+                user: "process.user",
+            },
+        }
+    }
+}
+
+fn process(part: &'static str, process: &Process) -> Result<(), PlanError> {
+    let fields = Fields::of(part);
+    count(fields.argv, process.argv.len(), 1)?;
+    count(fields.env, process.env.len(), 0)?;
     for argument in &process.argv {
-        no_nul("process.argv", argument, 0..=MAX_STRING)?;
+        no_nul(fields.argv, argument, 0..=MAX_STRING)?;
     }
     if process.argv[0].is_empty() {
-        return Err(form("process.argv", "", "a list that starts with a program"));
+        return Err(form(fields.argv, "", "a list that starts with a program"));
     }
     for variable in &process.env {
-        no_nul("process.env", variable, 0..=MAX_STRING)?;
+        no_nul(fields.env, variable, 0..=MAX_STRING)?;
         if variable.find('=').is_none_or(|position| position == 0) {
-            return Err(form("process.env", variable, "of the form NAME=VALUE"));
+            return Err(form(fields.env, variable, "of the form NAME=VALUE"));
         }
     }
     let bytes = process.argv.iter().chain(&process.env).map(|text| text.len() + 1).sum();
-    length("process.argv and process.env", bytes, 0..=MAX_PROCESS_BYTES)?;
-    no_nul("process.working_dir", &process.working_dir, 1..=MAX_PATH)?;
+    length(fields.both, bytes, 0..=MAX_PROCESS_BYTES)?;
+    no_nul(fields.working_dir, &process.working_dir, 1..=MAX_PATH)?;
     if !process.working_dir.starts_with('/') {
-        return Err(form("process.working_dir", &process.working_dir, "an absolute path"));
+        return Err(form(fields.working_dir, &process.working_dir, "an absolute path"));
     }
-    user(&process.user)
+    user(fields.user, &process.user)
 }
 
-fn user(user: &str) -> Result<(), PlanError> {
-    text("process.user", user, 0..=MAX_USER)?;
+fn user(field: &'static str, user: &str) -> Result<(), PlanError> {
+    text(field, user, 0..=MAX_USER)?;
     let parts: Vec<&str> = user.split(':').collect();
     let formed = match parts[..] {
         [_] => true,
         [name, group] => !name.is_empty() && !group.is_empty(),
         _ => false,
     };
-    if formed { Ok(()) } else { Err(form("process.user", user, "of the form USER or USER:GROUP")) }
+    if formed { Ok(()) } else { Err(form(field, user, "of the form USER or USER:GROUP")) }
 }
 
 fn hostname(hostname: &str) -> Result<(), PlanError> {
@@ -278,7 +318,10 @@ fn length(field: &'static str, got: usize, bytes: RangeInclusive<usize>) -> Resu
 }
 
 fn count(field: &'static str, got: usize, min: usize) -> Result<(), PlanError> {
-    let max = MAX_STRINGS;
+    count_of(field, got, min, MAX_STRINGS)
+}
+
+fn count_of(field: &'static str, got: usize, min: usize, max: usize) -> Result<(), PlanError> {
     if (min..=max).contains(&got) { Ok(()) } else { Err(PlanError::Count { field, got, min, max }) }
 }
 

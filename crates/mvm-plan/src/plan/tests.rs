@@ -32,7 +32,7 @@ pub(crate) fn sample() -> Plan {
         },
         kernel: Kernel { digest: digest(0x44), version: "6.1.0".to_owned(), record: None },
         initramfs: Initramfs { digest: digest(0x55) },
-        process: Process {
+        process: Some(Process {
             argv: vec!["/bin/sh".to_owned(), "-c".to_owned(), "echo \"ü\"\n".to_owned()],
             env: vec!["PATH=/bin".to_owned(), "EMPTY=".to_owned()],
             working_dir: "/".to_owned(),
@@ -40,14 +40,26 @@ pub(crate) fn sample() -> Plan {
             stop_signal: Signal::TERM,
             tty: false,
             stdin: true,
-        },
+        }),
+        services: Vec::new(),
+        health_checks: Vec::new(),
+        users: Vec::new(),
+        service_group: None,
+        mounts: Vec::new(),
+        secrets: Vec::new(),
         hostname: "web".to_owned(),
         resources: Resources { cpus: 2, memory_mib: 512, scratch_mib: 8192, scratch: Scratch::Disk },
         network: Network::None,
+        ports: Vec::new(),
         isolation: RequiredIsolation::Any,
         validity: Validity { not_before: 1_700_000_000, not_after: 1_700_086_400 },
         single_use: false,
     }
+}
+
+/// Returns the plan's process, to change it.
+fn main(plan: &mut Plan) -> &mut Process {
+    plan.process.as_mut().unwrap()
 }
 
 #[test]
@@ -143,14 +155,14 @@ type Change = fn(&mut Plan);
 #[test]
 fn what_linux_allows_is_valid() {
     let table: &[(&str, Change)] = &[
-        ("no environment", |p| p.process.env.clear()),
-        ("empty argument", |p| p.process.argv.push(String::new())),
-        ("longest argument", |p| p.process.argv.push("a".repeat(131_071))),
-        ("most arguments", |p| p.process.argv.resize(4096, "a".to_owned())),
-        ("control characters in an argument", |p| p.process.argv.push("\u{1b}[0m\r\n".to_owned())),
-        ("a variable twice", |p| p.process.env.push("PATH=/sbin".to_owned())),
-        ("image's user", |p| p.process.user = String::new()),
-        ("user by name", |p| p.process.user = "www-data:adm".to_owned()),
+        ("no environment", |p| main(p).env.clear()),
+        ("empty argument", |p| main(p).argv.push(String::new())),
+        ("longest argument", |p| main(p).argv.push("a".repeat(131_071))),
+        ("most arguments", |p| main(p).argv.resize(4096, "a".to_owned())),
+        ("control characters in an argument", |p| main(p).argv.push("\u{1b}[0m\r\n".to_owned())),
+        ("a variable twice", |p| main(p).env.push("PATH=/sbin".to_owned())),
+        ("image's user", |p| main(p).user = String::new()),
+        ("user by name", |p| main(p).user = "www-data:adm".to_owned()),
         ("one byte per unit", |p| p.hostname = "a".repeat(64)),
         ("no kernel version", |p| p.kernel.version = String::new()),
         ("largest", |p| {
@@ -263,55 +275,180 @@ fn what_a_plan_may_not_hold_is_named() {
     ]);
 }
 
+/// Returns a plan's service, as plain as can be.
+fn service(name: &str) -> Service {
+    Service {
+        name: name.to_owned(),
+        process: Process { user: "mvm".to_owned(), stdin: false, ..sample().process.unwrap() },
+        pre_start: Vec::new(),
+        after: Vec::new(),
+        restart: Restart::Always,
+        log_file: None,
+        stop_grace_secs: 10,
+        limits: ServiceLimits::default(),
+    }
+}
+
+fn health_check(name: &str) -> HealthCheck {
+    HealthCheck {
+        name: name.to_owned(),
+        service: None,
+        process: sample().process.unwrap(),
+        interval_secs: 30,
+        timeout_secs: 10,
+        start_period_secs: 0,
+        retries: 3,
+    }
+}
+
+fn mount(target: &str, name: &str) -> Mount {
+    let source = MountSource::Volume { name: name.parse().unwrap() };
+    Mount { target: target.to_owned(), source, read_only: false }
+}
+
+fn port(host: u16, guest: u16) -> Port {
+    Port { address: [127, 0, 0, 1].into(), host, guest, protocol: Protocol::Tcp }
+}
+
+#[test]
+fn what_a_guest_may_do_beside_its_process() {
+    let mut plan = sample();
+    plan.process = None;
+    plan.services = vec![service("web"), service("db")];
+    plan.services[0].after = vec!["db".to_owned()];
+    plan.services[0].limits.pids = Some(10);
+    plan.health_checks = vec![HealthCheck { service: Some("web".to_owned()), ..health_check("http") }];
+    let group = Group { name: "ann".to_owned(), gid: 1000 };
+    plan.users = vec![User { name: "ann".to_owned(), uid: 1000, group, home: "/home/ann".to_owned() }];
+    plan.service_group = Some(Group::service());
+    plan.mounts = vec![mount("/mnt/data", "data")];
+    plan.secrets = vec!["token".parse().unwrap()];
+    let rule = EgressRule {
+        host: "example.org".to_owned(),
+        port: Some(443),
+        addresses: vec![[192, 0, 2, 1].into()],
+    };
+    plan.network = Network::User { egress: Some(vec![rule]), host: Vec::new() };
+    plan.ports = vec![port(8080, 80), port(0, 80), port(0, 81)];
+    assert_eq!(plan.validate(), Ok(()));
+    let text = canonical::to_vec(&plan).unwrap();
+    assert_eq!(canonical::from_slice::<Plan>(&text).unwrap(), plan);
+}
+
+#[test]
+fn what_a_guest_may_not_do_beside_its_process_is_named() {
+    refused(&[
+        (|p| p.process = None, "plan: process \"\" is not there, or a service in its place"),
+        (
+            |p| p.services = vec![service("web"), service("web")],
+            "plan: services.name \"web\" is not used once only",
+        ),
+        (
+            |p| p.services = vec![service("Web")],
+            "plan: services.name \"Web\" is not 1 to 63 of a-z, 0-9, '-', '_' and '.', a letter or digit first",
+        ),
+        (
+            |p| {
+                p.services = vec![service("web")];
+                p.services[0].process.user = "000:5".to_owned();
+            },
+            "plan: services.process \"web\" is not a user that is not root, with neither terminal nor input",
+        ),
+        (
+            |p| {
+                p.services = vec![service("a"), service("b")];
+                p.services[0].after = vec!["b".to_owned()];
+                p.services[1].after = vec!["a".to_owned()];
+            },
+            "plan: services.after \"a\" is not an order: it leads back to itself",
+        ),
+        (
+            |p| {
+                p.services = vec![service("a")];
+                p.services[0].after = vec!["b".to_owned()];
+            },
+            "plan: services.after \"b\" is not the name of a service",
+        ),
+        (
+            |p| p.health_checks = vec![HealthCheck { timeout_secs: 0, ..health_check("x") }],
+            "plan: health_checks.timeout_secs is 0; expected 1 to 86400",
+        ),
+        (
+            |p| p.mounts = vec![mount("/data", "a"), mount("/other", "a")],
+            "plan: mounts.source.name \"a\" is not used once only",
+        ),
+        (
+            |p| p.mounts = vec![mount("/proc/1", "a")],
+            "plan: mounts.target \"/proc/1\" is not a path of plain names below /, outside /proc, /sys and /dev",
+        ),
+        (
+            |p| p.mounts = vec![mount("/a/../b", "a")],
+            "plan: mounts.target \"/a/../b\" is not a path of plain names below /, outside /proc, /sys and /dev",
+        ),
+        (|p| p.ports = vec![port(80, 0)], "plan: ports.guest is 0; expected 1 to 65535"),
+        (
+            |p| p.ports = vec![port(80, 1), port(80, 2)],
+            "plan: ports.host \"80\" is not a port that is used once",
+        ),
+        (
+            |p| {
+                let rule = EgressRule { host: "a".to_owned(), port: None, addresses: Vec::new() };
+                p.network = Network::User { egress: None, host: vec![rule] };
+            },
+            "plan: network.host has 0 items; expected 1 to 64",
+        ),
+    ]);
+}
+
 #[test]
 fn what_a_process_may_not_hold_is_named() {
     refused(&[
-        (|p| p.process.argv.clear(), "plan: process.argv has 0 items; expected 1 to 4096"),
+        (|p| main(p).argv.clear(), "plan: process.argv has 0 items; expected 1 to 4096"),
         (
-            |p| p.process.argv.resize(4097, String::new()),
+            |p| main(p).argv.resize(4097, String::new()),
             "plan: process.argv has 4097 items; expected 1 to 4096",
         ),
-        (|p| p.process.argv[0].clear(), "plan: process.argv \"\" is not a list that starts with a program"),
-        (|p| p.process.argv[1] = "a\0b".to_owned(), "plan: process.argv holds the character '\\0' at byte 1"),
+        (|p| main(p).argv[0].clear(), "plan: process.argv \"\" is not a list that starts with a program"),
+        (|p| main(p).argv[1] = "a\0b".to_owned(), "plan: process.argv holds the character '\\0' at byte 1"),
         (
-            |p| p.process.argv.push("a".repeat(131_072)),
+            |p| main(p).argv.push("a".repeat(131_072)),
             "plan: process.argv has 131072 bytes; expected 0 to 131071",
         ),
         (
-            |p| p.process.env.resize(5000, "A=".to_owned()),
+            |p| main(p).env.resize(5000, "A=".to_owned()),
             "plan: process.env has 5000 items; expected 0 to 4096",
         ),
-        (|p| p.process.env.push("A".to_owned()), "plan: process.env \"A\" is not of the form NAME=VALUE"),
-        (|p| p.process.env.push("=A".to_owned()), "plan: process.env \"=A\" is not of the form NAME=VALUE"),
-        (|p| p.process.env.push("A=\0".to_owned()), "plan: process.env holds the character '\\0' at byte 2"),
+        (|p| main(p).env.push("A".to_owned()), "plan: process.env \"A\" is not of the form NAME=VALUE"),
+        (|p| main(p).env.push("=A".to_owned()), "plan: process.env \"=A\" is not of the form NAME=VALUE"),
+        (|p| main(p).env.push("A=\0".to_owned()), "plan: process.env holds the character '\\0' at byte 2"),
         (
             |p| {
-                p.process.argv.push("a".repeat(131_071));
-                p.process.env.push(format!("A={}", "a".repeat(131_069)));
+                main(p).argv.push("a".repeat(131_071));
+                main(p).env.push(format!("A={}", "a".repeat(131_069)));
             },
             "plan: process.argv and process.env has 262183 bytes; expected 0 to 262144",
         ),
-        (|p| p.process.working_dir.clear(), "plan: process.working_dir has 0 bytes; expected 1 to 4095"),
+        (|p| main(p).working_dir.clear(), "plan: process.working_dir has 0 bytes; expected 1 to 4095"),
         (
-            |p| p.process.working_dir = "srv".to_owned(),
+            |p| main(p).working_dir = "srv".to_owned(),
             "plan: process.working_dir \"srv\" is not an absolute path",
         ),
         (
-            |p| p.process.working_dir = "/\0".to_owned(),
+            |p| main(p).working_dir = "/\0".to_owned(),
             "plan: process.working_dir holds the character '\\0' at byte 1",
         ),
         (
-            |p| p.process.user = "a:b:c".to_owned(),
+            |p| main(p).user = "a:b:c".to_owned(),
             "plan: process.user \"a:b:c\" is not of the form USER or USER:GROUP",
         ),
         (
-            |p| p.process.user = ":b".to_owned(),
+            |p| main(p).user = ":b".to_owned(),
             "plan: process.user \":b\" is not of the form USER or USER:GROUP",
         ),
         (
-            |p| p.process.user = "a:".to_owned(),
+            |p| main(p).user = "a:".to_owned(),
             "plan: process.user \"a:\" is not of the form USER or USER:GROUP",
         ),
-        (|p| p.process.user = "a\n".to_owned(), "plan: process.user holds the character '\\n' at byte 1"),
+        (|p| main(p).user = "a\n".to_owned(), "plan: process.user holds the character '\\n' at byte 1"),
     ]);
 }

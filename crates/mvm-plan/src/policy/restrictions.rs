@@ -367,9 +367,16 @@ fn ceiling(
 }
 
 pub(super) fn non_root_user(policy: &Policy, claim: &Claim<'_>) -> Judged {
-    let asked = claim.plan.process.user.as_str();
     let forbidden = |layer: &Restrictions| (layer.root_user == Some(false)).then_some(());
     judge(policy, forbidden, "the command may run as root", |(), _| {
+        if let Some(service) = claim.plan.services.iter().find(|service| !service.pre_start.is_empty()) {
+            let why = format!("service {:?} prepares its start as root", service.name);
+            return failure(why, "leave out what runs before it starts");
+        }
+        let Some(process) = &claim.plan.process else {
+            return Ok("there are only services, which never run as root".to_owned());
+        };
+        let asked = process.user.as_str();
         let user = asked.split(':').next().unwrap_or_default();
         let number =
             user.bytes().all(|byte| byte.is_ascii_digit()).then(|| user.parse::<u32>().ok()).flatten();
@@ -384,13 +391,13 @@ pub(super) fn non_root_user(policy: &Policy, claim: &Claim<'_>) -> Judged {
 }
 
 pub(super) fn allowed_mounts(policy: &Policy, claim: &Claim<'_>) -> Judged {
-    let mounted = claim.plan.mounts();
+    let mounted = claim.plan.mount_kinds();
     judge(
         policy,
         |layer| layer.mounts.as_ref(),
         "anything may be mounted",
         |allowed, _| match mounted.iter().find(|kind| !allowed.contains(kind)) {
-            Some(kind) => failure(format!("the plan mounts a {kind:?}"), "leave out what is mounted"),
+            Some(kind) => failure(format!("the plan mounts a {kind}"), "leave out what is mounted"),
             None => Ok("nothing is mounted that is not allowed".to_owned()),
         },
     )

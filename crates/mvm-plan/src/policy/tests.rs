@@ -257,13 +257,21 @@ fn every_restriction_of_a_file_passes_and_fails_where_it_should() {
         ("max-scratch = \"8g\"", |_| (), &[]),
         ("max-scratch = \"7g\"", |_| (), &[MaxScratch]),
         ("root-user = false", |_| (), &[]),
-        ("root-user = true", |c| c.plan.process.user = String::new(), &[]),
-        ("root-user = false", |c| c.plan.process.user = String::new(), &[NonRootUser]),
-        ("root-user = false", |c| c.plan.process.user = "0:1000".to_owned(), &[NonRootUser]),
-        ("root-user = false", |c| c.plan.process.user = "000".to_owned(), &[NonRootUser]),
-        ("root-user = false", |c| c.plan.process.user = "app".to_owned(), &[NonRootUser]),
-        ("root-user = false", |c| c.plan.process.user = "+0".to_owned(), &[NonRootUser]),
-        ("root-user = false", |c| c.plan.process.user = "4294967296".to_owned(), &[NonRootUser]),
+        ("root-user = true", |c| c.plan.process.as_mut().unwrap().user = String::new(), &[]),
+        ("root-user = false", |c| c.plan.process.as_mut().unwrap().user = String::new(), &[NonRootUser]),
+        (
+            "root-user = false",
+            |c| c.plan.process.as_mut().unwrap().user = "0:1000".to_owned(),
+            &[NonRootUser],
+        ),
+        ("root-user = false", |c| c.plan.process.as_mut().unwrap().user = "000".to_owned(), &[NonRootUser]),
+        ("root-user = false", |c| c.plan.process.as_mut().unwrap().user = "app".to_owned(), &[NonRootUser]),
+        ("root-user = false", |c| c.plan.process.as_mut().unwrap().user = "+0".to_owned(), &[NonRootUser]),
+        (
+            "root-user = false",
+            |c| c.plan.process.as_mut().unwrap().user = "4294967296".to_owned(),
+            &[NonRootUser],
+        ),
         ("mounts = []", |_| (), &[]),
         ("networks = [\"none\"]", |_| (), &[]),
         ("networks = []", |_| (), &[AllowedNetwork]),
@@ -336,7 +344,7 @@ fn the_order_of_policies_does_not_matter_and_the_strictest_wins() {
     };
     let mut case = case();
     (case.signers, case.isolation) = (&[true], Isolation::Emulated);
-    case.plan.process.user = String::new();
+    case.plan.process.as_mut().unwrap().user = String::new();
     for a in &all {
         for b in &all {
             let both = join(&[a, b]);

@@ -18,7 +18,7 @@ fn a_signed_plan_reads_back_from_its_bytes() {
 fn what_is_not_valid_is_not_signed() {
     let key = signing_key(1);
     let mut plan = sample();
-    plan.process.argv.clear();
+    plan.process.as_mut().unwrap().argv.clear();
     assert!(matches!(sign(plan, &[&key]), Err(SignError::Plan(PlanError::Count { .. }))));
     assert!(matches!(sign(sample(), &[]), Err(SignError::Envelope(DsseError::Signatures { got: 0 }))));
     let mut plan = sample();
@@ -28,8 +28,8 @@ fn what_is_not_valid_is_not_signed() {
     );
     // Within the plan's limits, but each of its bytes takes six in JSON.
     let mut plan = sample();
-    plan.process.argv.push("\u{1}".repeat(130_000));
-    plan.process.env.push(format!("A={}", "\u{1}".repeat(130_000)));
+    plan.process.as_mut().unwrap().argv.push("\u{1}".repeat(130_000));
+    plan.process.as_mut().unwrap().env.push(format!("A={}", "\u{1}".repeat(130_000)));
     assert!(matches!(sign(plan, &[&key]), Err(SignError::Envelope(DsseError::Size { .. }))));
 }
 

@@ -231,7 +231,7 @@ fn refuses_what_breaks_the_protocol() {
         (
             &raw(1, 0, 0, ready),
             "frame at byte N holds no message: parsing a control message failed: unknown variant `nothing`, \
-             expected one of `ready`, `exited`, `failed`, `ended`",
+             expected one of `ready`, `exited`, `failed`, `changed`, `ended`",
         ),
         (
             &raw(1, 0, 0, br#"{"type":"hello","min_version":1,"max_version":1,"software":""}"#),

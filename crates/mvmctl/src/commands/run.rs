@@ -166,6 +166,7 @@ impl Planned {
                 terminal: self.tty,
                 stdin: self.interactive,
             },
+            surroundings: mvm_engine::Surroundings::default(),
             cpus: self.cpus,
             memory_mib: self.memory,
             scratch_mib: self.scratch.into(),
