@@ -93,9 +93,9 @@ fn process(name: &str, process: &plan::Process) -> Process {
 fn service(service: &plan::Service) -> Service {
     let plan::ServiceLimits { memory_mib, pids, cpu_percent } = service.limits;
     Service {
-        process: process(&service.name, &service.process),
+        process: process(service.name.as_str(), &service.process),
         pre_start: service.pre_start.clone(),
-        after: service.after.clone(),
+        after: service.after.iter().map(ToString::to_string).collect(),
         restart: match service.restart {
             plan::Restart::Always => Restart::Always,
             plan::Restart::OnFailure => Restart::OnFailure,
@@ -109,8 +109,8 @@ fn service(service: &plan::Service) -> Service {
 
 fn health_check(check: &plan::HealthCheck) -> HealthCheck {
     HealthCheck {
-        process: process(&check.name, &check.process),
-        service: check.service.clone(),
+        process: process(check.name.as_str(), &check.process),
+        service: check.service.as_ref().map(ToString::to_string),
         interval_ms: milliseconds(check.interval_secs),
         timeout_ms: milliseconds(check.timeout_secs),
         start_period_ms: milliseconds(check.start_period_secs),
@@ -119,11 +119,11 @@ fn health_check(check: &plan::HealthCheck) -> HealthCheck {
 }
 
 fn user(user: &plan::User) -> User {
-    User { name: user.name.clone(), uid: user.uid, group: group(&user.group), home: user.home.clone() }
+    User { name: user.name.to_string(), uid: user.uid, group: group(&user.group), home: user.home.clone() }
 }
 
 fn group(group: &plan::Group) -> Group {
-    Group { name: group.name.clone(), gid: group.gid }
+    Group { name: group.name.to_string(), gid: group.gid }
 }
 
 /// Returns the group of services and secrets, where there are any.

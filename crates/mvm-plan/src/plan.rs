@@ -7,7 +7,10 @@ mod guest;
 mod limits;
 mod network;
 
-pub use guest::{Group, HealthCheck, Mount, MountKind, MountSource, Restart, Service, ServiceLimits, User};
+pub use guest::{
+    AccountName, AccountNameError, Group, HealthCheck, Mount, MountKind, MountSource, Restart, Service,
+    ServiceLimits, User,
+};
 pub use limits::PlanError;
 pub use network::{EgressRule, Network, NetworkKind, Port, Protocol};
 

@@ -22,7 +22,7 @@ pub use index::{Index, SelectError, Unusable};
 pub use json::MAX_NESTING;
 pub use manifest::{Manifest, PairError, pair_layers};
 pub use media_type::{LayerCompression, MediaType};
-pub use name::{KeyName, NameError, ScopeName, SecretName, VmName, VolumeName};
+pub use name::{CheckName, KeyName, NameError, ScopeName, SecretName, ServiceName, VmName, VolumeName};
 pub use platform::{Platform, PlatformError};
 pub use reference::{DEFAULT_REGISTRY, Reference, ReferenceError};
 pub use registry::{RegistryName, RegistryNameError};

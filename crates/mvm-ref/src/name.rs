@@ -1,4 +1,4 @@
-//! Names that a user gives: of a VM, a scope, a key, a volume and a secret.
+//! Names that a user gives: of a VM, a scope, a key, a volume, a secret, a service and a health check.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -87,6 +87,17 @@ name_type!(
     /// The name of a secret, unique in one VM, and the name of its file in the guest.
     SecretName,
     "secret"
+);
+
+name_type!(
+    /// The name of a service, unique in one VM.
+    ServiceName,
+    "service"
+);
+name_type!(
+    /// The name of a health check, unique in one VM.
+    CheckName,
+    "health check"
 );
 
 impl Default for ScopeName {

@@ -1,7 +1,11 @@
 use super::*;
 use crate::engine::tests::{Fixture, fixture};
+use crate::keys::Signers;
+use crate::policies::PolicySource;
 use crate::progress::Silent;
 use crate::vm::VmError;
+use mvm_plan::plan::RequiredIsolation;
+use mvm_ref::ImageSource;
 use serde_json::json;
 use std::io::Write as _;
 use std::sync::Mutex;

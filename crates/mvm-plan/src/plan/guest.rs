@@ -2,16 +2,17 @@
 
 use super::Process;
 use crate::signal::Signal;
-use mvm_ref::VolumeName;
+use mvm_ref::{CheckName, ServiceName, VolumeName};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// A process that the guest keeps running.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// 1 to 63 of a-z, 0-9, `-`, `_` and `.`, a letter or digit first.
-    pub name: String,
+    /// Its name.
+    pub name: ServiceName,
     /// What to run; it has neither a terminal nor input, and its user is never root.
     pub process: Process,
     /// What runs as root, once, before the service first starts; empty for nothing.
@@ -19,7 +20,7 @@ pub struct Service {
     pub pre_start: Vec<String>,
     /// The services that must run before this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub after: Vec<String>,
+    pub after: Vec<ServiceName>,
     /// When it is started again.
     pub restart: Restart,
     /// The file in the guest that takes its output in place of the host's log.
@@ -63,11 +64,11 @@ pub struct ServiceLimits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
-    /// As a service's name.
-    pub name: String,
+    /// Its name.
+    pub name: CheckName,
     /// The service that it is about, or the guest as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<String>,
+    pub service: Option<ServiceName>,
     /// What to run, as which user: healthy is exit code 0 within the timeout.
     pub process: Process,
     /// Seconds from the end of one run to the start of the next.
@@ -84,8 +85,8 @@ pub struct HealthCheck {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct User {
-    /// Its name, and that of its group where `group` names none.
-    pub name: String,
+    /// Its name.
+    pub name: AccountName,
     /// Its number, above 0.
     pub uid: u32,
     /// Its group.
@@ -99,10 +100,22 @@ pub struct User {
 #[serde(deny_unknown_fields)]
 pub struct Group {
     /// Its name.
-    pub name: String,
+    pub name: AccountName,
     /// Its number, above 0.
     pub gid: u32,
 }
+
+/// The name of a user or group: 1 to 32 letters, digits, `-`, `_` and `.`, a letter or `_` first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AccountName(String);
+
+/// Says why a text is no name of a user or group.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "account name {0:?} is not valid; use 1 to 32 letters, digits, '-', '_' and '.', a letter or '_' first"
+)]
+pub struct AccountNameError(String);
 
 /// Something mounted beside the root; nothing on it is set-id or a device to the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,7 +182,45 @@ impl MountSource {
 impl Group {
     /// Returns the group that services run in where a plan names none.
     pub fn service() -> Self {
-        Self { name: "mvm".to_owned(), gid: 900 }
+        Self { name: AccountName("mvm".to_owned()), gid: 900 }
+    }
+}
+
+impl AccountName {
+    /// Returns the name as text; it fits passwd(5) and group(5).
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AccountName {
+    type Err = AccountNameError;
+
+    fn from_str(text: &str) -> Result<Self, AccountNameError> {
+        let first = |b: u8| b.is_ascii_alphabetic() || b == b'_';
+        let rest = |b: u8| first(b) || b.is_ascii_digit() || b"-.".contains(&b);
+        let sound = (1..=32).contains(&text.len()) && first(text.as_bytes()[0]) && text.bytes().all(rest);
+        if sound { Ok(Self(text.to_owned())) } else { Err(AccountNameError(text.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for AccountName {
+    type Error = AccountNameError;
+
+    fn try_from(text: String) -> Result<Self, AccountNameError> {
+        text.parse()
+    }
+}
+
+impl From<AccountName> for String {
+    fn from(name: AccountName) -> String {
+        name.0
+    }
+}
+
+impl fmt::Display for AccountName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
     }
 }
 

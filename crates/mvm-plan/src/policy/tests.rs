@@ -2,7 +2,7 @@ use super::*;
 use crate::admit::{Facts, Isolation, LaunchNonce};
 use crate::key::tests::signing_key;
 use crate::plan::tests::sample;
-use crate::plan::{Plan, RequiredIsolation, Source, Validity};
+use crate::plan::{Mount, MountSource, Plan, RequiredIsolation, Source, Validity};
 use crate::trust::TrustedKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -181,6 +181,15 @@ fn signers(threshold: usize) -> String {
     format!("signers = [\"{}\", \"{}\"]\nthreshold = {threshold}", id(1), id(2))
 }
 
+fn run_as(case: &mut Case, user: &str) {
+    user.clone_into(&mut case.plan.process.as_mut().unwrap().user);
+}
+
+fn mount_volume(case: &mut Case) {
+    let source = MountSource::Volume { name: "data".parse().unwrap() };
+    case.plan.mounts = vec![Mount { target: "/data".to_owned(), source, read_only: false }];
+}
+
 #[test]
 fn every_restriction_of_a_file_passes_and_fails_where_it_should() {
     use Rule::*;
@@ -257,29 +266,20 @@ fn every_restriction_of_a_file_passes_and_fails_where_it_should() {
         ("max-scratch = \"8g\"", |_| (), &[]),
         ("max-scratch = \"7g\"", |_| (), &[MaxScratch]),
         ("root-user = false", |_| (), &[]),
-        ("root-user = true", |c| c.plan.process.as_mut().unwrap().user = String::new(), &[]),
-        ("root-user = false", |c| c.plan.process.as_mut().unwrap().user = String::new(), &[NonRootUser]),
-        (
-            "root-user = false",
-            |c| c.plan.process.as_mut().unwrap().user = "0:1000".to_owned(),
-            &[NonRootUser],
-        ),
-        ("root-user = false", |c| c.plan.process.as_mut().unwrap().user = "000".to_owned(), &[NonRootUser]),
-        ("root-user = false", |c| c.plan.process.as_mut().unwrap().user = "app".to_owned(), &[NonRootUser]),
-        ("root-user = false", |c| c.plan.process.as_mut().unwrap().user = "+0".to_owned(), &[NonRootUser]),
-        (
-            "root-user = false",
-            |c| c.plan.process.as_mut().unwrap().user = "4294967296".to_owned(),
-            &[NonRootUser],
-        ),
+        ("root-user = true", |c| run_as(c, ""), &[]),
+        ("root-user = false", |c| run_as(c, ""), &[NonRootUser]),
+        ("root-user = false", |c| run_as(c, "0:1000"), &[NonRootUser]),
+        ("root-user = false", |c| run_as(c, "000"), &[NonRootUser]),
+        ("root-user = false", |c| run_as(c, "app"), &[NonRootUser]),
+        ("root-user = false", |c| run_as(c, "+0"), &[NonRootUser]),
+        ("root-user = false", |c| run_as(c, "4294967296"), &[NonRootUser]),
         ("mounts = []", |_| (), &[]),
+        ("mounts = [\"tmpfs\"]", mount_volume, &[AllowedMounts]),
         ("networks = [\"none\"]", |_| (), &[]),
         ("networks = []", |_| (), &[AllowedNetwork]),
     ];
     let mut reached =
         BTreeSet::from([ValidityOrder, NotBefore, NotAfter, PlanScope, KnownGeneration, RequiredIsolation]);
-    // There is nothing yet that could be mounted.
-    reached.insert(AllowedMounts);
     for (text, change, expected) in table {
         let mut case = case();
         change(&mut case);
@@ -344,7 +344,7 @@ fn the_order_of_policies_does_not_matter_and_the_strictest_wins() {
     };
     let mut case = case();
     (case.signers, case.isolation) = (&[true], Isolation::Emulated);
-    case.plan.process.as_mut().unwrap().user = String::new();
+    run_as(&mut case, "");
     for a in &all {
         for b in &all {
             let both = join(&[a, b]);

@@ -1,6 +1,6 @@
 //! Limits of what a guest does beside its main process.
 
-use super::{MAX_PATH, PlanError, count_of, form, length, no_nul, number, process, text};
+use super::{MAX_PATH, PlanError, count_of, form, no_nul, number, process, text};
 use crate::plan::{EgressRule, Group, HealthCheck, Mount, MountSource, Network, Plan, Port, Service, User};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -36,13 +36,12 @@ fn services(services: &[Service]) -> Result<(), PlanError> {
     count_of("services", services.len(), 0, MAX_ITEMS)?;
     distinct("services.name", services.iter().map(|service| service.name.as_str()))?;
     for service in services {
-        word("services.name", &service.name)?;
         process("services.process", &service.process)?;
         let user = service.process.user.split(':').next().unwrap_or_default();
         let root = user.is_empty() || user == "root" || user.parse() == Ok(0u32);
         if root || service.process.tty || service.process.stdin {
             let expected = "a user that is not root, with neither terminal nor input";
-            return Err(form("services.process", &service.name, expected));
+            return Err(form("services.process", service.name.as_str(), expected));
         }
         count_of("services.pre_start", service.pre_start.len(), 0, 4096)?;
         for argument in &service.pre_start {
@@ -75,7 +74,7 @@ fn order(services: &[Service]) -> Result<(), PlanError> {
         if let Some(name) =
             service.after.iter().find(|&name| services.iter().all(|other| other.name != *name))
         {
-            return Err(form("services.after", name, "the name of a service"));
+            return Err(form("services.after", name.as_str(), "the name of a service"));
         }
     }
     while placed.len() < services.len() {
@@ -84,10 +83,10 @@ fn order(services: &[Service]) -> Result<(), PlanError> {
             !placed.contains(service.name.as_str()) && ready
         });
         match next {
-            Some(service) => placed.insert(&service.name),
+            Some(service) => placed.insert(service.name.as_str()),
             None => {
                 let stuck = services.iter().find(|service| !placed.contains(service.name.as_str()));
-                let name = stuck.map_or("", |service| &service.name);
+                let name = stuck.map_or("", |service| service.name.as_str());
                 return Err(form("services.after", name, "an order: it leads back to itself"));
             }
         };
@@ -99,12 +98,11 @@ fn health_checks(checks: &[HealthCheck], services: &[Service]) -> Result<(), Pla
     count_of("health_checks", checks.len(), 0, MAX_ITEMS)?;
     distinct("health_checks.name", checks.iter().map(|check| check.name.as_str()))?;
     for check in checks {
-        word("health_checks.name", &check.name)?;
         process("health_checks.process", &check.process)?;
         if let Some(name) = &check.service
             && services.iter().all(|service| service.name != *name)
         {
-            return Err(form("health_checks.service", name, "the name of a service"));
+            return Err(form("health_checks.service", name.as_str(), "the name of a service"));
         }
         number("health_checks.interval_secs", check.interval_secs.into(), SECONDS)?;
         number("health_checks.timeout_secs", check.timeout_secs.into(), SECONDS)?;
@@ -118,9 +116,7 @@ fn users(users: &[User], service_group: Option<&Group>) -> Result<(), PlanError>
     count_of("users", users.len(), 0, MAX_ITEMS)?;
     distinct("users.name", users.iter().map(|user| user.name.as_str()))?;
     for user in users {
-        account("users.name", &user.name)?;
         number("users.uid", user.uid.into(), IDS)?;
-        account("users.group.name", &user.group.name)?;
         number("users.group.gid", user.group.gid.into(), IDS)?;
         absolute("users.home", &user.home)?;
         if user.home.contains(':') || user.home.contains(char::is_control) {
@@ -128,7 +124,6 @@ fn users(users: &[User], service_group: Option<&Group>) -> Result<(), PlanError>
         }
     }
     if let Some(group) = service_group {
-        account("service_group.name", &group.name)?;
         number("service_group.gid", group.gid.into(), IDS)?;
     }
     Ok(())
@@ -197,24 +192,6 @@ fn distinct<'a>(field: &'static str, names: impl Iterator<Item = &'a str>) -> Re
         if !seen.insert(name) {
             return Err(form(field, name, "used once only"));
         }
-    }
-    Ok(())
-}
-
-/// Checks a name of mvm's own, as that of a VM.
-fn word(field: &'static str, name: &str) -> Result<(), PlanError> {
-    name.parse::<mvm_ref::VmName>()
-        .map(|_| ())
-        .map_err(|_| form(field, name, "1 to 63 of a-z, 0-9, '-', '_' and '.', a letter or digit first"))
-}
-
-/// Checks the name of a user or group, as useradd(8) of Debian takes it.
-fn account(field: &'static str, name: &str) -> Result<(), PlanError> {
-    length(field, name.len(), 1..=32)?;
-    let first = |b: u8| b.is_ascii_alphabetic() || b == b'_';
-    let rest = |b: u8| first(b) || b.is_ascii_digit() || b"-.".contains(&b);
-    if !first(name.as_bytes()[0]) || !name.bytes().all(rest) {
-        return Err(form(field, name, "letters, digits, '-', '_' and '.', a letter or '_' first"));
     }
     Ok(())
 }
