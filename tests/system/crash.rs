@@ -16,10 +16,12 @@ use mvm_tests::sandbox::Sandbox;
 use mvm_tests::workspace;
 use serde_json::Value;
 
-use crate::{BUSYBOX, Case, Outcome, SKOPEO, UMOCI, ensure, ensure_eq};
+use crate::{BUSYBOX, Case, MKE2FS, Outcome, SKOPEO, UMOCI, ensure, ensure_eq};
 
 const STRACE: Need = Need::Program("strace", "strace");
 const STORE: &[Need] = &[Need::Mvmctl, STRACE, UMOCI, BUSYBOX];
+
+const VOLUMES: &[Need] = &[Need::Mvmctl, STRACE, MKE2FS];
 
 pub const CASES: &[Case] = &[
     Case { name: "crash::pull", needs: STORE, run: pull },
@@ -33,6 +35,9 @@ pub const CASES: &[Case] = &[
     Case { name: "crash::save", needs: STORE, run: save },
     Case { name: "crash::remove", needs: STORE, run: remove },
     Case { name: "crash::gc", needs: STORE, run: gc },
+    Case { name: "crash::volume_create", needs: VOLUMES, run: volume_create },
+    Case { name: "crash::volume_grow", needs: VOLUMES, run: volume_grow },
+    Case { name: "crash::volume_remove", needs: VOLUMES, run: volume_remove },
     Case { name: "crash::run", needs: &[Need::Mvmctl, Need::Guest, STRACE, UMOCI, BUSYBOX], run },
     Case {
         name: "crash::full_disk",
@@ -283,6 +288,34 @@ fn gc() -> Outcome {
     std::fs::create_dir_all(staging.join("left"))?;
     std::fs::write(staging.join("left/data"), b"half")?;
     Scene::new(sandbox, &["gc"]).play(POINTS)
+}
+
+/// Returns the size of the volume `data`, if there is one.
+fn volume_size(sandbox: &Sandbox) -> Result<Option<u64>, Failed> {
+    let volumes = sandbox.json(["volume", "ls", "--json"])?;
+    Ok(volumes.as_array().and_then(|volumes| volumes.first()).and_then(|volume| volume["size"].as_u64()))
+}
+
+fn volume_create() -> Outcome {
+    let mut scene = Scene::new(Sandbox::new()?, &["volume", "create", "data", "--size", "32m"]);
+    scene.done = |sandbox| Ok(volume_size(sandbox)? == Some(32 << 20));
+    scene.play(POINTS)
+}
+
+fn volume_grow() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    sandbox.mvmctl(["volume", "create", "data", "--size", "32m"]).run()?.ok()?;
+    let mut scene = Scene::new(sandbox, &["volume", "grow", "data", "--size", "64m"]);
+    scene.done = |sandbox| Ok(volume_size(sandbox)? == Some(64 << 20));
+    scene.play(POINTS)
+}
+
+fn volume_remove() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    sandbox.mvmctl(["volume", "create", "data", "--size", "32m"]).run()?.ok()?;
+    let mut scene = Scene::new(sandbox, &["volume", "rm", "data"]);
+    scene.done = |sandbox| Ok(volume_size(sandbox)?.is_none());
+    scene.play(POINTS)
 }
 
 fn run() -> Outcome {

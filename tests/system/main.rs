@@ -37,6 +37,7 @@ mod signatures;
 mod store;
 mod unprivileged;
 mod verify;
+mod volumes;
 
 use std::process::ExitCode;
 
@@ -58,6 +59,7 @@ const SKOPEO: Need = Need::Program("skopeo", "skopeo");
 const GCC: Need = Need::Program("gcc", "gcc");
 const BUSYBOX: Need = Need::Program("busybox", "busybox-static");
 const MMDEBSTRAP: Need = Need::Program("mmdebstrap", "mmdebstrap");
+const MKE2FS: Need = Need::Program("mke2fs", "e2fsprogs");
 const BUILDAH: Need = Need::Program("buildah", "buildah");
 
 /// What it takes to boot the busybox image.
@@ -101,6 +103,7 @@ fn main() -> ExitCode {
         store::CASES,
         unprivileged::CASES,
         verify::CASES,
+        volumes::CASES,
     ];
     let mut skipped = Vec::new();
     let trials = cases.into_iter().flatten().map(|case| {

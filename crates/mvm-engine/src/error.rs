@@ -15,6 +15,7 @@ use crate::signatures::SignatureError;
 use crate::store_settings::SettingsError;
 use crate::supervisor::SupervisorError;
 use crate::vm::VmError;
+use crate::volumes::VolumeError;
 use mvm_fetch::{AuthError, FetchError};
 use mvm_launch::LaunchError;
 use mvm_plan::Refusal;
@@ -156,6 +157,9 @@ pub enum EngineError {
     /// A VM's writable disk could not be made.
     #[error("make the VM's scratch disk")]
     Scratch(#[from] mvm_launch::ScratchError),
+    /// A volume can't be made, changed or given out.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// A running VM failed.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),

@@ -89,6 +89,7 @@ impl Engine {
             of("images", usage.images, freed(CollectedKind::Image)),
             of("layers", usage.segments, freed(CollectedKind::Segment)),
             of("documents", usage.documents, freed(CollectedKind::Document)),
+            of("volumes", usage.volumes, 0),
             of("staging", usage.staging, freed(CollectedKind::Leftover)),
         ];
         let mut total = usage.total;

@@ -38,6 +38,7 @@ mod used_plans;
 mod verify;
 mod vm;
 mod vms;
+mod volumes;
 
 pub use attach::{AttachError, Attachment, ControlConnection, SignalSource, Target, attach};
 pub use audit_log::{
@@ -68,7 +69,7 @@ pub use mvm_plan::plan::{
     Process as PlanProcess, Protocol, RequiredIsolation, Restart, Service, ServiceLimits, User,
 };
 pub use mvm_plan::policy::Seconds;
-pub use mvm_store::{Collected, CollectedKind, GcReport, LeaseRecord, Reason, Tally, Usage};
+pub use mvm_store::{Collected, CollectedKind, GcReport, LeaseRecord, Reason, Tally, Usage, VolumeRecord};
 pub use mvm_tree::{SettingError, UnpackPolicy};
 pub use mvm_wire::WindowSize;
 pub use plan_bundle::{BundleError, ImportedPlan};
@@ -88,6 +89,7 @@ pub use store_settings::SettingsError;
 pub use verify::{OnDamage, Verified};
 pub use vm::{Phase, VmError};
 pub use vms::{ExecRequest, VmDetails, VmListing, VmResources};
+pub use volumes::{VOLUME_SIZE, VolumeError};
 
 /// Generation of the image format that this engine writes and boots.
 pub const IMAGE_FORMAT: u32 = mvm_image::GENERATION;

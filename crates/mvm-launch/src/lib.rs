@@ -16,10 +16,12 @@ pub mod kernel;
 mod machine;
 mod qemu;
 mod scratch;
+mod volume;
 
 pub use backend::{Accelerator, Backend, Disk, LaunchError, Launched, MachineConfig};
 pub use document::{MAIN_PROCESS, ROOT, ROOT_SERIAL, SCRATCH_SERIAL, guest_document};
 pub use initramfs::document_archive;
 pub use machine::Machine;
 pub use qemu::{Probe, Qemu, probe_key, probe_kvm};
-pub use scratch::{ScratchError, copy_sparse, is_blank, make_blank};
+pub use scratch::{ScratchError, copy_open, copy_sparse, is_blank, make_blank};
+pub use volume::make_volume;

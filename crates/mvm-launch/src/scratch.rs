@@ -66,19 +66,41 @@ pub enum ScratchError {
 ///
 /// `path` is the text of a `PATH` variable, which mke2fs is looked up in. Equal sizes give equal bytes.
 pub fn make_blank(path: &OsStr, disk: &Path, size_mib: u64) -> Result<(), ScratchError> {
+    let extended = format!("lazy_itable_init=1,nodiscard,root_owner=0:0,hash_seed={UUID}");
+    let (options, env) = (["-U", UUID], [("E2FSPROGS_FAKE_TIME", "1")]);
+    let wanted = Format { features: FEATURES, extended: &extended, options: &options, env: &env };
+    format(path, disk, size_mib.saturating_mul(1 << 20), &wanted)
+}
+
+/// What distinguishes one kind of file system from another.
+pub(crate) struct Format<'a> {
+    /// The features, after `-O`.
+    pub features: &'a str,
+    /// The extended options, after `-E`.
+    pub extended: &'a str,
+    /// Further options.
+    pub options: &'a [&'a str],
+    /// Further variables of the environment.
+    pub env: &'a [(&'a str, &'a str)],
+}
+
+/// Creates `disk` as a sparse file of `size` bytes and formats it.
+pub(crate) fn format(path: &OsStr, disk: &Path, size: u64, wanted: &Format<'_>) -> Result<(), ScratchError> {
     let program = find_program("mke2fs", path).map_err(ScratchError::NotInstalled)?;
     let failed = |act| move |source| ScratchError::File { act, path: disk.to_owned(), source };
     let file = File::create(disk).map_err(failed("create"))?;
-    file.set_len(size_mib.saturating_mul(1 << 20)).map_err(failed("resize"))?;
+    file.set_len(size).map_err(failed("resize"))?;
     drop(file);
-    let extended = format!("lazy_itable_init=1,nodiscard,root_owner=0:0,hash_seed={UUID}");
-    let invocation = Invocation::new(program)
-        .args(["-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0", "-O", FEATURES])
-        .args(["-E", &extended, "-U", UUID])
+    let mut invocation = Invocation::new(program)
+        .args(["-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0"])
+        .args(["-O", wanted.features, "-E", wanted.extended])
+        .args(wanted.options)
         .arg(disk)
         .env("MKE2FS_CONFIG", "/dev/null")
-        .env("E2FSPROGS_FAKE_TIME", "1")
         .env("LC_ALL", "C");
+    for (name, value) in wanted.env {
+        invocation = invocation.env(*name, *value);
+    }
     let outcome = invocation.run(FORMAT_LIMITS).and_then(crate::exec::Output::success);
     outcome.map(drop).map_err(|source| ScratchError::Format { path: disk.to_owned(), source })
 }
@@ -110,6 +132,11 @@ pub fn is_blank(disk: &Path, size_mib: u64) -> Result<bool, ScratchError> {
 fn open(path: &Path) -> Result<File, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map(File::from)
+}
+
+/// Copies one open file over another, which is empty, with its holes, sharing blocks where the file system can.
+pub fn copy_open(source: &File, target: &File) -> io::Result<()> {
+    copy(source, target)
 }
 
 /// Copies the file `from` to `to` with its holes, sharing blocks where the file system can; `to` must not exist.

@@ -1,7 +1,7 @@
 //! What can go wrong with a store.
 
 use crate::{FileError, IndexError, ProcessError};
-use mvm_ref::{Digest, ScopeName};
+use mvm_ref::{Digest, ScopeName, VolumeName};
 use std::path::PathBuf;
 
 /// Says which act on the store failed and on what.
@@ -163,5 +163,45 @@ pub enum StoreError {
         name: ScopeName,
         /// How many are pinned.
         count: usize,
+    },
+    /// A scope has volumes, whose data is nowhere else.
+    #[error("scope {name} has {count} volumes")]
+    ScopeVolumes {
+        /// The scope.
+        name: ScopeName,
+        /// How many there are.
+        count: usize,
+    },
+    /// There is no volume of this name.
+    #[error("no volume {name} is in scope {scope}")]
+    NoVolume {
+        /// The name.
+        name: VolumeName,
+        /// The scope.
+        scope: ScopeName,
+    },
+    /// There is a volume of this name already.
+    #[error("there is a volume {name} already")]
+    VolumeExists {
+        /// The name.
+        name: VolumeName,
+    },
+    /// A volume is used by one VM or command at a time.
+    #[error("volume {name} is in use by {holder}")]
+    VolumeInUse {
+        /// The volume.
+        name: VolumeName,
+        /// Who uses it.
+        holder: String,
+    },
+    /// A volume can't become smaller.
+    #[error("volume {name} has {got} bytes; a volume grows and can't have {asked}")]
+    VolumeShrinks {
+        /// The volume.
+        name: VolumeName,
+        /// Its size in bytes.
+        got: u64,
+        /// The size that was asked for.
+        asked: u64,
     },
 }

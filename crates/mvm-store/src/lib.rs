@@ -11,6 +11,7 @@
 //!                      documents/<sha256>            manifests, indexes, configs
 //!                      segments/<diff ID>-g<N>/{data,tails,leaves,index,sums}
 //!                      images/<root hash>.img
+//!                      volumes/<name>/disk.img       disks of users, which nothing collects
 //!                      staging/                      what is being made, and the locks of those who make it
 //!        vms/ cache/ audit/ keys/                    the engine's
 //! ```
@@ -55,4 +56,5 @@ pub use scope::segments::{
     Claim, DATA_START, Segment, SegmentFiles, SegmentRecord, SegmentSlot, SegmentStats,
 };
 pub use scope::usage::{Tally, Usage};
+pub use scope::volumes::{Volume, VolumeRecord, VolumeSlot, VolumeUse};
 pub use store::{Access, SETTINGS, Store};

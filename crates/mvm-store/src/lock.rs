@@ -2,7 +2,7 @@
 
 use crate::dir::{Dir, FileError};
 use crate::error::StoreError;
-use mvm_ref::Digest;
+use mvm_ref::{Digest, VolumeName};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,6 +33,11 @@ impl Key {
         Self(format!("root-{}", root.hex()))
     }
 
+    /// Names the making or the removal of one volume, whose own name could look like that of something else.
+    pub(crate) fn volume(name: &VolumeName) -> Self {
+        Self(format!("volume-{}", Digest::of(name.as_str().as_bytes()).hex()))
+    }
+
     /// Returns the key that an entry of `staging/` belongs to; none for what the store did not make.
     pub(crate) fn of_entry(name: &str) -> Option<Self> {
         let stem = name.strip_suffix(".lock").or_else(|| name.strip_suffix(".img")).unwrap_or(name);
@@ -43,7 +48,7 @@ impl Key {
         };
         let known = match kind {
             "segment" | "image" => generation.is_some_and(|text| text.parse::<u32>().is_ok()),
-            "root" => generation.is_none(),
+            "root" | "volume" => generation.is_none(),
             _ => false,
         };
         (known && parse_hex(hex).is_some()).then(|| Self(stem.to_owned()))
@@ -148,6 +153,11 @@ pub(crate) fn try_exclusive(fd: impl AsFd, path: &Path) -> Result<bool, FileErro
     lock(fd, FlockOperation::NonBlockingLockExclusive, path)
 }
 
+/// Locks a file or directory for use; false if somebody changes it.
+pub(crate) fn try_shared(fd: impl AsFd, path: &Path) -> Result<bool, FileError> {
+    lock(fd, FlockOperation::NonBlockingLockShared, path)
+}
+
 fn lock(fd: impl AsFd, operation: FlockOperation, path: &Path) -> Result<bool, FileError> {
     loop {
         match rustix::fs::flock(&fd, operation) {
@@ -173,6 +183,7 @@ mod tests {
             (format!("image-{hex}-g4294967295.img"), Some(Key::image(&digest, u32::MAX))),
             (format!("root-{hex}.lock"), Some(Key::root(&digest))),
             (format!("root-{hex}-g1.lock"), None),
+            (Key::volume(&"x".parse().unwrap()).lock_name(), Some(Key(format!("volume-{hex}")))),
             (format!("image-{hex}.img"), None),
             (format!("image-{hex}-g"), None),
             (format!("image-{hex}-g-1"), None),

@@ -44,8 +44,8 @@ impl Store {
 
     /// Removes a scope with all that is in it, and returns the bytes of disk that became free.
     ///
-    /// One that is in use stays, and so does one with pinned images or an index that can't be read, unless `force` is
-    /// set. The scope is gone for everyone at once; should this be killed then, the next removal or
+    /// One that is in use stays, and so does one with pinned images, with volumes or with an index that can't be read, unless
+    /// `force` is set. The scope is gone for everyone at once; should this be killed then, the next removal or
     /// [`Store::sweep_scopes`] removes the rest of its files.
     pub fn remove_scope(&self, name: &ScopeName, force: bool) -> Result<u64, StoreError> {
         let absent = || StoreError::NoScope { name: name.clone() };
@@ -66,6 +66,10 @@ impl Store {
             let count = scope.pins()?.len();
             if count > 0 {
                 return Err(StoreError::ScopePinned { name: name.clone(), count });
+            }
+            let count = scope.volumes()?.len();
+            if count > 0 {
+                return Err(StoreError::ScopeVolumes { name: name.clone(), count });
             }
         }
         let freed = self.sweep_scopes()?;

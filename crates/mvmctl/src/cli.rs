@@ -55,6 +55,8 @@ pub enum Command {
     #[command(subcommand)]
     Vm(commands::vm::Command),
     #[command(subcommand)]
+    Volume(commands::volume::Command),
+    #[command(subcommand)]
     Kernel(commands::kernel::Command),
     #[command(subcommand)]
     Plan(commands::plan::Command),

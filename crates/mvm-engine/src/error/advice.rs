@@ -11,12 +11,13 @@ use crate::pull::{PullError, UnpackError};
 use crate::push::PushError;
 use crate::signatures::SignatureError;
 use crate::vm::VmError;
+use crate::volumes::VolumeError;
 use mvm_fetch::{
     AuthError, DockerArchiveError, FetchError, HelperError, InflateError, LayoutError, MirrorsError,
     RegistryError,
 };
-use mvm_launch::LaunchError;
 use mvm_launch::exec::ExecError;
+use mvm_launch::{LaunchError, ScratchError};
 use mvm_plan::KeyError;
 use mvm_store::{FileError, IndexError, KernelError, StoreError};
 use mvm_tree::{Knob, ReadError, Refusal as TreeRefusal};
@@ -84,8 +85,9 @@ impl EngineError {
             Self::Launch(LaunchError::Confinement(_) | LaunchError::Exec(ExecError::Confine { .. })) => {
                 ErrorKind::Missing
             }
-            Self::Scratch(mvm_launch::ScratchError::NotInstalled(_)) => ErrorKind::Missing,
+            Self::Scratch(ScratchError::NotInstalled(_)) => ErrorKind::Missing,
             Self::Launch(LaunchError::Memory { .. }) => ErrorKind::Usage,
+            Self::Volume(error) => of_volume(error),
             Self::Attach(AttachError::Refused(failure)) => match failure.kind {
                 FailureKind::NotFound => ErrorKind::CommandNotFound,
                 FailureKind::NotExecutable => ErrorKind::CommandNotExecutable,
@@ -152,7 +154,15 @@ impl EngineError {
             Self::Launch(LaunchError::Confinement(_) | LaunchError::Exec(ExecError::Confine { .. })) => {
                 "mvmctl doctor says how hypervisors are confined here; none is started without that"
             }
-            Self::Scratch(mvm_launch::ScratchError::NotInstalled(_)) => "apt-get install e2fsprogs",
+            Self::Scratch(ScratchError::NotInstalled(_))
+            | Self::Volume(VolumeError::Make { source: ScratchError::NotInstalled(_), .. }) => {
+                "apt-get install e2fsprogs"
+            }
+            Self::Volume(VolumeError::Quota { scope, .. }) => {
+                return Some(format!(
+                    "mvmctl gc --scope {scope} --budget 0 removes what isn't needed; mvmctl scope set {scope} --quota SIZE allows more"
+                ));
+            }
             Self::Policy(PolicyFileError::Writable { path, .. }) => {
                 return Some(format!("chmod go-w {}", path.display()));
             }
@@ -193,6 +203,15 @@ impl EngineError {
             _ => return None,
         };
         Some(text.to_owned())
+    }
+}
+
+fn of_volume(error: &VolumeError) -> ErrorKind {
+    match error {
+        VolumeError::Size { .. } => ErrorKind::Usage,
+        VolumeError::Quota { .. } => ErrorKind::Refused,
+        VolumeError::Make { source: ScratchError::NotInstalled(_), .. } => ErrorKind::Missing,
+        VolumeError::Make { .. } | VolumeError::Export { .. } => ErrorKind::Failure,
     }
 }
 
@@ -259,6 +278,11 @@ fn for_store(error: &StoreError) -> Option<String> {
             "it is free when its VMs (mvmctl vm ls) and other commands have ended".to_owned()
         }
         StoreError::ScopePinned { .. } => "--force removes it all the same".to_owned(),
+        StoreError::ScopeVolumes { name, .. } => format!(
+            "mvmctl volume ls --scope {name} lists them; --force removes the scope with all their data"
+        ),
+        StoreError::NoVolume { .. } => "mvmctl volume ls lists them".to_owned(),
+        StoreError::VolumeInUse { .. } => "it is free when that has ended".to_owned(),
         StoreError::Index(IndexError::Damaged { .. }) => {
             "mvmctl scope rm --force removes the scope with all its images, which can be pulled again"
                 .to_owned()
@@ -411,14 +435,19 @@ fn of_export(error: &ExportError) -> ErrorKind {
 
 fn of_store(error: &StoreError) -> ErrorKind {
     match error {
-        StoreError::NoReference { .. } | StoreError::NoImage { .. } | StoreError::NoScope { .. } => {
-            ErrorKind::NotFound
-        }
+        StoreError::NoReference { .. }
+        | StoreError::NoImage { .. }
+        | StoreError::NoScope { .. }
+        | StoreError::NoVolume { .. } => ErrorKind::NotFound,
+        StoreError::VolumeShrinks { .. } => ErrorKind::Usage,
         StoreError::InUse { .. }
         | StoreError::SeveralReferences { .. }
         | StoreError::Pinned { .. }
         | StoreError::ScopeInUse { .. }
         | StoreError::ScopePinned { .. }
+        | StoreError::ScopeVolumes { .. }
+        | StoreError::VolumeExists { .. }
+        | StoreError::VolumeInUse { .. }
         | StoreError::Index(IndexError::Busy { .. }) => ErrorKind::Conflict,
         StoreError::DocumentDigest { .. }
         | StoreError::SegmentDigest { .. }

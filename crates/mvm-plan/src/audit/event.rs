@@ -4,7 +4,7 @@ use crate::admit::{Isolation, LaunchNonce};
 use crate::key::KeyId;
 use crate::plan::RequestedImage;
 use crate::policy::Rule;
-use mvm_ref::{Digest, Platform, ScopeName, VmName};
+use mvm_ref::{Digest, Platform, ScopeName, VmName, VolumeName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -323,5 +323,10 @@ pub enum Subject {
     Scope {
         /// Its name.
         name: ScopeName,
+    },
+    /// A volume.
+    Volume {
+        /// Its name.
+        name: VolumeName,
     },
 }

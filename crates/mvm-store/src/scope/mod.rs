@@ -14,6 +14,7 @@ mod settings;
 mod staging;
 mod sums;
 pub(crate) mod usage;
+pub(crate) mod volumes;
 
 use crate::dir::Dir;
 use crate::error::StoreError;

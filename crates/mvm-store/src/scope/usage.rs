@@ -1,5 +1,6 @@
 //! What a scope holds on the disk, and what becomes free.
 
+use super::volumes::VOLUMES;
 use super::{Inner, Scope};
 use crate::dir::{Dir, FileError, allocated};
 use crate::error::StoreError;
@@ -27,6 +28,8 @@ pub struct Usage {
     pub segments: Tally,
     /// Manifests, indexes and configs.
     pub documents: Tally,
+    /// Volumes.
+    pub volumes: Tally,
     /// Work in progress, and what was left of it.
     pub staging: Tally,
     /// Bytes of disk of all of them; what two kinds share counts once.
@@ -46,17 +49,19 @@ impl Scope {
     /// Blocks that files share on a file system with reflinks count for each of them.
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let inner = &self.inner;
-        let directories = [&inner.images, &inner.segments, &inner.documents, &*inner.staging];
-        let mut tallies = [Tally::default(); 4];
+        let volumes = inner.dir.open_dir(VOLUMES)?;
+        let kinds = [&inner.images, &inner.segments, &inner.documents, &*inner.staging];
+        let directories = kinds.into_iter().chain(volumes.as_ref());
+        let mut tallies = [Tally::default(); 5];
         // Files with several names, and which kinds have one.
-        let mut linked: BTreeMap<FileId, (u64, [bool; 4])> = BTreeMap::new();
+        let mut linked: BTreeMap<FileId, (u64, [bool; 5])> = BTreeMap::new();
         let mut total = 0;
-        for (kind, directory) in directories.into_iter().enumerate() {
+        for (kind, directory) in directories.enumerate() {
             for name in directory.names()? {
                 tallies[kind].count += 1;
                 for stat in directory.files(&name)? {
                     if stat.st_nlink > 1 {
-                        linked.entry(id(&stat)).or_insert((allocated(&stat), [false; 4])).1[kind] = true;
+                        linked.entry(id(&stat)).or_insert((allocated(&stat), [false; 5])).1[kind] = true;
                     } else {
                         tallies[kind].bytes += allocated(&stat);
                         total += allocated(&stat);
@@ -72,8 +77,8 @@ impl Scope {
             }
             total += bytes;
         }
-        let [images, segments, documents, staging] = tallies;
-        Ok(Usage { images, segments, documents, staging, total })
+        let [images, segments, documents, staging, volumes] = tallies;
+        Ok(Usage { images, segments, documents, volumes, staging, total })
     }
 }
 

@@ -25,3 +25,4 @@ pub mod unpack;
 pub mod verify_key;
 pub mod version;
 pub mod vm;
+pub mod volume;

@@ -35,7 +35,7 @@ pub enum Command {
     },
     /// Remove scopes with all their images; one in use stays
     Rm {
-        /// Also those with pinned images, or whose index is damaged
+        /// Also those with pinned images or volumes, or whose index is damaged
         #[arg(long, short)]
         force: bool,
         /// Print what was removed as JSON
@@ -128,6 +128,7 @@ fn show(context: &Context, scope: &ScopeDetails) -> anyhow::Result<()> {
         format!("quota      {quota}"),
         format!("images     {} ({} pinned), {}", scope.images, scope.pinned, bytes(usage.images.bytes)),
         format!("layers     {}, {}", usage.segments.count, bytes(usage.segments.bytes)),
+        format!("volumes    {}, {}", usage.volumes.count, bytes(usage.volumes.bytes)),
         format!("documents  {}, {}", usage.documents.count, bytes(usage.documents.bytes)),
     ];
     for lease in &scope.leases {

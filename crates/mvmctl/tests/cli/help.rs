@@ -2,7 +2,7 @@
 
 use super::{Outcome, Sandbox, names};
 
-const VERBS: [(&str, &str); 20] = [
+const VERBS: [(&str, &str); 21] = [
     ("run", "Run a command in a new VM made from an image"),
     ("launch", "Launch a signed plan, also one that was signed on another machine"),
     ("exec", "Run a further command in a running VM"),
@@ -11,6 +11,7 @@ const VERBS: [(&str, &str); 20] = [
     ("logout", "Forget the credentials of a registry"),
     ("image", "List, inspect, load, save, push, verify, pin and remove images"),
     ("vm", "List, inspect, stop and remove VMs"),
+    ("volume", "Make, list, grow, export and remove volumes: disks that outlive VMs"),
     ("kernel", "Import, build, list and remove guest kernels"),
     ("plan", "Make, show, sign, check and compare plans"),
     ("key", "Make, list, bring, give out, trust, revoke and replace the keys that sign plans"),
@@ -25,7 +26,7 @@ const VERBS: [(&str, &str); 20] = [
     ("man", "Write the manual pages, one file a verb"),
 ];
 
-const SUB_VERBS: [(&str, &[&str]); 8] = [
+const SUB_VERBS: [(&str, &[&str]); 9] = [
     (
         "image",
         &[
@@ -44,6 +45,7 @@ const SUB_VERBS: [(&str, &[&str]); 8] = [
         ],
     ),
     ("vm", &["ls", "inspect", "stop", "rm"]),
+    ("volume", &["create", "ls", "inspect", "grow", "export", "rm"]),
     ("kernel", &["import", "build", "ls", "default", "rm"]),
     ("key", &["generate", "ls", "import", "export", "trust", "revoke", "rotate", "rm"]),
     ("plan", &["create", "show", "sign", "verify", "bundle", "import", "diff"]),
