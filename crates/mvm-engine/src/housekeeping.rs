@@ -1,5 +1,7 @@
 //! What the store holds, and what of it goes: collection, usage of the disk, pins.
 
+mod leftovers;
+
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::images::deletion;
@@ -51,7 +53,7 @@ pub struct KindUsage {
 }
 
 impl Engine {
-    /// Removes what no name, pin, VM or running command needs; with a `budget` for layers other than the one that is set.
+    /// Removes what no name, pin, VM or running command needs, in the scope and outside of all scopes; with a `budget` for layers other than the one that is set.
     ///
     /// A dry run changes nothing.
     pub fn collect_garbage(&self, dry_run: bool, budget: Option<u64>) -> Result<GcReport, EngineError> {
@@ -62,6 +64,9 @@ impl Engine {
         let used = if dry_run { self.images_of_vms()? } else { self.images_after_repair()? };
         let options = GcOptions { dry_run, segment_budget: Some(budget) };
         let mut report = self.scope.gc(&options, &|root| used.contains(root))?;
+        let leftovers = self.collect_leftovers(dry_run)?;
+        report.freed += leftovers.iter().map(|item| item.bytes).sum::<u64>();
+        report.removed.extend(leftovers);
         if !dry_run {
             report.freed += self.store.sweep_scopes()?;
             self.audit.append(&self.settings.scope, report.removed.iter().filter_map(deletion).collect())?;
@@ -103,7 +108,13 @@ impl Engine {
         add("vms", vms.files, vms.count, vms.ended_files);
         add("scratch", vms.scratch, vms.scratch_count, vms.ended_scratch);
         let (cache, audit) = (self.store.cache(), self.store.audit());
-        add("cache", size_below(&cache)?, entries(&cache)?.len() as u64, 0);
+        add("cache", size_below(&cache)?, entries(&cache)?.len() as u64, freed(CollectedKind::Signatures));
+        let plans = [self.initramfs_directory(), self.settings.root.join("used-plans")];
+        let (mut size, mut count) = (0, 0);
+        for directory in &plans {
+            (size, count) = (size + size_below(directory)?, count + entries(directory)?.len() as u64);
+        }
+        add("plans", size, count, freed(CollectedKind::Initramfs) + freed(CollectedKind::UsedPlan));
         add("audit", size_below(&audit)?, entries(&audit)?.len() as u64, 0);
         let scopes = self.store.scopes()?;
         Ok(DiskUsage {
@@ -213,7 +224,7 @@ fn entries(directory: &Path) -> Result<Vec<std::path::PathBuf>, EngineError> {
 }
 
 /// Returns the bytes of disk of a file, or of all files in a directory and those in it. What goes meanwhile counts nothing.
-fn size_below(path: &Path) -> Result<u64, EngineError> {
+pub(crate) fn size_below(path: &Path) -> Result<u64, EngineError> {
     let metadata = match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         metadata => {

@@ -233,7 +233,8 @@ pub(crate) fn deletion(collected: &Collected) -> Option<Event> {
     let subject = match (collected.kind, digest) {
         (CollectedKind::Image, root_hash) => Subject::Image { root_hash },
         (CollectedKind::Segment, diff_id) => Subject::Segment { diff_id },
-        (CollectedKind::Document, digest) => Subject::Blob { digest },
+        (CollectedKind::Document | CollectedKind::Initramfs, digest) => Subject::Blob { digest },
+        (CollectedKind::UsedPlan, digest) => Subject::Plan { digest },
         _ => return None,
     };
     Some(match collected.reason {
@@ -249,6 +250,9 @@ pub fn kind_name(kind: CollectedKind) -> &'static str {
         CollectedKind::Segment => "layer",
         CollectedKind::Document => "document",
         CollectedKind::Leftover => "leftover",
+        CollectedKind::Initramfs => "initramfs",
+        CollectedKind::Signatures => "signatures",
+        CollectedKind::UsedPlan => "used plan",
     }
 }
 

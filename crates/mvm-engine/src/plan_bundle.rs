@@ -292,12 +292,24 @@ impl Engine {
         }
         let path = self.initramfs_path(&plan.initramfs.digest);
         let failed = |source| EngineError::Io { act: "write", path: path.clone(), source };
-        fs::create_dir_all(self.settings.root.join("initramfs")).map_err(failed)?;
+        fs::create_dir_all(self.initramfs_directory()).map_err(failed)?;
+        // It stays as long as the image that it came with; the mark says so before there is something to stay.
+        let mark = self.initramfs_directory().join(format!(
+            "{}.{}",
+            plan.initramfs.digest.hex(),
+            plan.root.root_hash.hex()
+        ));
+        File::create(&mark).map_err(|source| EngineError::Io { act: "write", path: mark, source })?;
         write_atomically(&path, base).map_err(failed)
     }
 
+    /// Returns the directory of what bundles brought beside image and kernel.
+    pub(crate) fn initramfs_directory(&self) -> PathBuf {
+        self.settings.root.join("initramfs")
+    }
+
     fn initramfs_path(&self, digest: &Digest) -> PathBuf {
-        self.settings.root.join("initramfs").join(format!("{}.cpio", digest.hex()))
+        self.initramfs_directory().join(format!("{}.cpio", digest.hex()))
     }
 
     /// Returns the initramfs that a plan names, made here or brought by a bundle; the one made here if there is none.

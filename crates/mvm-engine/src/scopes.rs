@@ -3,6 +3,7 @@
 use crate::audit_log::AuditLog;
 use crate::error::EngineError;
 use crate::settings::Settings;
+use crate::signatures;
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::ScopeName;
 use mvm_store::{LeaseRecord, Scope, Store, StoreError, Usage};
@@ -131,7 +132,9 @@ impl Scopes {
         };
         untagged.dedup();
         drop(store);
-        let freed = Store::open(&self.settings.root)?.remove_scope(name, force)?;
+        let store = Store::open(&self.settings.root)?;
+        let mut freed = store.remove_scope(name, force)?;
+        freed += signatures::forget_scope(&store, name)?;
         let gone = |name: &String| {
             let requested = name.parse().ok()?;
             Some(Event::Delete { subject: Subject::Reference { requested } })

@@ -5,6 +5,7 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::housekeeping;
 use crate::progress::{Cancel, Progress};
 use crate::pull::Pulled;
 use base64::Engine as _;
@@ -15,7 +16,8 @@ use mvm_plan::cosign::{
     self, CosignError, Evidence, ImageKey, ImageKeyError, ImageSignature, Subject, SubjectDocument,
 };
 use mvm_plan::policy::{self, Policy};
-use mvm_ref::{Digest, ImageSource, Platform, Reference};
+use mvm_ref::{Digest, ImageSource, Platform, Reference, ScopeName};
+use mvm_store::Store;
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _};
@@ -329,7 +331,7 @@ impl Engine {
     }
 
     fn signatures_file(&self, manifest: &Digest) -> PathBuf {
-        let directory = self.store.cache().join("signatures").join(self.settings.scope.as_str());
+        let directory = directory_of(&self.store, &self.settings.scope);
         directory.join(format!("{}.json", manifest.hex()))
     }
 
@@ -374,6 +376,22 @@ impl Engine {
         let directory = path.parent().unwrap_or(Path::new("."));
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(write)?;
         crate::vm::write_atomically(&path, &text).map_err(write)
+    }
+}
+
+fn directory_of(store: &Store, scope: &ScopeName) -> PathBuf {
+    store.cache().join("signatures").join(scope.as_str())
+}
+
+/// Removes what is kept for a scope that is gone. Returns the bytes that became free.
+pub(crate) fn forget_scope(store: &Store, scope: &ScopeName) -> Result<u64, EngineError> {
+    let directory = directory_of(store, scope);
+    let freed = housekeeping::size_below(&directory)?;
+    match std::fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(EngineError::Io { act: "remove", path: directory, source: error })
+        }
+        _ => Ok(freed),
     }
 }
 

@@ -14,7 +14,7 @@ fn what_is_on_the_disk_by_kind() {
     let names: Vec<_> = empty.kinds.iter().map(|kind| kind.kind).collect();
     assert_eq!(
         names,
-        ["images", "layers", "documents", "staging", "kernels", "vms", "scratch", "cache", "audit"]
+        ["images", "layers", "documents", "staging", "kernels", "vms", "scratch", "cache", "plans", "audit"]
     );
     assert_eq!((empty.total, empty.reclaimable, empty.other_scopes), (0, 0, 0));
     let layout = fixture.layout("layout", &"hello\n".repeat(2000), &json!({}));
@@ -112,4 +112,63 @@ fn an_image_beyond_the_quota_is_refused_and_leaves_nothing() {
     // What is there is no further burden.
     engine.scope.set_quota(Some(0)).unwrap();
     fixture.pull(&small);
+}
+
+#[test]
+fn what_lies_outside_of_scopes_goes_once_nobody_needs_it() {
+    let fixture = fixture();
+    let engine = &fixture.engine;
+    let layout = fixture.layout("layout", "hello\n", &json!({}));
+    let pulled = fixture.pull(&layout);
+    let put = |path: &str, text: &str| {
+        let path = fixture.path("store").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let [with_image, without, unmarked] = [1, 2, 3].map(|number: u8| Digest::of(&[number]));
+    let initramfs = |digest: &Digest| put(&format!("initramfs/{}.cpio", digest.hex()), "bytes");
+    let mark =
+        |digest: &Digest, root: &Digest| put(&format!("initramfs/{}.{}", digest.hex(), root.hex()), "");
+    let needed = [initramfs(&with_image), mark(&with_image, &pulled.root_hash), mark(&with_image, &without)];
+    let mut gone = vec![initramfs(&without), mark(&without, &unmarked), initramfs(&unmarked)];
+    let kept = put("cache/signatures/default/x.json", "{}");
+    gone.push(put("cache/signatures/no-scope/x.json", "{}").parent().unwrap().to_owned());
+    let nonce = "00000000000000000000000000000000";
+    let [early, late] = [(b"early", 1), (b"later", i64::MAX)].map(|(plan, end)| {
+        let digest = Digest::of(plan);
+        (digest, put(&format!("used-plans/{}", digest.hex()), &format!("{nonce}\n{end}\n")))
+    });
+    gone.push(early.1.clone());
+    gone.sort();
+    // Of earlier versions: no more is known than that some bundle was taken in.
+    let resolution =
+        engine.scope.resolution(&layout.to_string(), &mvm_ref::Platform::host()).unwrap().unwrap();
+    let import = mvm_store::ResolutionRecord { requested: "plan:0123".to_owned(), ..resolution };
+    engine.scope.record_resolution(&import).unwrap();
+    let listed = |report: &GcReport| {
+        let store = fixture.path("store").canonicalize().unwrap();
+        let of_store =
+            report.removed.iter().map(|item| store.join(&item.path)).filter(|path| path.starts_with(&store));
+        let mut paths: Vec<_> = of_store.collect();
+        paths.sort();
+        paths
+    };
+    let report = engine.collect_garbage(true, None).unwrap();
+    assert!(!listed(&report).contains(&initramfs(&unmarked)), "{report:?}");
+    engine.scope.remove_reference("plan:0123").unwrap();
+
+    let report = engine.collect_garbage(true, None).unwrap();
+    assert_eq!(listed(&report), gone);
+    assert!(gone.iter().all(|path| path.exists()), "a dry run removed something");
+    let plans = kind(&engine.disk_usage().unwrap(), "plans").clone();
+    assert_eq!((plans.count, plans.reclaimable > 0), (8, true));
+    assert_eq!(listed(&engine.collect_garbage(false, None).unwrap()), gone);
+    assert!(gone.iter().all(|path| !path.exists()), "something is left");
+    assert!(needed.iter().chain([&kept, &late.1]).all(|path| path.exists()), "something is lost");
+    let told = [Subject::Blob { digest: without }, Subject::Plan { digest: early.0 }];
+    for subject in told {
+        assert!(fixture.events().contains(&Event::Delete { subject: subject.clone() }), "{subject:?}");
+    }
+    assert_eq!(listed(&engine.collect_garbage(false, None).unwrap()), [] as [std::path::PathBuf; 0]);
 }

@@ -105,7 +105,7 @@ impl<'a> Door<'a> {
             return Ok(());
         }
         let used = UsedPlans::new(&self.engine.settings.root);
-        if used.use_up(&admitted.digest(), &admitted.nonce())? {
+        if used.use_up(&admitted.digest(), admitted.plan().validity.not_after, &admitted.nonce())? {
             return Ok(());
         }
         self.refuse(Rule::SingleUse, EngineError::UsedUp(admitted.digest()))

@@ -141,7 +141,7 @@ impl Group {
             }
         }
         enable(directory, &tree.controllers)?;
-        sweep_in(directory);
+        sweep_in(directory, false);
         let process = std::process::id();
         let start = start_time(process).unwrap_or(0);
         let path = directory.join(format!("{PREFIX}{process}-{start}"));
@@ -207,26 +207,34 @@ fn write(path: &Path, text: &str) -> Result<(), CgroupError> {
     written.map_err(|source| CgroupError { act: "write to", path: path.to_owned(), source })
 }
 
-/// Removes the groups of supervisors that are gone.
-pub fn sweep() {
-    if let Ok(tree) = find() {
-        sweep_in(&tree.directory);
-    }
+/// Removes the groups of supervisors that are gone, unless it is a dry run, and returns their paths in order.
+pub(super) fn sweep(dry_run: bool) -> Vec<PathBuf> {
+    find().map_or_else(|_| Vec::new(), |tree| sweep_in(&tree.directory, dry_run))
 }
 
-fn sweep_in(directory: &Path) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
+fn sweep_in(directory: &Path, dry_run: bool) -> Vec<PathBuf> {
+    let mut gone = Vec::new();
+    let Ok(entries) = fs::read_dir(directory) else { return gone };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some((process, start)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')) else {
             continue;
         };
         let (Ok(process), Ok(start)) = (process.parse::<u32>(), start.parse::<u64>()) else { continue };
-        if start_time(process) != Some(start) {
-            // The kernel refuses to remove a group that somebody is in.
-            drop(fs::remove_dir(entry.path()));
+        if start_time(process) == Some(start) {
+            continue;
+        }
+        // The kernel refuses to remove a group that somebody is in.
+        let empty = match dry_run {
+            true => fs::read(entry.path().join("cgroup.procs")).map_or(true, |text| text.is_empty()),
+            false => fs::remove_dir(entry.path()).is_ok(),
+        };
+        if empty {
+            gone.push(entry.path());
         }
     }
+    gone.sort();
+    gone
 }
 
 /// Returns when a process started, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc(5)).

@@ -17,9 +17,19 @@ mod program;
 mod reservation;
 mod user;
 
-pub use cgroup::{CgroupError, sweep};
+pub use cgroup::CgroupError;
 pub use host::Host;
 pub use landlock::LandlockError;
 pub use measure::{Measure, Protection};
 pub use reservation::{ConfinementError, Reservation, Task};
 pub use user::{FIRST_USER, USERS, UserError};
+
+use std::path::PathBuf;
+
+/// Removes what supervisors that are gone left on the host: their control groups, and the locks of their hypervisors'
+/// users. Returns what it was, in order; a dry run removes nothing.
+pub fn sweep(dry_run: bool) -> Result<Vec<PathBuf>, ConfinementError> {
+    let mut left = cgroup::sweep(dry_run);
+    left.extend(user::sweep(dry_run)?);
+    Ok(left)
+}

@@ -83,26 +83,11 @@ impl ReservedUser {
     }
 
     fn take_in(locks: &Path, start: u32) -> Result<Self, UserError> {
-        let fail = |act, path: &Path| {
-            let path = path.to_owned();
-            move |source| UserError::File { act, path, source }
-        };
         DirBuilder::new().recursive(true).mode(0o700).create(locks).map_err(fail("create", locks))?;
         for offset in 0..USERS {
             let number = FIRST_USER + (start % USERS + offset) % USERS;
             let path = locks.join(number.to_string());
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let lock = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
-                .map(File::from)
-                .map_err(|errno| fail("open", &path)(errno.into()))?;
-            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => continue,
-                Err(errno) => return Err(fail("lock", &path)(errno.into())),
-            }
-            // Its holder may have removed it between the two steps; then the lock is on nothing.
-            let ours = lock.metadata().map_err(fail("inspect", &path))?.ino();
-            if fs::symlink_metadata(&path).is_ok_and(|meta| meta.ino() == ours) {
+            if let Some(lock) = lock(&path, OFlags::CREATE)? {
                 return Ok(Self { number, path, _lock: lock });
             }
         }
@@ -116,6 +101,58 @@ impl ReservedUser {
     pub fn gid(&self) -> Gid {
         Gid::from_raw(self.number)
     }
+}
+
+fn fail(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> UserError {
+    let path = path.to_owned();
+    move |source| UserError::File { act, path, source }
+}
+
+/// Opens and locks a file; nothing if somebody else has it locked.
+fn lock(path: &Path, create: OFlags) -> Result<Option<File>, UserError> {
+    let flags = OFlags::RDWR | create | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let lock = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
+        .map(File::from)
+        .map_err(|errno| fail("open", path)(errno.into()))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        Err(errno) => return Err(fail("lock", path)(errno.into())),
+    }
+    // Its holder may have removed it between the two steps; then the lock is on nothing.
+    let ours = lock.metadata().map_err(fail("inspect", path))?.ino();
+    Ok(fs::symlink_metadata(path).is_ok_and(|meta| meta.ino() == ours).then_some(lock))
+}
+
+/// Removes the files that nobody has locked, unless it is a dry run, and returns their paths in order.
+pub(super) fn sweep(dry_run: bool) -> Result<Vec<PathBuf>, UserError> {
+    if available().is_ok() { sweep_in(Path::new(LOCKS), dry_run) } else { Ok(Vec::new()) }
+}
+
+fn sweep_in(locks: &Path, dry_run: bool) -> Result<Vec<PathBuf>, UserError> {
+    let entries = match fs::read_dir(locks) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(fail("list", locks))?,
+    };
+    let mut gone = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(fail("list", locks))?.path();
+        let held = match lock(&path, OFlags::empty()) {
+            Ok(Some(held)) => held,
+            Ok(None) => continue,
+            // Its holder has just removed it.
+            Err(UserError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if !dry_run {
+            // While it is locked, so that nobody takes it between the two steps.
+            fs::remove_file(&path).map_err(fail("remove", &path))?;
+        }
+        drop(held);
+        gone.push(path);
+    }
+    gone.sort();
+    Ok(gone)
 }
 
 impl Drop for ReservedUser {
@@ -146,7 +183,17 @@ mod tests {
         assert_eq!(fs::read_dir(&locks).unwrap().count(), 0, "nothing is left");
         // What a killed holder left is taken over.
         fs::write(locks.join((FIRST_USER + 3).to_string()), b"").unwrap();
-        assert_eq!(take(3).uid().as_raw(), FIRST_USER + 3);
+        let third = take(3);
+        assert_eq!(third.uid().as_raw(), FIRST_USER + 3);
+        let [fourth, fifth] = [4, 5].map(|number| locks.join((FIRST_USER + number).to_string()));
+        fs::write(&fifth, b"").unwrap();
+        fs::write(&fourth, b"").unwrap();
+        for dry_run in [true, false] {
+            assert_eq!(sweep_in(&locks, dry_run).unwrap(), [fourth.clone(), fifth.clone()], "{dry_run}");
+        }
+        assert_eq!(sweep_in(&locks, false).unwrap(), [] as [PathBuf; 0]);
+        assert!(third.path.exists(), "its holder lives");
+        assert_eq!(sweep_in(&locks.join("none"), false).unwrap(), [] as [PathBuf; 0]);
     }
 
     #[test]

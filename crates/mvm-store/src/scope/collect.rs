@@ -203,7 +203,8 @@ impl<'a> Collection<'a> {
             CollectedKind::Image => "images",
             CollectedKind::Segment => "segments",
             CollectedKind::Document => "documents",
-            CollectedKind::Leftover => "staging",
+            // All others are outside of scopes.
+            _ => "staging",
         };
         self.note(Collected { kind, reason, path: Path::new(directory).join(name), bytes });
     }

@@ -14,8 +14,14 @@ pub enum CollectedKind {
     Segment,
     /// A manifest, index or config.
     Document,
-    /// What a maker who is gone left in `staging/`.
+    /// What a maker who is gone left.
     Leftover,
+    /// An initramfs that came with a plan.
+    Initramfs,
+    /// Signatures of images.
+    Signatures,
+    /// The note that a plan for one launch was launched.
+    UsedPlan,
 }
 
 impl fmt::Display for CollectedKind {
@@ -25,11 +31,14 @@ impl fmt::Display for CollectedKind {
             Self::Segment => "segment",
             Self::Document => "document",
             Self::Leftover => "leftover",
+            Self::Initramfs => "initramfs",
+            Self::Signatures => "signatures",
+            Self::UsedPlan => "used plan",
         })
     }
 }
 
-/// Why a thing was removed. All but the first two tell of a crash, or of somebody else's doings.
+/// Why a thing was removed. All but the first two and the fourth tell of a crash, or of somebody else's doings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
@@ -39,6 +48,8 @@ pub enum Reason {
     OverBudget,
     /// Its maker is gone.
     Abandoned,
+    /// It has no effect any more.
+    Expired,
     /// The index knows nothing of the file.
     Unrecorded,
     /// The file was gone, and only what the index had of it is removed.
@@ -57,6 +68,7 @@ impl fmt::Display for Reason {
             Self::Unreferenced => "unreferenced",
             Self::OverBudget => "over budget",
             Self::Abandoned => "abandoned",
+            Self::Expired => "expired",
             Self::Unrecorded => "unrecorded",
             Self::Lost => "lost",
             Self::Torn => "torn",
@@ -73,7 +85,7 @@ pub struct Collected {
     pub kind: CollectedKind,
     /// Why it was removed.
     pub reason: Reason,
-    /// Where it was, relative to the directory of the scope.
+    /// Where it was, relative to the directory of the scope if it belonged to one.
     pub path: PathBuf,
     /// The bytes of disk that became free: none of a file that another thing has too.
     pub bytes: u64,

@@ -2,7 +2,8 @@
 
 use crate::context::Context;
 use crate::printer::bytes;
-use mvm_engine::{Reason, Size};
+use mvm_engine::{Collected, GcReport, Reason, Size};
+use serde::Serialize;
 use std::process::ExitCode;
 
 /// Remove what no image name, pin, VM or running command needs
@@ -19,12 +20,21 @@ pub struct Args {
     json: bool,
 }
 
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    report: GcReport,
+    /// What was left on this host by any store's VMs.
+    host: Vec<Collected>,
+}
+
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let engine = if args.dry_run { context.engine_to_look()? } else { context.engine_of_existing()? };
     let report = engine.collect_garbage(args.dry_run, args.budget.map(Size::bytes))?;
+    let host = engine.collect_of_host(args.dry_run)?;
     if args.json {
-        context.printer.json(&report)?;
+        context.printer.json(&Report { report, host })?;
         return Ok(ExitCode::SUCCESS);
     }
     for item in &report.removed {
@@ -34,6 +44,13 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         };
         let (kind, path) = (mvm_engine::kind_name(item.kind), item.path.display());
         context.printer.line(format!("{kind} {path} {}{why}", bytes(item.bytes)))?;
+    }
+    for Collected { kind, reason, path, .. } in &host {
+        context.printer.words(format_args!(
+            "{} {} of this host ({reason})",
+            mvm_engine::kind_name(*kind),
+            path.display()
+        ));
     }
     if report.busy > 0 {
         context.printer.words(format_args!("{} in use right now stay", report.busy));

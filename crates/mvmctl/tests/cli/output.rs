@@ -25,6 +25,8 @@ fn an_empty_store_lists_nothing() {
         format!("ok: 0 entries, head sha256:{zeros}\n")
     );
     let freed = |words: &str| Outcome { code: 0, stdout: String::new(), stderr: format!("{words} 0B\n") };
+    // What others' VMs may have left on this host.
+    sandbox.prints(&["gc", "--quiet"]);
     assert_eq!(sandbox.mvmctl(&["gc"]), freed("freed"));
     assert_eq!(sandbox.mvmctl(&["gc", "--dry-run"]), freed("would free"));
     assert_eq!(sandbox.prints(&["gc", "--quiet"]), "");
@@ -141,7 +143,10 @@ fn the_store_lies_where_it_is_asked_for() {
 fn scopes_are_apart() {
     let sandbox = Sandbox::new();
     sandbox.prints(&["image", "ls"]);
+    sandbox.prints(&["scope", "set", "tenant-a", "--quota", "none"]);
     sandbox.prints(&["--scope", "tenant-a", "image", "ls"]);
+    let typo = sandbox.mvmctl(&["--scope", "tenant", "image", "ls"]);
+    assert_eq!((typo.code, typo.stdout.as_str()), (3, ""), "{}", typo.stderr);
     assert_eq!(names(&sandbox.root().join("scopes")), ["default", "tenant-a"]);
 }
 

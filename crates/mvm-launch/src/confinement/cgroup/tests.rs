@@ -67,6 +67,11 @@ fn a_group_is_made_limited_and_removed() {
     let other = tree.directory.join("mvm-vm-x");
     fs::create_dir(&gone).unwrap();
     fs::create_dir(&other).unwrap();
+    assert_eq!(sweep_in(&tree.directory, true), std::slice::from_ref(&gone));
+    assert!(gone.exists());
+    fs::write(gone.join("cgroup.procs"), "1\n").unwrap();
+    assert_eq!(sweep_in(&tree.directory, true), [] as [PathBuf; 0], "somebody is in it");
+    fs::remove_file(gone.join("cgroup.procs")).unwrap();
     let group = Group::make(&tree).unwrap();
     assert!(!gone.exists() && other.exists());
     for file in ["memory.max", "pids.max", "cgroup.procs"] {
@@ -80,7 +85,7 @@ fn a_group_is_made_limited_and_removed() {
     assert!(enabled.starts_with("+pids"), "{enabled}");
     let mut door = group.door().unwrap();
     door.write_all(b"0").unwrap();
-    sweep_in(&tree.directory);
+    assert_eq!(sweep_in(&tree.directory, false), [] as [PathBuf; 0]);
     assert!(group.path.exists(), "its supervisor lives");
     let path = group.path.clone();
     for file in ["memory.max", "pids.max", "cgroup.procs"] {
