@@ -394,6 +394,24 @@ fn policy() -> Outcome {
     refused(&["--pull", "never"])?;
     run(&[])?.ok()?;
     run(&["--pull", "never"])?.ok()?;
+    // A bundle's word for what a manifest makes is its signer's, and counts for nothing where another key is asked for.
+    let at = |name: &str| path.join(name).display().to_string();
+    let (plan, bundle) = (at("web.plan"), at("web.bundle"));
+    stage.sandbox.mvmctl(["plan", "create", "-o", &plan, &stage.image, "true"]).run()?.ok()?;
+    stage.sandbox.mvmctl(["plan", "bundle", "-o", &bundle, &plan]).run()?.ok()?;
+    let other = Sandbox::new()?;
+    let key = stage.sandbox.mvmctl(["key", "export", "local"]).run()?.ok()?.stdout;
+    fs::write(path.join("theirs.pub"), key)?;
+    other.mvmctl(["key", "trust", "--name", "theirs", "--development", &at("theirs.pub")]).run()?.ok()?;
+    other.mvmctl(["plan", "import", "-o", "/dev/null", &bundle]).run()?.ok()?;
+    let launch = || other.mvmctl(["launch", "--rm", "--policy", "policy.toml", &plan]).directory(&path).run();
+    let said = launch()?.exits(125)?.err();
+    ensure!(
+        said.contains("no signature of the image was verified") && said.contains("pull it again"),
+        "{said}"
+    );
+    other.mvmctl(["pull", &stage.image]).run()?.ok()?;
+    launch()?.ok()?;
     // What was found is no verdict: another key in the policy, and it counts for nothing.
     fs::copy(path.join("other.pub"), path.join("cosign.pub"))?;
     refused(&[])?;

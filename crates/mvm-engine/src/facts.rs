@@ -1,5 +1,6 @@
 //! What this host knows of a plan's image at the moment of admission.
 
+use crate::claims;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use mvm_plan::plan::{Plan, Source};
@@ -57,7 +58,11 @@ impl Engine {
         Ok(Known {
             pulled_at: Some(record.pulled_at),
             created_at: created.map(UtcTime::unix_seconds),
-            image_signatures: self.policy_signatures(requested.as_str(), manifest, platform, policy)?,
+            // Who signs plans has no say in what another key has signed.
+            image_signatures: match claims::is_claim(&record) {
+                true => Vec::new(),
+                false => self.policy_signatures(requested.as_str(), manifest, platform, policy)?,
+            },
             ..Known::default()
         })
     }

@@ -3,6 +3,7 @@
 mod attach;
 mod audit;
 mod audit_log;
+mod claims;
 mod clock;
 mod doctor;
 mod engine;

@@ -5,6 +5,7 @@
 
 mod format;
 
+use crate::claims;
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -19,7 +20,7 @@ use mvm_plan::plan::{Plan, Source};
 use mvm_plan::policy::Rule;
 use mvm_plan::{Isolation, LaunchNonce, SignedPlan};
 use mvm_ref::{Descriptor, Digest, Hasher, ImageConfig};
-use mvm_store::{ImageClaim, ImageRecord, ManifestRecord, NewKernel, ResolutionRecord};
+use mvm_store::{ImageClaim, ImageRecord, ManifestRecord, NewKernel};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -247,31 +248,18 @@ impl Engine {
         let root = plan.root;
         let Source::Oci { manifest: digest, config: config_digest, platform, .. } = &plan.source;
         let chain = ImageConfig::parse(config).map_err(BundleError::Config)?.diff_ids().to_vec();
-        if let Some(known) = self.scope.manifest(digest)? {
-            if known.root_hash != root.root_hash {
-                let (expected, got) = (root.root_hash, known.root_hash);
-                return Err(EngineError::Changed { what: "the root image of this manifest", expected, got });
-            }
-        } else {
-            self.scope.put_document(config)?;
-            self.scope.put_document(manifest)?;
-            self.scope.record_manifest(&ManifestRecord {
-                manifest: *digest,
-                config: *config_digest,
-                chain,
-                platform: platform.clone(),
-                root_hash: root.root_hash,
-                posture: plan.posture.to_string(),
-                pulled_at: clock::unix_seconds(),
-            })?;
-        }
-        self.scope.record_resolution(&ResolutionRecord {
-            requested: format!("plan:{}", root.root_hash.short()),
-            platform: platform.clone(),
+        let claim = ManifestRecord {
             manifest: *digest,
-            index: None,
-            resolved_at: clock::unix_seconds(),
-        })?;
+            config: *config_digest,
+            chain,
+            platform: platform.clone(),
+            root_hash: root.root_hash,
+            posture: claims::IMPORTED.to_owned(),
+            pulled_at: clock::unix_seconds(),
+        };
+        self.scope.put_document(config)?;
+        self.scope.put_document(manifest)?;
+        self.record_claim(&claim)?;
         let (manifest, root_hash, generation, size) = (*digest, root.root_hash, root.generation, root.size);
         let made = Event::Materialize { manifest, root_hash, generation, size };
         Ok(self.audit.append(&self.settings.scope, vec![made])?)

@@ -6,6 +6,7 @@ mod layers;
 mod quota;
 mod records;
 
+use crate::claims;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::images::deletion;
@@ -220,6 +221,11 @@ impl Engine {
         // What was fetched was fetched, also when something later failed.
         self.audit.append(&self.settings.scope, events)?;
         let made = made.map_err(failed)?;
+        if let Some(claimed) = self.yield_claim(&manifest, &made.record().root_hash)? {
+            let words =
+                format!("a bundle claimed the root image {claimed} of this manifest, which is not so");
+            progress.step(Step::Notice(words));
+        }
         self.record(resolved, &made)?;
         // What an origin itself resolved is no tag.
         let tagged: Vec<String> = names.iter().filter(|name| **name != requested).cloned().collect();
@@ -333,6 +339,7 @@ impl Engine {
         // The same layers make the same bytes, in every format generation that there has been.
         if let Some(before) = self.scope.manifest(&manifest)?
             && before.root_hash != root_hash
+            && !claims::is_claim(&before)
         {
             return Err(PullError::OtherRoot { expected: before.root_hash, got: root_hash });
         }

@@ -313,6 +313,52 @@ fn the_same_layers_must_make_the_same_root() {
 }
 
 #[test]
+fn what_a_bundle_claims_of_a_manifest_is_in_the_way_of_no_pull() {
+    let fixture = fixture();
+    let layout = fixture.layout("layout", "hello\n", &json!({}));
+    let pulled = fixture.pull(&layout);
+    let scope = &fixture.engine.scope;
+    let sound = scope.manifest(&pulled.manifest).unwrap().unwrap();
+    let document = |digest: &Digest| scope.document(digest).unwrap().unwrap();
+    let (manifest, config) = (document(&sound.manifest), document(&sound.config));
+    let claim = |text: &[u8]| {
+        let (root_hash, posture) = (Digest::of(text), claims::IMPORTED.to_owned());
+        for document in [&manifest, &config] {
+            scope.put_document(document).unwrap();
+        }
+        let claim = mvm_store::ManifestRecord { root_hash, posture, ..sound.clone() };
+        (root_hash, fixture.engine.record_claim(&claim))
+    };
+    let root_of = |root: &Digest| {
+        let name = format!("plan:{}", root.short());
+        let named = scope.resolution(&name, &Platform::host()).unwrap().unwrap();
+        (named.manifest, scope.manifest(&named.manifest).unwrap().unwrap().root_hash)
+    };
+    // Against what was measured here no claim stands.
+    assert_eq!(claim(b"a").1.unwrap_err().kind(), ErrorKind::Verification);
+    scope.remove_reference(&layout.to_string()).unwrap();
+    let ((one, first), (two, second)) = (claim(b"a"), claim(b"b"));
+    (first.unwrap(), second.unwrap());
+    assert_eq!(root_of(&one), (sound.manifest, one));
+    assert_eq!(root_of(&two).1, two);
+
+    assert_eq!(fixture.pull(&layout).root_hash, pulled.root_hash);
+    let found = fixture.events();
+    assert!(found.contains(&Event::Verify { digest: sound.manifest, diff_id: None, passed: false }));
+    let now = scope.manifest(&sound.manifest).unwrap().unwrap();
+    assert_eq!((now.root_hash, now.posture.as_str()), (pulled.root_hash, "compatible"));
+    // Each plan's root is still found, and by no pull.
+    for root in [one, two] {
+        let (named, found) = root_of(&root);
+        assert_eq!(found, root);
+        assert_ne!(named, sound.manifest);
+    }
+    fixture.engine.collect_garbage(false, None).unwrap();
+    assert_eq!((root_of(&one).1, root_of(&two).1), (one, two));
+    assert_eq!(claim(b"a").1.unwrap_err().kind(), ErrorKind::Verification);
+}
+
+#[test]
 fn an_error_of_the_disk_is_not_lost_before_the_end() {
     // What can't be synced, as a disk that fails.
     let device = fs::File::open("/dev/null").unwrap();
