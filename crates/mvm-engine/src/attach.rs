@@ -1,18 +1,23 @@
 //! A client of a supervisor: starts or executes a command and is its terminal until it ends.
 
+mod ask;
+mod detach;
+
 use crate::error::EngineError;
 use crate::link::{Link, LinkError};
 use crate::supervisor::MAIN;
+use detach::DetachKeys;
 use mvm_wire::{
     Direction, Event, ExitStatus, Failure, GuestEvent, Hello, Message, Process, Reply, Request, ResetReason,
     Role, SendError, StreamError, StreamId, Streams, WindowSize,
 };
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// A connected control socket of a VM.
 #[derive(Debug)]
@@ -23,6 +28,8 @@ pub struct ControlConnection(Link);
 pub enum Target {
     /// The VM's main process, which this starts.
     Main,
+    /// The VM's main process, which runs already.
+    Running,
     /// A further process.
     Exec(Box<Process>),
 }
@@ -61,6 +68,12 @@ pub enum AttachError {
     /// The supervisor is gone.
     #[error("the VM's supervisor is gone")]
     Gone,
+    /// An answer did not come in time.
+    #[error("no answer within {} seconds", limit.as_secs())]
+    NoAnswer {
+        /// The limit.
+        limit: Duration,
+    },
     /// The user interrupted before the command ran.
     #[error("interrupted")]
     Interrupted,
@@ -103,7 +116,7 @@ impl ControlConnection {
     }
 
     /// Asks the supervisor to stop the VM and waits until it has gone.
-    pub fn stop(mut self, grace: std::time::Duration) -> Result<(), AttachError> {
+    pub fn stop(mut self, grace: Duration) -> Result<(), AttachError> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.0.wire.send(&Message::Request { id: START, request: Request::Stop { grace_ms } })?;
         while !self.0.closed() {
@@ -133,6 +146,8 @@ struct Session<'a> {
     link: Link,
     outputs: Vec<Output<'a>>,
     stdin: Option<(StreamId, BorrowedFd<'a>)>,
+    /// Keys that leave the command; only the main one goes on without anyone.
+    keys: Option<DetachKeys>,
     terminal: Option<&'a dyn Fn() -> WindowSize>,
     handle: Option<u32>,
     /// Signals that came before the command had a handle.
@@ -140,17 +155,29 @@ struct Session<'a> {
     next_request: u64,
     /// How many signals came that ask a process to end.
     insisted: u32,
-    outcome: Option<Result<u8, AttachError>>,
+    /// How the command ended, or nothing if it was left.
+    outcome: Option<Result<Option<u8>, AttachError>>,
     /// Whether the VM ends with the command.
     is_main: bool,
+    /// Whether the command ran already.
+    joined: bool,
 }
 
-/// Runs a command to its end with the caller's streams attached, and returns its exit code.
-pub fn attach(connection: ControlConnection, target: Target, to: Attachment<'_>) -> Result<u8, EngineError> {
+/// Runs a command to its end with the caller's streams attached, and returns its exit code; nothing if the keys ctrl-p
+/// ctrl-q left a main process, which goes on.
+pub fn attach(
+    connection: ControlConnection,
+    target: Target,
+    to: Attachment<'_>,
+) -> Result<Option<u8>, EngineError> {
     Ok(session(connection, target, to)?)
 }
 
-fn session(connection: ControlConnection, target: Target, to: Attachment<'_>) -> Result<u8, AttachError> {
+fn session(
+    connection: ControlConnection,
+    target: Target,
+    to: Attachment<'_>,
+) -> Result<Option<u8>, AttachError> {
     let mut link = connection.0;
     let stdin = match to.stdin {
         Some(descriptor) => Some((link.wire.open_stream(Direction::Send)?, descriptor)),
@@ -167,8 +194,11 @@ fn session(connection: ControlConnection, target: Target, to: Attachment<'_>) ->
         terminal: to.terminal.map(|size| size()),
     };
     let is_main = matches!(target, Target::Main);
+    let leaves = to.terminal.is_some() && !matches!(target, Target::Exec(_));
+    let joined = matches!(target, Target::Running);
     let request = match target {
         Target::Main => Request::Start { process: MAIN.to_owned(), streams },
+        Target::Running => Request::Attach { process: MAIN.to_owned(), streams },
         Target::Exec(process) => Request::Exec { process: *process, streams },
     };
     link.wire.send(&Message::Request { id: START, request })?;
@@ -176,6 +206,7 @@ fn session(connection: ControlConnection, target: Target, to: Attachment<'_>) ->
         link,
         outputs,
         stdin,
+        keys: leaves.then(DetachKeys::default),
         terminal: to.terminal,
         handle: None,
         early: Vec::new(),
@@ -183,6 +214,7 @@ fn session(connection: ControlConnection, target: Target, to: Attachment<'_>) ->
         insisted: 0,
         outcome: None,
         is_main,
+        joined,
     };
     session.run(to.signals)
 }
@@ -205,9 +237,12 @@ enum Source {
 }
 
 impl Session<'_> {
-    fn run(mut self, signals: &mut dyn SignalSource) -> Result<u8, AttachError> {
+    fn run(mut self, signals: &mut dyn SignalSource) -> Result<Option<u8>, AttachError> {
         loop {
             self.link.send()?;
+            if matches!(self.outcome, Some(Ok(None))) && !self.link.has_output() {
+                return Ok(None);
+            }
             let said_all = self
                 .outputs
                 .iter()
@@ -235,7 +270,7 @@ impl Session<'_> {
             watched.push((Source::Link, self.link.as_fd(), flags));
         }
         if let Some((stream, descriptor)) = self.stdin
-            && self.link.wire.sendable(stream) > 0
+            && self.link.wire.sendable(stream) > usize::from(self.keys.is_some())
         {
             watched.push((Source::Stdin, descriptor, PollFlags::IN));
         }
@@ -285,7 +320,11 @@ impl Session<'_> {
         match message {
             Message::Response { id: START, result: Ok(Reply::Started { handle, .. }) } => {
                 self.handle = Some(handle);
-                let early = std::mem::take(&mut self.early);
+                let mut early = std::mem::take(&mut self.early);
+                if self.joined {
+                    // Its terminal has the size of somebody else's.
+                    early.push(WINDOW_CHANGED);
+                }
                 self.pass_on(&early)?;
             }
             Message::Response { id: START, result: Err(failure) } => {
@@ -297,7 +336,7 @@ impl Session<'_> {
             Message::Event { event: GuestEvent::Exited { handle, status } }
                 if self.handle == Some(handle) =>
             {
-                self.outcome = Some(Ok(exit_code(status)));
+                self.outcome = Some(Ok(Some(exit_code(status))));
                 self.stdin = None;
             }
             Message::Event { event: GuestEvent::Ended { message } } => {
@@ -354,15 +393,26 @@ impl Session<'_> {
     fn read_stdin(&mut self) -> Result<(), AttachError> {
         let Some((stream, descriptor)) = self.stdin else { return Ok(()) };
         let mut buffer = [0; 32 * 1024];
-        let room = self.link.wire.sendable(stream).min(buffer.len());
+        let held = usize::from(self.keys.is_some());
+        let room = self.link.wire.sendable(stream).saturating_sub(held).min(buffer.len());
         match rustix::io::read(descriptor, &mut buffer[..room]) {
             Ok(0) => {
                 self.link.wire.send_eof(stream);
                 self.stdin = None;
             }
             Ok(count) => {
+                let (typed, left) = match &mut self.keys {
+                    Some(keys) => keys.filter(&buffer[..count]),
+                    None => (buffer[..count].to_vec(), false),
+                };
                 // All of it: no more was read than can be sent.
-                self.link.wire.send_data(stream, &buffer[..count]);
+                self.link.wire.send_data(stream, &typed);
+                if left {
+                    // Closed, not ended: the command's input stays open for whoever comes next.
+                    self.link.wire.reset(stream, ResetReason::Closed);
+                    self.stdin = None;
+                    self.outcome = Some(Ok(None));
+                }
             }
             Err(Errno::INTR | Errno::AGAIN) => {}
             // A terminal that is gone, or one that this process may not read in the background.
@@ -401,7 +451,14 @@ impl Session<'_> {
 }
 
 fn wait(polled: &mut [PollFd<'_>]) -> Result<(), AttachError> {
-    match poll(polled, None) {
+    wait_until(polled, None)
+}
+
+/// Waits, at most so long, until something can be read or written.
+fn wait_until(polled: &mut [PollFd<'_>], left: Option<Duration>) -> Result<(), AttachError> {
+    let left = left
+        .map(|left| Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() });
+    match poll(polled, left.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(AttachError::Io { act: "wait for the command", source: error.into() }),
     }

@@ -13,6 +13,7 @@ mod facts;
 mod housekeeping;
 mod image_tree;
 mod images;
+mod journal;
 mod kernel_build;
 mod kernels;
 mod keys;
@@ -54,6 +55,7 @@ pub use export::{Compression, ExportError, UnknownCompression};
 pub use housekeeping::{DiskUsage, KindUsage};
 pub use image_tree::{Digests, NodeTime, Shown, TreeEntry};
 pub use images::{ImageDetails, ImageRow, kind_name};
+pub use journal::{Happening, LineReader, LogLine, Origin, OutputStream, VmEvent};
 pub use kernels::KernelListing;
 pub use keys::{KeyListing, KeysError, PrivateHalf, Rotated, SealedKey, Signers, StoredKey};
 pub use load::Loaded;
@@ -70,9 +72,12 @@ pub use mvm_plan::plan::{
     Process as PlanProcess, Protocol, RequiredIsolation, Restart, Service, ServiceLimits, User,
 };
 pub use mvm_plan::policy::Seconds;
+pub use mvm_plan::signal::Signal;
 pub use mvm_store::{Collected, CollectedKind, GcReport, LeaseRecord, Reason, Tally, Usage, VolumeRecord};
 pub use mvm_tree::{SettingError, UnpackPolicy};
-pub use mvm_wire::WindowSize;
+pub use mvm_wire::{
+    ExitStatus, Health, HealthOutcome, HealthResult, HealthStatus, ServiceState, ServiceStatus, WindowSize,
+};
 pub use plan_bundle::{BundleError, ImportedPlan};
 pub use plans::{PlanReport, PlanView, PolicyReport, RuleReport, SignatureView, utc_time};
 pub use policies::{PolicyFileError, PolicySource, SYSTEM_POLICY};
@@ -89,7 +94,7 @@ pub use special_files::{PathList, SpecialFiles};
 pub use store_settings::SettingsError;
 pub use verify::{OnDamage, Verified};
 pub use vm::{Phase, VmError};
-pub use vms::{ExecRequest, VmDetails, VmListing, VmResources};
+pub use vms::{ExecRequest, VmDetails, VmListing, VmLogs, VmResources};
 pub use volumes::{VOLUME_SIZE, VolumeError};
 
 /// Generation of the image format that this engine writes and boots.

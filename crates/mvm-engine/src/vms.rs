@@ -1,6 +1,8 @@
 //! What can be done with VMs that exist: list, execute in, stop, remove.
 
+mod control;
 mod details;
+mod logs;
 
 use crate::attach::ControlConnection;
 use crate::engine::Engine;
@@ -10,14 +12,16 @@ use crate::vm::{self, Phase, State, VmDirectory, VmError};
 use mvm_plan::SignedPlan;
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, VmName};
-use mvm_wire::Process;
+use mvm_wire::{Health, Process};
 use rustix::process::Signal;
 use serde::Serialize;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub use details::{VmDetails, VmResources};
+pub use logs::VmLogs;
 
 /// How long a supervisor may take to go once its hypervisor is gone.
 const SUPERVISOR_LIMIT: Duration = Duration::from_secs(3);
@@ -41,6 +45,10 @@ pub struct VmListing {
     pub exit_code: Option<u8>,
     /// Why it failed.
     pub message: Option<String>,
+    /// What its health checks amount to, as the guest says; nothing without checks, or when it doesn't run.
+    pub health: Option<Health>,
+    /// Its forwarded ports, `ADDRESS:HOST->GUEST/PROTOCOL`.
+    pub ports: Vec<String>,
     /// Its command.
     pub command: Vec<String>,
     /// When it was created, in seconds since 1970.
@@ -167,6 +175,17 @@ impl Engine {
     }
 }
 
+/// Returns the ports that a plan forwards, as they are shown.
+fn ports(plan: &mvm_plan::Plan) -> Vec<String> {
+    plan.ports
+        .iter()
+        .map(|port| {
+            let (host, protocol) = (SocketAddr::new(port.address, port.host), port.protocol);
+            format!("{host}->{}/{protocol}", port.guest)
+        })
+        .collect()
+}
+
 fn listing(directory: &VmDirectory) -> Result<VmListing, VmError> {
     let record = directory.record()?;
     let state = directory.state()?;
@@ -178,6 +197,8 @@ fn listing(directory: &VmDirectory) -> Result<VmListing, VmError> {
         phase: state.phase,
         isolation: state.isolation,
         exit_code: state.exit_code,
+        health: if state.ended() { None } else { state.overall_health() },
+        ports: control::stored_plan(directory).map(|plan| ports(&plan)).unwrap_or_default(),
         message: state.message,
         command: record.command,
         created_at: record.created_at,

@@ -22,7 +22,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    let runs_a_command = matches!(command, Command::Run(_) | Command::Launch(_) | Command::Exec(_));
+    let runs_a_command =
+        matches!(command, Command::Run(_) | Command::Launch(_) | Command::Exec(_) | Command::Attach(_));
     let context = match Context::new(global) {
         Ok(context) => context,
         Err(failure) => return error::report(&failure, runs_a_command),
@@ -45,7 +46,7 @@ fn explain(error: &clap::Error) -> ExitCode {
     }
     let verb = Cli::command().ignore_errors(true).try_get_matches().ok();
     let verb = verb.as_ref().and_then(clap::ArgMatches::subcommand_name);
-    ExitCode::from(if matches!(verb, Some("run" | "launch" | "exec")) { 125 } else { 2 })
+    ExitCode::from(if matches!(verb, Some("run" | "launch" | "exec" | "attach")) { 125 } else { 2 })
 }
 
 fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
@@ -53,6 +54,14 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => commands::run::run(context, *args),
         Command::Launch(args) => commands::launch::run(context, args),
         Command::Exec(args) => commands::exec::run(context, args),
+        Command::Attach(args) => commands::attach::run(context, &args),
+        Command::Ps(args) => commands::vm::ls::run(context, &args),
+        Command::Stop(args) => commands::vm::acts::stop(context, &args),
+        Command::Kill(args) => commands::vm::acts::kill(context, &args),
+        Command::Wait(args) => commands::vm::acts::wait(context, &args),
+        Command::Rm(args) => commands::vm::acts::rm(context, &args),
+        Command::Logs(args) => commands::logs::run(context, args),
+        Command::Events(args) => commands::events::run(context, &args),
         Command::Pull(args) => commands::pull::run(context, args),
         Command::Login(args) => commands::login::run(context, args),
         Command::Logout(args) => commands::logout::run(context, args),

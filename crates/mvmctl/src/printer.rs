@@ -58,21 +58,12 @@ impl Printer {
 
     /// Writes rows to stdout in aligned columns under a heading.
     pub fn table(&self, heading: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
-        let mut widths: Vec<usize> = heading.iter().map(|cell| cell.len()).collect();
-        for row in rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        let mut text = String::new();
-        let heading = heading.iter().map(|cell| (*cell).to_owned()).collect();
-        for row in std::iter::once(&heading).chain(rows) {
-            let cells: Vec<String> =
-                row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
-            text.push_str(cells.join("   ").trim_end());
-            text.push('\n');
-        }
-        self.data(text)
+        self.data(aligned(heading, rows))
+    }
+
+    /// Writes data, as it is, to stderr.
+    pub fn aside(&self, text: impl AsRef<[u8]>) -> io::Result<()> {
+        io::stderr().lock().write_all(text.as_ref())
     }
 
     /// Writes words for a person to stderr, unless only errors are wanted.
@@ -102,6 +93,48 @@ impl Lines {
     pub fn finish(mut self) -> io::Result<()> {
         self.0.flush()
     }
+}
+
+/// Returns rows in aligned columns under a heading.
+pub fn aligned(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = heading.iter().map(|cell| cell.len()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    let heading = heading.iter().map(|cell| (*cell).to_owned()).collect();
+    for row in std::iter::once(&heading).chain(rows) {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+        text.push_str(cells.join("   ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Returns bytes that a stranger chose as text that can neither break a line nor steer a terminal, nor reorder or hide
+/// what is around it: such bytes are shown as `\xNN`.
+pub fn shown(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    let number = |text: &mut String, byte: u8| {
+        const DIGITS: [char; 16] =
+            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+        text.extend(['\\', 'x', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    };
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let hidden = matches!(c,
+                '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+            match c.is_control() || hidden {
+                true => c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| number(&mut text, byte)),
+                false => text.push(c),
+            }
+        }
+        chunk.invalid().iter().for_each(|&byte| number(&mut text, byte));
+    }
+    text
 }
 
 /// Formats a count of bytes with a decimal unit, as docker does: `4.27MB`.

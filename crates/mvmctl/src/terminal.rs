@@ -1,5 +1,6 @@
 //! The caller's terminal: raw mode while a guest's command has it, its size, and what is attached to it.
 
+use crate::printer::Printer;
 use crate::signals::Signals;
 use anyhow::Context as _;
 use mvm_engine::{Attachment, Cancel, ControlConnection, EngineError, Secret, Target, WindowSize};
@@ -26,12 +27,13 @@ pub fn require() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Connects the caller's streams and signals to a command until it ends, and returns its exit code.
+/// Connects the caller's streams and signals to a command until it ends, and returns its exit code; 0 if it was left.
 pub fn attach(
     connection: ControlConnection,
     target: Target,
     streams: Streams,
     signals: &Signals,
+    printer: Printer,
 ) -> anyhow::Result<u8> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let mut signals = signals.attach().context("take over signals")?;
@@ -51,7 +53,13 @@ pub fn attach(
         },
     );
     drop(raw);
-    Ok(status?)
+    match status? {
+        Some(status) => Ok(status),
+        None => {
+            printer.words("left it running");
+            Ok(0)
+        }
+    }
 }
 
 fn window_size(stdout: &io::Stdout, stdin: &io::Stdin) -> WindowSize {

@@ -77,7 +77,7 @@ impl Caller {
             scope.spawn(|| supervisor(Peer::new(theirs, Role::Guest)));
             let shown = shown.map(|pipe| scope.spawn(|| Self::read(Some(pipe))));
             let complained = complained.map(|pipe| scope.spawn(|| Self::read(Some(pipe))));
-            let result = session(
+            let ended = session(
                 connection,
                 target,
                 Attachment {
@@ -88,6 +88,7 @@ impl Caller {
                     signals: &mut self.signals,
                 },
             );
+            let result = ended.map(|code| code.expect("nobody left"));
             drop((self.stdout, self.stderr));
             let joined = |reader: Option<std::thread::ScopedJoinHandle<'_, Vec<u8>>>| {
                 reader.map(|reader| reader.join().unwrap()).unwrap_or_default()

@@ -15,7 +15,7 @@ impl Supervisor {
                 Event::Message(message) => self.guest_said(message)?,
                 Event::Data { stream, bytes } => self.relay.data((Peer::Guest, stream), &bytes),
                 Event::Eof { stream } => self.relay.ended((Peer::Guest, stream)),
-                Event::Reset { stream, .. } => self.stream_reset((Peer::Guest, stream)),
+                Event::Reset { stream, reason } => self.stream_reset((Peer::Guest, stream), reason),
                 // The guest has no reason to open streams; nobody accepts them, so they carry nothing.
                 Event::Opened { .. } | Event::Credit { .. } => {}
             }
@@ -60,10 +60,12 @@ impl Supervisor {
         self.deadline = Some((Instant::now() + START_LIMIT, "was not asked to run its command", START_LIMIT));
         self.state.phase = Phase::Running;
         self.directory.write_state(&self.state)?;
+        self.tell(Happening::Ready {});
         if self.announcement.is_some() {
             match self.unattended {
                 Some(how) => {
                     let streams = self.unattended_streams(how)?;
+                    self.main_streams = streams;
                     self.ask_guest(Request::Start { process: MAIN.to_owned(), streams }, None, true)?;
                 }
                 None => self.announce()?,
@@ -92,15 +94,19 @@ impl Supervisor {
         let Unattended { terminal, stdin } = how;
         Ok(Streams {
             stdin: if stdin { Some(self.open_stream(Direction::Send)?) } else { None },
-            stdout: Some(self.open_log_stream()?),
-            stderr: if terminal { None } else { Some(self.open_log_stream()?) },
+            stdout: Some(self.open_log_stream(Origin::new(MAIN, main_stdout(terminal)))?),
+            stderr: match terminal {
+                true => None,
+                false => Some(self.open_log_stream(Origin::new(MAIN, OutputStream::Stderr))?),
+            },
             terminal: terminal.then_some(WindowSize { rows: 24, cols: 80 }),
         })
     }
 
-    fn open_log_stream(&mut self) -> Result<StreamId, SupervisorError> {
+    /// Opens a stream from the guest whose bytes go to the journal.
+    pub(super) fn open_log_stream(&mut self, origin: Origin) -> Result<StreamId, SupervisorError> {
         let stream = self.open_stream(Direction::Receive)?;
-        self.relay.log((Peer::Guest, stream));
+        self.relay.log((Peer::Guest, stream), origin);
         Ok(stream)
     }
 
@@ -114,10 +120,10 @@ impl Supervisor {
         let Some(pending) = self.pending.remove(&id) else { return Ok(()) };
         let client = pending.from.map(|(client, _)| client);
         match &result {
-            Ok(Reply::Started { handle, .. }) => {
-                self.owners.insert(*handle, client);
+            Ok(Reply::Started { handle, pid }) => {
+                self.owners.insert(*handle, client.into_iter().collect());
                 if pending.starts_main {
-                    self.main = Some(*handle);
+                    (self.main, self.main_pid) = (Some(*handle), *pid);
                     self.announce()?;
                 }
             }
@@ -128,6 +134,7 @@ impl Supervisor {
                     _ => 125,
                 }));
                 self.state.message = Some(failure.message.clone());
+                self.refuse_joining(failure);
                 if self.announcement.is_some() {
                     let (message, kind) = (failure.message.clone(), failure.kind.into());
                     self.announcement = Some(Handshake::Failed { message, kind, hint: None });
@@ -138,6 +145,7 @@ impl Supervisor {
         if let Some((client, id)) = pending.from {
             self.clients.tell(client, &Message::Response { id, result });
         }
+        self.let_join();
         if self.main_exit.is_some() && !self.stopping {
             // Nothing is left to run.
             self.stop(Duration::ZERO)?;
@@ -146,7 +154,7 @@ impl Supervisor {
     }
 
     fn process_exited(&mut self, handle: u32, status: ExitStatus) -> Result<(), SupervisorError> {
-        if let Some(Some(client)) = self.owners.remove(&handle) {
+        for client in self.owners.remove(&handle).unwrap_or_default() {
             self.clients.tell(client, &Message::Event { event: GuestEvent::Exited { handle, status } });
         }
         if self.main == Some(handle) {
@@ -183,7 +191,7 @@ impl Supervisor {
                 Event::Message(_) | Event::Opened { .. } | Event::Credit { .. } => {}
                 Event::Data { stream, bytes } => self.relay.data((Peer::Client(client), stream), &bytes),
                 Event::Eof { stream } => self.relay.ended((Peer::Client(client), stream)),
-                Event::Reset { stream, .. } => self.stream_reset((Peer::Client(client), stream)),
+                Event::Reset { stream, reason } => self.stream_reset((Peer::Client(client), stream), reason),
             }
         }
         if alive { Ok(()) } else { self.client_gone(client) }
@@ -200,14 +208,15 @@ impl Supervisor {
         }
     }
 
-    fn stream_reset(&mut self, end: relay::End) {
+    fn stream_reset(&mut self, end: relay::End, reason: ResetReason) {
         let mut peers = Peers { guest: &mut self.guest, clients: &mut self.clients };
-        self.relay.reset(end, &mut peers);
+        self.relay.reset(end, reason, &mut peers);
     }
 
     pub(super) fn client_gone(&mut self, client: u32) -> Result<(), SupervisorError> {
         self.clients.remove(client);
         self.relay.client_gone(client);
+        self.leave(client);
         let (gone, early): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.early).into_iter().partition(|(from, ..)| *from == client);
         self.early = early;
@@ -219,6 +228,15 @@ impl Supervisor {
     /// Passes a client's request on to the guest, its streams renumbered.
     fn pass_on(&mut self, client: u32, id: u64, request: Request) -> Result<(), SupervisorError> {
         let from = Some((client, id));
+        let for_supervisor = matches!(
+            request,
+            Request::Stop { .. } | Request::Pause {} | Request::Resume {} | Request::Attach { .. }
+        );
+        if self.paused && !for_supervisor {
+            let failure = Failure { kind: FailureKind::Invalid, message: "the VM is paused".to_owned() };
+            self.clients.tell(client, &Message::Response { id, result: Err(failure) });
+            return Ok(());
+        }
         let refuse = |message: String| Message::Response {
             id,
             result: Err(Failure { kind: FailureKind::Invalid, message }),
@@ -232,7 +250,12 @@ impl Supervisor {
                     return Ok(());
                 }
                 match self.connect_streams(client, streams, is_main) {
-                    Ok(streams) => self.ask_guest(Request::Start { process, streams }, from, is_main),
+                    Ok(streams) => {
+                        if is_main {
+                            self.main_streams = streams;
+                        }
+                        self.ask_guest(Request::Start { process, streams }, from, is_main)
+                    }
                     Err(message) => {
                         self.clients.tell(client, &refuse(message));
                         Ok(())
@@ -253,6 +276,12 @@ impl Supervisor {
             other @ (Request::Signal { .. } | Request::Resize { .. } | Request::Status {}) => {
                 self.ask_guest(other, from, false)
             }
+            Request::Attach { process, streams } => {
+                self.join(client, id, &process, streams);
+                Ok(())
+            }
+            Request::Pause {} => self.pause_or_resume(client, id, true),
+            Request::Resume {} => self.pause_or_resume(client, id, false),
             Request::Secret { .. }
             | Request::StartServices { .. }
             | Request::Services {}
@@ -260,10 +289,7 @@ impl Supervisor {
             | Request::Connect { .. }
             | Request::Pack { .. }
             | Request::Unpack { .. }
-            | Request::Stat { .. }
-            | Request::Pause {}
-            | Request::Resume {}
-            | Request::Attach { .. } => {
+            | Request::Stat { .. } => {
                 let message = "this supervisor doesn't pass such a request on".to_owned();
                 let failure = Failure { kind: FailureKind::Unsupported, message };
                 self.clients.tell(client, &Message::Response { id, result: Err(failure) });
@@ -274,7 +300,12 @@ impl Supervisor {
 
     /// Accepts a client's streams, opens the guest's counterparts and lays the pipes between them.
     fn connect_streams(&mut self, client: u32, streams: Streams, logged: bool) -> Result<Streams, String> {
-        let mut connect = |stream: Option<StreamId>, to_guest: bool| -> Result<Option<StreamId>, String> {
+        let terminal = streams.terminal.is_some();
+        let origin = |stream| logged.then(|| Origin::new(MAIN, stream));
+        let mut connect = |stream: Option<StreamId>,
+                           to_guest: bool,
+                           origin: Option<Origin>|
+         -> Result<Option<StreamId>, String> {
             let Some(theirs) = stream else { return Ok(None) };
             let Some(link) = self.clients.link(client) else { return Ok(None) };
             let (ours, towards) = if to_guest {
@@ -286,19 +317,24 @@ impl Supervisor {
             let guests = self.guest.wire.open_stream(towards).map_err(|error| error.to_string())?;
             let (client_end, guest_end) = ((Peer::Client(client), theirs), (Peer::Guest, guests));
             if to_guest {
-                self.relay.connect(client_end, guest_end, false);
+                self.relay.connect(client_end, guest_end, None);
             } else {
-                self.relay.connect(guest_end, client_end, logged);
+                self.relay.connect(guest_end, client_end, origin);
             }
             Ok(Some(guests))
         };
         Ok(Streams {
-            stdin: connect(streams.stdin, true)?,
-            stdout: connect(streams.stdout, false)?,
-            stderr: connect(streams.stderr, false)?,
+            stdin: connect(streams.stdin, true, None)?,
+            stdout: connect(streams.stdout, false, origin(main_stdout(terminal)))?,
+            stderr: connect(streams.stderr, false, origin(OutputStream::Stderr))?,
             terminal: streams.terminal,
         })
     }
+}
+
+/// A terminal has one stream for all output.
+fn main_stdout(terminal: bool) -> OutputStream {
+    if terminal { OutputStream::Output } else { OutputStream::Stdout }
 }
 
 fn starts_main(request: &Request) -> bool {

@@ -13,20 +13,24 @@
 mod clients;
 mod dialogue;
 mod door;
+mod joining;
 mod log;
+mod pausing;
 mod relay;
 mod start;
 
 pub use start::{Handshake, supervise};
 
+use crate::journal::{EventLog, Happening, Journal, Origin, OutputStream};
 use crate::link::{Link, LinkError};
 use crate::vm::{Phase, State, VmDirectory, VmError};
 use clients::Clients;
+use joining::Joining;
 use log::BoundedLog;
 use mvm_launch::Machine;
 use mvm_wire::{
-    Direction, Event, ExitStatus, Failure, FailureKind, GuestEvent, Message, Reply, Request, SendError,
-    StreamId, Streams, VersionError, WindowSize,
+    Direction, Event, ExitStatus, Failure, FailureKind, GuestEvent, Message, Reply, Request, ResetReason,
+    SendError, StreamError, StreamId, Streams, VersionError, WindowSize,
 };
 use relay::{Connections, Peer, Relay};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -47,7 +51,6 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// What `SIGTERM` to the supervisor gives the guest's processes.
 const TERM_GRACE: Duration = Duration::from_secs(10);
 const CONSOLE_LIMIT: u64 = 1 << 20;
-const OUTPUT_LIMIT: u64 = 16 << 20;
 
 /// Says why a VM ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +111,9 @@ struct Supervisor {
     guest: Link,
     console: Option<OwnedFd>,
     console_log: BoundedLog,
-    output_log: BoundedLog,
+    /// What the main process and services write.
+    journal: Journal,
+    events: EventLog,
     listener: UnixListener,
     clients: Clients,
     relay: Relay,
@@ -117,9 +122,15 @@ struct Supervisor {
     next_request: u64,
     /// Requests that came before the guest was ready.
     early: Vec<(u32, u64, Request)>,
-    /// Which client hears of a process's end.
-    owners: BTreeMap<u32, Option<u32>>,
+    /// Which clients hear of a process's end.
+    owners: BTreeMap<u32, Vec<u32>>,
+    /// Whether the plan has a main process.
+    has_main: bool,
     main: Option<u32>,
+    main_pid: u32,
+    /// The guest's streams of the main process.
+    main_streams: Streams,
+    joining: Vec<Joining>,
     main_exit: Option<ExitStatus>,
     ready: bool,
     /// What is to be said once the main process runs, if it starts by itself.
@@ -129,6 +140,7 @@ struct Supervisor {
     /// When the guest is killed unless it has got further by then, and how that is put into words.
     deadline: Option<(Instant, &'static str, Duration)>,
     stopping: bool,
+    paused: bool,
     signals: UnixStream,
 }
 
@@ -211,7 +223,7 @@ impl Supervisor {
     /// Pumps all pipes and sends all that waits to be sent.
     fn flush(&mut self) -> Result<(), SupervisorError> {
         let mut peers = Peers { guest: &mut self.guest, clients: &mut self.clients };
-        self.relay.pump(&mut peers, &mut self.output_log);
+        self.relay.pump(&mut peers, &mut self.journal);
         self.guest.send()?;
         for gone in self.clients.send() {
             self.client_gone(gone)?;
@@ -267,12 +279,22 @@ impl Supervisor {
         if self.deadline.is_none_or(|(sooner, ..)| !self.stopping || at < sooner) {
             self.deadline = Some((at, "did not stop", limit));
         }
-        self.stopping = true;
+        if !self.stopping {
+            self.stopping = true;
+            self.tell(Happening::Stopping {});
+        }
         if !self.ready {
             return self.machine.kill().map_err(io_error("end the hypervisor"));
         }
+        // One that doesn't run can't be asked.
+        self.resume()?;
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.ask_guest(Request::Stop { grace_ms }, None, false)
+    }
+
+    /// Notes in the store's events what happens to the VM.
+    fn tell(&mut self, what: Happening) {
+        self.events.tell(self.directory.name(), what);
     }
 
     /// Sends a request to the guest and remembers who wants the answer.

@@ -1,9 +1,9 @@
 //! Streams between the guest and the supervisor's clients.
 //!
-//! Each pipe goes one way. What can't be passed on yet is held here; it is never more than the window that was
-//! granted to the sender, since credit is only given back for what was passed on.
+//! Each pipe goes one way, to one stream or to several, and to the log. What can't be passed on yet is held here; it is
+//! never more than the window that was granted to the sender, since credit is only given back for what all have got.
 
-use super::log::BoundedLog;
+use crate::journal::{Journal, Origin};
 use mvm_wire::{Connection, ResetReason, StreamId};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,23 +20,27 @@ pub enum Peer {
 pub type End = (Peer, StreamId);
 
 /// Where the bytes of a pipe go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sink {
-    /// To a stream of a peer.
-    Stream(End),
-    /// To the VM's output log.
-    Log,
-    /// Nowhere: whoever asked for them has gone.
-    Nowhere,
+#[derive(Debug)]
+struct Branch {
+    to: End,
+    /// How much of what is held it has got.
+    sent: usize,
+    /// It came later, to a pipe that goes on without it.
+    joined: bool,
 }
 
+/// A pipe from one stream to any number of others, and to the log.
 #[derive(Debug)]
 struct Pipe {
-    sink: Sink,
+    branches: Vec<Branch>,
+    /// Whose output it is, if that is kept.
+    log: Option<Origin>,
+    /// How much of what is held is in the log.
+    logged: usize,
     held: VecDeque<u8>,
     ended: bool,
-    /// Bytes go to the log once the client is gone.
-    logged: bool,
+    /// Its end is not the end of the streams that it goes to.
+    open_end: bool,
 }
 
 /// All pipes, by the end that their bytes come from.
@@ -52,15 +56,32 @@ pub trait Connections {
 }
 
 impl Relay {
-    /// Lays a pipe between two streams; `logged` bytes go to the log when their client goes.
-    pub fn connect(&mut self, from: End, to: End, logged: bool) {
-        let pipe = Pipe { sink: Sink::Stream(to), held: VecDeque::new(), ended: false, logged };
-        self.pipes.insert(from, pipe);
+    /// Lays a pipe between two streams; what passes is logged too, if it has an origin.
+    pub fn connect(&mut self, from: End, to: End, log: Option<Origin>) {
+        self.lay(from, Some(to), log, false);
     }
 
     /// Lays a pipe from a stream to the log.
-    pub fn log(&mut self, from: End) {
-        let pipe = Pipe { sink: Sink::Log, held: VecDeque::new(), ended: false, logged: true };
+    pub fn log(&mut self, from: End, origin: Origin) {
+        self.lay(from, None, Some(origin), false);
+    }
+
+    /// Lays a pipe from a client that joins to an input that goes on without it, unless the client ends it.
+    pub fn join_input(&mut self, from: End, to: End) {
+        self.lay(from, Some(to), None, true);
+    }
+
+    /// Has what comes from a stream from now on go to a further one, too. Returns whether there is such a pipe.
+    pub fn join_output(&mut self, from: End, to: End) -> bool {
+        let Some(pipe) = self.pipes.get_mut(&from) else { return false };
+        pipe.branches.push(Branch { to, sent: pipe.held.len(), joined: true });
+        true
+    }
+
+    fn lay(&mut self, from: End, to: Option<End>, log: Option<Origin>, joined: bool) {
+        let branches = to.into_iter().map(|to| Branch { to, sent: 0, joined }).collect();
+        let held = VecDeque::new();
+        let pipe = Pipe { branches, log, logged: 0, held, ended: false, open_end: false };
         self.pipes.insert(from, pipe);
     }
 
@@ -85,26 +106,31 @@ impl Relay {
         }
     }
 
-    /// Notes that a client is gone: its input ends, and what was meant for it is logged or dropped.
+    /// Notes that a client is gone: its input ends, unless it had joined, and what was meant for it is dropped.
     pub fn client_gone(&mut self, client: u32) {
         for (from, pipe) in &mut self.pipes {
             if from.0 == Peer::Client(client) {
                 pipe.ended = true;
+                pipe.open_end |= pipe.branches.iter().any(|branch| branch.joined);
             }
-            if matches!(pipe.sink, Sink::Stream((peer, _)) if peer == Peer::Client(client)) {
-                pipe.sink = if pipe.logged { Sink::Log } else { Sink::Nowhere };
-            }
+            pipe.branches.retain(|branch| branch.to.0 != Peer::Client(client));
         }
     }
 
     /// Notes that a peer gave a stream up, and gives up the other end for it.
-    pub fn reset(&mut self, end: End, peers: &mut impl Connections) {
+    ///
+    /// A client that closes an input leaves it open for others.
+    pub fn reset(&mut self, end: End, reason: ResetReason, peers: &mut impl Connections) {
         for (from, pipe) in &mut self.pipes {
             if *from == end {
                 pipe.ended = true;
+                pipe.open_end |= end.0 != Peer::Guest && reason == ResetReason::Closed;
             }
-            if pipe.sink == Sink::Stream(end) {
-                pipe.sink = Sink::Nowhere;
+            let Some(at) = pipe.branches.iter().position(|branch| branch.to == end) else { continue };
+            let branch = pipe.branches.remove(at);
+            // Who joined an output may leave it, and it goes on for who is still there.
+            let lasting = from.0 == Peer::Guest && (branch.joined || !pipe.branches.is_empty());
+            if !lasting {
                 pipe.ended = true;
                 if let Some(source) = peers.connection(from.0) {
                     source.reset(from.1, ResetReason::Closed);
@@ -119,7 +145,7 @@ impl Relay {
     }
 
     /// Passes on as much as the receivers take.
-    pub fn pump(&mut self, peers: &mut impl Connections, log: &mut BoundedLog) {
+    pub fn pump(&mut self, peers: &mut impl Connections, log: &mut Journal) {
         let mut finished = Vec::new();
         for (&from, pipe) in &mut self.pipes {
             let moved = pipe.pass_on(peers, log);
@@ -129,10 +155,12 @@ impl Relay {
                 source.consumed(from.1, moved);
             }
             if pipe.ended && pipe.held.is_empty() {
-                if let Sink::Stream((peer, stream)) = pipe.sink
-                    && let Some(target) = peers.connection(peer)
-                {
-                    target.send_eof(stream);
+                for Branch { to: (peer, stream), .. } in &pipe.branches {
+                    if !pipe.open_end
+                        && let Some(target) = peers.connection(*peer)
+                    {
+                        target.send_eof(*stream);
+                    }
                 }
                 finished.push(from);
             }
@@ -144,23 +172,34 @@ impl Relay {
 }
 
 impl Pipe {
-    /// Passes bytes on and returns how many.
-    fn pass_on(&mut self, peers: &mut impl Connections, log: &mut BoundedLog) -> usize {
+    /// Passes bytes on and returns how many all receivers have got.
+    fn pass_on(&mut self, peers: &mut impl Connections, log: &mut Journal) -> usize {
         if self.held.is_empty() {
             return 0;
         }
-        let moved = match self.sink {
-            Sink::Stream((peer, stream)) => match peers.connection(peer) {
-                Some(target) => target.send_data(stream, self.held.make_contiguous()),
-                None => self.held.len(),
-            },
-            Sink::Log => {
-                log.append(self.held.make_contiguous());
-                self.held.len()
+        let held = self.held.make_contiguous();
+        if let Some(origin) = &self.log
+            && self.logged < held.len()
+        {
+            log.append(origin, &held[self.logged..]);
+            self.logged = held.len();
+        }
+        let mut moved = held.len();
+        for Branch { to: (peer, stream), sent, .. } in &mut self.branches {
+            let rest = &held[*sent..];
+            if !rest.is_empty() {
+                *sent += match peers.connection(*peer) {
+                    Some(target) => target.send_data(*stream, rest),
+                    None => rest.len(),
+                };
             }
-            Sink::Nowhere => self.held.len(),
-        };
+            moved = moved.min(*sent);
+        }
         self.held.drain(..moved);
+        self.logged = self.logged.saturating_sub(moved);
+        for branch in &mut self.branches {
+            branch.sent -= moved;
+        }
         moved
     }
 }

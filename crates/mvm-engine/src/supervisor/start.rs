@@ -4,11 +4,12 @@ use super::clients::Clients;
 use super::door::Door;
 use super::log::BoundedLog;
 use super::relay::Relay;
-use super::{CONSOLE_LIMIT, OUTPUT_LIMIT, Supervisor, SupervisorError, Unattended, io_error};
+use super::{CONSOLE_LIMIT, Supervisor, SupervisorError, Unattended, io_error};
 use crate::audit_log::{Fate, Note};
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, chain};
+use crate::journal::{EventLog, Happening, Journal};
 use crate::link::Link;
 use crate::vm::{self, Phase, ProcessIdentity, Record, State, VmDirectory, VmError};
 use mvm_launch::confinement::Host;
@@ -118,7 +119,7 @@ pub fn supervise(engine: &Engine, path: &Path, detached: bool) -> Result<(), Eng
                 None
             };
             let (mut supervisor, plan) =
-                launched.into_supervisor(&directory, announcement, take_over_signals()?)?;
+                launched.into_supervisor(engine, &directory, announcement, take_over_signals()?)?;
             let outcome = supervisor.run();
             end(engine, supervisor, &record, &plan, outcome)
         }
@@ -292,22 +293,23 @@ impl Launched {
     /// Puts the supervisor together around the machine.
     fn into_supervisor(
         self,
+        engine: &Engine,
         directory: &VmDirectory,
         announcement: Option<Handshake>,
         signals: UnixStream,
     ) -> Result<(Supervisor, AdmittedPlan), SupervisorError> {
         let Self { started, admitted, state, listener, .. } = self;
         let Started { machine, agent, console, .. } = started;
+        let isolation = isolation_text(admitted.isolation()).to_owned();
         let unattended =
             admitted.plan().process.as_ref().map(|main| Unattended { terminal: main.tty, stdin: main.stdin });
-        let log = |name, limit| {
-            BoundedLog::create(directory.file(name), limit).map_err(io_error("create a log of the VM"))
-        };
-        let supervisor = Supervisor {
+        let console_log = BoundedLog::create(directory.file(vm::CONSOLE), CONSOLE_LIMIT);
+        let mut supervisor = Supervisor {
             guest: Link::new(agent, Role::Host)?,
             console: Some(console),
-            console_log: log(vm::CONSOLE, CONSOLE_LIMIT)?,
-            output_log: log(vm::OUTPUT, OUTPUT_LIMIT)?,
+            console_log: console_log.map_err(io_error("create a log of the VM"))?,
+            journal: Journal::open(directory.path()).map_err(io_error("create a log of the VM"))?,
+            events: EventLog::new(&engine.settings.root),
             directory: directory.clone(),
             state,
             machine,
@@ -318,15 +320,21 @@ impl Launched {
             next_request: 1,
             early: Vec::new(),
             owners: BTreeMap::new(),
+            has_main: unattended.is_some(),
             main: None,
+            main_pid: 0,
+            main_streams: mvm_wire::Streams::default(),
+            joining: Vec::new(),
             main_exit: None,
             ready: false,
             announcement,
             unattended,
             deadline: None,
             stopping: false,
+            paused: false,
             signals,
         };
+        supervisor.tell(Happening::Started { isolation });
         Ok((supervisor, admitted))
     }
 }
@@ -360,7 +368,8 @@ fn end(
     state.finished_at = Some(clock::unix_seconds());
     state.phase = if outcome.is_ok() { Phase::Exited } else { Phase::Failed };
     let message = outcome.as_ref().err().map(|error| chain(error));
-    let incomplete = supervisor.output_log.failure().or(supervisor.console_log.failure());
+    let incomplete = supervisor.journal.failure().or(supervisor.console_log.failure());
+    let incomplete = incomplete.or(supervisor.events.failure());
     state.message = message.clone().or(state.message.take()).or(incomplete);
     let event = Event::Stop {
         vm: record.name.clone(),
@@ -382,6 +391,10 @@ fn end(
     } else {
         directory.write_state(&state).and_then(|()| directory.remove_scratch())
     };
+    supervisor.tell(match &message {
+        Some(message) => Happening::Died { message: message.clone() },
+        None => Happening::Exited { exit_code },
+    });
     engine.scope.release(&holder(record))?;
     match supervisor.announcement.take() {
         Some(Handshake::Started { .. }) => {

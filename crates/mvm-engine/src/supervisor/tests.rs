@@ -108,8 +108,17 @@ pub(super) fn end_of(vm: &Vm) -> (Phase, Option<u8>, Option<String>, Outcome, Op
     (state.phase, state.exit_code, state.message, outcome, exit_code)
 }
 
+/// What the store's events tell of the VM.
+fn events_of(vm: &Vm) -> Vec<Happening> {
+    let mut reader = vm.fixture.engine.event_log();
+    let events = std::iter::from_fn(|| reader.next_event().unwrap());
+    events.filter(|event| event.vm == vm.record.name).map(|event| event.what).collect()
+}
+
 fn output_log(vm: &Vm) -> String {
-    std::fs::read_to_string(vm.directory.file(crate::vm::OUTPUT)).unwrap()
+    let mut reader = crate::journal::LineReader::of_output(vm.directory.path());
+    let lines = std::iter::from_fn(|| reader.next_output().unwrap());
+    String::from_utf8(lines.flat_map(|line| line.bytes).collect()).unwrap()
 }
 
 #[test]
@@ -146,7 +155,14 @@ fn a_command_runs_for_the_client_that_starts_it() {
     );
     assert_eq!(error, None);
     assert_eq!(end_of(&vm), (Phase::Exited, Some(3), None, Outcome::Exited, Some(3)));
-    assert_eq!(output_log(&vm), "");
+    let happened = [
+        Happening::Started { isolation: "emulated".to_owned() },
+        Happening::Ready {},
+        Happening::Stopping {},
+        Happening::Exited { exit_code: Some(3) },
+    ];
+    assert_eq!(events_of(&vm), happened);
+    assert_eq!(output_log(&vm), "to stdoutto stderr");
     assert_eq!(std::fs::read(vm.directory.file(crate::vm::CONSOLE)).unwrap(), b"Linux version 6.1.0\n");
     for name in [crate::vm::SCRATCH, crate::vm::INITRD, "control.sock"] {
         assert!(!vm.directory.file(name).exists(), "{name}");
@@ -204,7 +220,7 @@ fn when_its_client_goes_a_command_goes_on() {
     );
     assert_eq!(error, None);
     assert_eq!(end_of(&vm), (Phase::Exited, Some(0), None, Outcome::Exited, Some(0)));
-    assert_eq!(output_log(&vm), "kept");
+    assert_eq!(output_log(&vm), "seenkept");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::process::ProcessIdentity;
 use super::record::{Phase, Record, State};
 use crate::audit_log::{AuditError, AuditLog, Fate, Note};
+use crate::journal::{EventLog, Happening};
 use mvm_plan::audit::{Event, Outcome};
 use mvm_ref::{NameError, VmName};
 use mvm_store::ProcessError;
@@ -29,8 +30,6 @@ pub const INITRD: &str = "initrd.cpio";
 pub const SCRATCH: &str = "scratch.img";
 /// The guest's console, bounded.
 pub const CONSOLE: &str = "console.log";
-/// The main process's output when nobody is attached, bounded.
-pub const OUTPUT: &str = "output.log";
 /// What the supervisor itself had to say.
 pub const SUPERVISOR_LOG: &str = "supervisor.log";
 
@@ -203,6 +202,11 @@ impl VmDirectory {
         Ok(Self { name, path: path.to_owned(), audit: None })
     }
 
+    /// Returns the VM's name.
+    pub fn name(&self) -> &VmName {
+        &self.name
+    }
+
     /// Returns where the directory is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -280,6 +284,11 @@ impl VmDirectory {
             outcome: Outcome::Killed,
             exit_code: None,
         };
+        if let Some(root) = self.path.parent().and_then(Path::parent) {
+            let died = Happening::Died { message: "its supervisor died".to_owned() };
+            // Like any event: that it can't be written keeps nobody from going on.
+            EventLog::new(root).tell(&self.name, died);
+        }
         let note = Note::from(stop).with("error", "its supervisor died");
         Ok(audit.append_notes(&record.scope, vec![note])?)
     }
@@ -326,7 +335,7 @@ impl VmDirectory {
     /// Connects to the VM's supervisor.
     pub fn connect(&self) -> Result<UnixStream, VmError> {
         let state = self.state()?;
-        if !matches!(state.phase, Phase::Booting | Phase::Running) {
+        if !matches!(state.phase, Phase::Booting | Phase::Running | Phase::Paused) {
             return Err(VmError::NotRunning { name: self.name.clone(), phase: state.phase });
         }
         let path = self.file(CONTROL);

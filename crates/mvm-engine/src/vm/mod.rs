@@ -5,8 +5,7 @@ mod process;
 mod record;
 
 pub use directory::{
-    CONSOLE, GONE, INITRD, OUTPUT, PLAN, SCRATCH, SUPERVISOR_LOG, VmDirectory, VmError, VmRegistry,
-    write_atomically,
+    CONSOLE, GONE, INITRD, PLAN, SCRATCH, SUPERVISOR_LOG, VmDirectory, VmError, VmRegistry, write_atomically,
 };
 pub use process::ProcessIdentity;
 pub use record::{Phase, Record, State};

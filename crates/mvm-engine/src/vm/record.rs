@@ -5,6 +5,7 @@ use crate::policies::PolicySource;
 use mvm_launch::confinement::Protection;
 use mvm_plan::LaunchNonce;
 use mvm_ref::{Digest, ScopeName, VmName};
+use mvm_wire::{Health, HealthStatus, ServiceStatus};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a VM is; written once, before anything starts.
@@ -56,6 +57,8 @@ pub enum Phase {
     Booting,
     /// The agent has answered.
     Running,
+    /// Its hypervisor is stopped where it is.
+    Paused,
     /// It ended by itself or was stopped.
     Exited,
     /// It could not start, or something that it needs died.
@@ -88,6 +91,12 @@ pub struct State {
     pub started_at: Option<i64>,
     /// When it ended, in seconds since 1970.
     pub finished_at: Option<i64>,
+    /// What the guest last said of its services: a self-report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceStatus>,
+    /// What the guest last said of its health checks: a self-report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<HealthStatus>,
 }
 
 impl State {
@@ -104,6 +113,19 @@ impl State {
             message: None,
             started_at: None,
             finished_at: None,
+            services: Vec::new(),
+            health: Vec::new(),
+        }
+    }
+
+    /// Returns what its health checks amount to, as the guest says: the worst of them; nothing without checks.
+    pub fn overall_health(&self) -> Option<Health> {
+        let any = |wanted| self.health.iter().any(|check| check.health == wanted);
+        match self.health.is_empty() {
+            true => None,
+            false if any(Health::Unhealthy) => Some(Health::Unhealthy),
+            false if any(Health::Starting) => Some(Health::Starting),
+            false => Some(Health::Healthy),
         }
     }
 
@@ -119,6 +141,7 @@ impl std::fmt::Display for Phase {
             Self::Created => "created",
             Self::Booting => "booting",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Exited => "exited",
             Self::Failed => "failed",
         })

@@ -9,7 +9,7 @@ mod verify;
 use crate::context::Context;
 use anyhow::Context as _;
 use clap::Subcommand;
-use moment::Moment;
+pub use moment::Moment;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::path::PathBuf;

@@ -50,6 +50,6 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let (connection, process) = context.engine()?.exec(&args.name, request)?;
     let streams = terminal::Streams { stdin: args.interactive, terminal: args.tty };
     let target = mvm_engine::Target::Exec(Box::new(process));
-    let status = terminal::attach(connection, target, streams, &context.signals)?;
+    let status = terminal::attach(connection, target, streams, &context.signals, context.printer)?;
     Ok(ExitCode::from(status))
 }

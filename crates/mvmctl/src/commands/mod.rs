@@ -1,9 +1,11 @@
 //! One module per verb.
 
+pub mod attach;
 pub mod audit;
 pub mod completions;
 pub mod df;
 pub mod doctor;
+pub mod events;
 pub mod exec;
 pub mod gc;
 pub mod image;
@@ -12,6 +14,7 @@ pub mod key;
 pub mod launch;
 pub mod login;
 pub mod logout;
+pub mod logs;
 pub mod man;
 pub mod network;
 pub mod plan;

@@ -222,7 +222,13 @@ pub fn attend(context: &Context, launched: Launched, detached: bool) -> anyhow::
         return Ok(ExitCode::SUCCESS);
     }
     let streams = terminal::Streams { stdin: launched.stdin, terminal: launched.terminal };
-    let status = terminal::attach(launched.connection, mvm_engine::Target::Main, streams, &context.signals)?;
+    let status = terminal::attach(
+        launched.connection,
+        mvm_engine::Target::Main,
+        streams,
+        &context.signals,
+        context.printer,
+    )?;
     Ok(ExitCode::from(status))
 }
 

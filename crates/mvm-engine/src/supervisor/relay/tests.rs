@@ -1,6 +1,6 @@
 use super::*;
+use crate::journal::{LineReader, OutputStream};
 use mvm_wire::{Direction, Event, Hello, Limits, Message, Role};
-use std::path::PathBuf;
 
 const CLIENT: Peer = Peer::Client(0);
 
@@ -48,9 +48,8 @@ struct Net {
     guest: Pair,
     client: Option<Pair>,
     relay: Relay,
-    log: BoundedLog,
-    log_path: PathBuf,
-    _directory: tempfile::TempDir,
+    log: Journal,
+    directory: tempfile::TempDir,
 }
 
 struct Peers<'a>(&'a mut Pair, &'a mut Option<Pair>);
@@ -68,14 +67,12 @@ impl Connections for Peers<'_> {
 impl Net {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let log_path = directory.path().join("output.log");
         Self {
             guest: Pair::new(Role::Host, Role::Guest),
             client: Some(Pair::new(Role::Guest, Role::Host)),
             relay: Relay::default(),
-            log: BoundedLog::create(log_path.clone(), 1 << 20).unwrap(),
-            log_path,
-            _directory: directory,
+            log: Journal::open(directory.path()).unwrap(),
+            directory,
         }
     }
 
@@ -101,10 +98,11 @@ impl Net {
         self.guest.exchange();
         self.drop_events();
         let (client_end, guest_end) = ((CLIENT, theirs), (Peer::Guest, ours));
+        let origin = logged.then(origin);
         if to_guest {
-            self.relay.connect(client_end, guest_end, logged);
+            self.relay.connect(client_end, guest_end, origin);
         } else {
-            self.relay.connect(guest_end, client_end, logged);
+            self.relay.connect(guest_end, client_end, origin);
         }
         (client_end, guest_end)
     }
@@ -134,8 +132,12 @@ impl Net {
                 match event {
                     Event::Data { stream, bytes } => self.relay.data((peer, stream), &bytes),
                     Event::Eof { stream } => self.relay.ended((peer, stream)),
-                    Event::Reset { stream, .. } => {
-                        self.relay.reset((peer, stream), &mut Peers(&mut self.guest, &mut self.client));
+                    Event::Reset { stream, reason } => {
+                        self.relay.reset(
+                            (peer, stream),
+                            reason,
+                            &mut Peers(&mut self.guest, &mut self.client),
+                        );
                     }
                     _ => {}
                 }
@@ -154,8 +156,14 @@ impl Net {
     }
 
     fn logged(&self) -> Vec<u8> {
-        std::fs::read(&self.log_path).unwrap()
+        let mut reader = LineReader::of_output(self.directory.path());
+        let lines = std::iter::from_fn(|| reader.next_output().unwrap());
+        lines.flat_map(|line| line.bytes).collect()
     }
+}
+
+fn origin() -> Origin {
+    Origin::new("main", OutputStream::Stdout)
 }
 
 fn data(events: &[Event]) -> Vec<u8> {
@@ -182,7 +190,7 @@ fn bytes_and_the_end_pass_in_order_both_ways() {
     assert_eq!(net.guest.events(), expected(guest_input, b"in"));
     assert!(net.relay.pipes.is_empty());
     assert!(net.relay.drained());
-    assert_eq!(net.logged(), b"");
+    assert_eq!(net.logged(), b"out");
 }
 
 #[test]
@@ -271,7 +279,7 @@ fn a_reset_touches_only_its_own_pipe() {
 }
 
 #[test]
-fn when_a_client_goes_its_input_ends_and_its_output_goes_to_the_log() {
+fn when_a_client_goes_its_input_ends_and_its_output_only_goes_to_the_log() {
     let mut net = Net::new();
     let (_, (_, main_output)) = net.pipe(false, true);
     let (_, (_, exec_output)) = net.pipe(false, false);
@@ -285,14 +293,13 @@ fn when_a_client_goes_its_input_ends_and_its_output_goes_to_the_log() {
     net.settle();
     sent += net.guest.theirs.send_data(main_output, &many[sent..]);
     net.settle();
-    let held = net.held();
     net.client = None;
     net.relay.client_gone(0);
     net.settle();
     let expected =
         [Event::Data { stream: guest_input, bytes: b"typed".to_vec() }, Event::Eof { stream: guest_input }];
     assert_eq!(net.guest.events(), expected);
-    assert_eq!(net.logged().len(), held);
+    assert_eq!(net.logged().len(), sent);
     while sent < many.len() {
         let count = net.guest.theirs.send_data(main_output, &many[sent..]);
         assert!(count > 0, "the log gives credit as a client does");
@@ -315,7 +322,7 @@ fn a_command_without_a_client_writes_to_the_log() {
     let stream = net.guest.ours.open_stream(Direction::Receive).unwrap();
     net.guest.exchange();
     net.guest.theirs.accept(stream, Direction::Send).unwrap();
-    net.relay.log((Peer::Guest, stream));
+    net.relay.log((Peer::Guest, stream), origin());
     net.guest.theirs.send_data(stream, b"hello\n");
     net.settle();
     net.guest.theirs.send_data(stream, b"world\n");
@@ -352,7 +359,7 @@ fn bytes_for_no_pipe_are_nobodys() {
     let end = (Peer::Guest, StreamId::new(7));
     net.relay.data(end, b"x");
     net.relay.ended(end);
-    net.relay.reset(end, &mut Peers(&mut net.guest, &mut net.client));
+    net.relay.reset(end, ResetReason::Closed, &mut Peers(&mut net.guest, &mut net.client));
     net.relay.client_gone(7);
     assert!(net.relay.pipes.is_empty());
 }

@@ -138,7 +138,8 @@ pub(in crate::supervisor) fn supervisor(vm: &Vm, detached: bool) -> (Supervisor,
     launched.started.agent = agent;
     launched.started.console = console.into();
     let announcement = detached.then_some(Handshake::Started { notice: None });
-    let (supervisor, plan) = launched.into_supervisor(&vm.directory, announcement, signals).unwrap();
+    let (supervisor, plan) =
+        launched.into_supervisor(&vm.fixture.engine, &vm.directory, announcement, signals).unwrap();
     let ends = Ends { agent: their_agent, console: their_console, signals: their_signals, hypervisor };
     (supervisor, plan, ends)
 }

@@ -1,0 +1,136 @@
+//! Writing output: appended line by line, rotated by size, given up without a fuss.
+
+use super::{FILE_LIMIT, FILES, LOGS, LogLine, OUTPUT, Origin};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// Most bytes of output in one line of a file.
+const PIECE: usize = 16 << 10;
+
+/// Appends output to the files of one VM.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: Option<File>,
+    length: u64,
+    limit: u64,
+    /// The last line may lack its end.
+    torn: bool,
+    failure: Option<io::Error>,
+}
+
+impl Journal {
+    /// Opens the files in a VM's directory; what is there from earlier launches stays.
+    pub fn open(vm: &Path) -> io::Result<Self> {
+        Self::with_limit(vm, FILE_LIMIT)
+    }
+
+    /// Does the same, with another size at which a file is full.
+    pub fn with_limit(vm: &Path, limit: u64) -> io::Result<Self> {
+        let directory = vm.join(LOGS);
+        match fs::DirBuilder::new().mode(0o700).create(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let path = directory.join(OUTPUT);
+        let file = append_to(&path)?;
+        let length = file.metadata()?.len();
+        // What an earlier supervisor could not finish ends here.
+        Ok(Self { path, file: Some(file), length, limit, torn: length > 0, failure: None })
+    }
+
+    /// Appends output, a line to a line. A log that can't be written must not end the VM that it is about: what fails is
+    /// lost, and the first failure is kept.
+    pub fn append(&mut self, origin: &Origin, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let time = super::now();
+        let mut block = Vec::new();
+        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+            for piece in pieces(line) {
+                block.extend(LogLine::line(time, origin, piece));
+            }
+            if block.len() as u64 >= self.limit.min(1 << 20) {
+                self.put(&std::mem::take(&mut block));
+            }
+        }
+        self.put(&block);
+    }
+
+    /// Returns why the log is incomplete, if it is.
+    pub fn failure(&self) -> Option<String> {
+        let failure = self.failure.as_ref()?;
+        Some(format!("{} is incomplete: {failure}", self.path.display()))
+    }
+
+    fn put(&mut self, block: &[u8]) {
+        if let Err(error) = self.write(block) {
+            self.torn = true;
+            self.failure.get_or_insert(error);
+        }
+    }
+
+    fn write(&mut self, block: &[u8]) -> io::Result<()> {
+        if block.is_empty() {
+            return Ok(());
+        }
+        if self.length >= self.limit || self.file.is_none() {
+            self.rotate()?;
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if self.torn {
+            file.write_all(b"\n")?;
+            self.torn = false;
+        }
+        self.length += block.len() as u64;
+        file.write_all(block)
+    }
+
+    /// Makes each file the one before, and begins a new one.
+    fn rotate(&mut self) -> io::Result<()> {
+        self.file = None;
+        for number in (1..FILES).rev() {
+            let from = if number == 1 { self.path.clone() } else { numbered(&self.path, number - 1) };
+            match fs::rename(from, numbered(&self.path, number)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.file = Some(append_to(&self.path)?);
+        self.length = 0;
+        Ok(())
+    }
+}
+
+/// Returns the path of an earlier file.
+pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+/// Opens a file to append to it, and makes it if need be.
+pub(super) fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// Splits a line into pieces, not inside a character.
+fn pieces(mut line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        if line.is_empty() {
+            return None;
+        }
+        let mut end = PIECE.min(line.len());
+        if end < line.len() {
+            // A continuation byte: its character began at most three bytes before.
+            let start = (end - 3..=end).rev().find(|&at| line[at] & 0b1100_0000 != 0b1000_0000);
+            end = start.unwrap_or(end);
+        }
+        let (piece, rest) = line.split_at(end);
+        line = rest;
+        Some(piece)
+    })
+}
