@@ -189,6 +189,7 @@ fn ports(plan: &mvm_plan::Plan) -> Vec<String> {
 fn listing(directory: &VmDirectory) -> Result<VmListing, VmError> {
     let record = directory.record()?;
     let state = directory.state()?;
+    let health = if state.ended() { None } else { state.overall_health() };
     Ok(VmListing {
         name: record.name,
         image: record.image,
@@ -197,7 +198,7 @@ fn listing(directory: &VmDirectory) -> Result<VmListing, VmError> {
         phase: state.phase,
         isolation: state.isolation,
         exit_code: state.exit_code,
-        health: if state.ended() { None } else { state.overall_health() },
+        health,
         ports: control::stored_plan(directory).map(|plan| ports(&plan)).unwrap_or_default(),
         message: state.message,
         command: record.command,
