@@ -93,7 +93,8 @@ fn files_are_bounded_and_followed_over_rotations() {
     }
     let late = rest(&mut follower);
     assert_eq!(late.last().unwrap(), b"late 99\n");
-    assert_eq!(late, kept(vm.path()));
+    // The end of the file that it had open, and what is kept.
+    assert!(late.ends_with(&kept(vm.path())));
 }
 
 #[test]
