@@ -338,7 +338,8 @@ fn what_a_bundle_claims_of_a_manifest_is_in_the_way_of_no_pull() {
     assert_eq!(claim(b"a").1.unwrap_err().kind(), ErrorKind::Verification);
     scope.remove_reference(&layout.to_string()).unwrap();
     let ((one, first), (two, second)) = (claim(b"a"), claim(b"b"));
-    (first.unwrap(), second.unwrap());
+    first.unwrap();
+    second.unwrap();
     assert_eq!(root_of(&one), (sound.manifest, one));
     assert_eq!(root_of(&two).1, two);
 
