@@ -13,6 +13,7 @@ mod error;
 pub(crate) mod fuzzing;
 mod http;
 mod image;
+mod link;
 mod login;
 mod mirrors;
 mod push;

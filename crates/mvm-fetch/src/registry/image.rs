@@ -3,6 +3,7 @@
 use super::blob::BlobStream;
 use super::call::Call;
 use super::http::{Answer, chain};
+use super::link::{self, Next};
 use super::retry::{Attempts, retry_after};
 use super::{Registry, RegistryError};
 use crate::source::{ByteSource, Content, Root};
@@ -119,23 +120,24 @@ impl Place {
         RegistryError::NotFound { host, image: self.name(), message: message.to_owned() }
     }
 
-    /// Asks for a document that no digest is known of.
-    pub(super) async fn document(
+    /// Asks for a page of a list, of which no digest is known.
+    pub(super) async fn page(
         &self,
         call: &Call,
         what: &'static str,
         limit: u64,
-    ) -> Result<Vec<u8>, RegistryError> {
+    ) -> Result<Page, RegistryError> {
         let mut attempts = self.attempts();
         loop {
-            let document = async {
+            let page = async {
                 let answer = self.registry.send_within(&mut attempts, &self.reference, call).await?;
                 let answer = self.check(answer, None, &[200]).await?;
-                self.registry.http().body(answer, what, limit).await
+                let next = link::next(answer.response.headers(), &call.url);
+                Ok(Page { bytes: self.registry.http().body(answer, what, limit).await?, next })
             };
-            match document.await {
+            match page.await {
                 Err(error) => self.registry.http().again(&mut attempts, error).await?,
-                bytes => return bytes,
+                page => return page,
             }
         }
     }
@@ -325,6 +327,13 @@ impl Content for RegistryImage {
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn ByteSource>, FetchError> {
         Ok(Box::new(BlobStream::open(Arc::clone(&self.registry), self.clone(), descriptor.clone())?))
     }
+}
+
+/// A page of a list.
+pub(super) struct Page {
+    pub bytes: Vec<u8>,
+    /// Where the list goes on, if it does.
+    pub next: Option<Next>,
 }
 
 /// The answer to a request for a part of a blob.

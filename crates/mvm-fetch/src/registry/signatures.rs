@@ -5,6 +5,7 @@
 
 use super::call::Call;
 use super::image::Place;
+use super::link::Next;
 use super::{Registry, RegistryError, RegistryImage};
 use mvm_ref::{Descriptor, Digest, MediaType, Reference};
 use serde::Deserialize;
@@ -29,6 +30,8 @@ const MAX_PAYLOAD: u64 = 64 << 10;
 const MAX_BUNDLE: u64 = 1 << 20;
 /// Most artifacts that are opened, and most signatures and bytes that are fetched, for one image.
 const MAX_ARTIFACTS: usize = 64;
+/// Most pages of a list of referrers.
+const MAX_PAGES: usize = 32;
 const MAX_SIGNATURES: usize = 64;
 const MAX_BYTES: u64 = 16 << 20;
 
@@ -126,16 +129,33 @@ impl Search<'_> {
 
     /// Asks for what refers to a digest: the registry itself, or the list that its clients keep under a tag.
     async fn by_referrers(&mut self, digest: &Digest) -> Result<(), RegistryError> {
-        let call = Call::get(self.place.join(&format!("referrers/{digest}"))?, ACCEPT_INDEX);
-        let list =
-            match unsupported(self.place.document(&call, "list of referrers", MAX_MANIFEST as u64).await)? {
-                Some(list) => list,
-                None => match absent(self.place.manifest(&format!("sha256-{}", digest.hex()), None).await)? {
-                    Some(root) => root.bytes,
-                    None => return Ok(()),
-                },
+        let mut url = self.place.join(&format!("referrers/{digest}"))?;
+        for number in 0..MAX_PAGES {
+            let call = Call::get(url.clone(), ACCEPT_INDEX);
+            let page = self.place.page(&call, "list of referrers", MAX_MANIFEST as u64).await;
+            let page = if number == 0 { unsupported(page)? } else { Some(page?) };
+            let Some(page) = page else {
+                let list = self.place.manifest(&format!("sha256-{}", digest.hex()), None).await;
+                return match absent(list)? {
+                    Some(root) => self.referrers(&root.bytes).await,
+                    None => Ok(()),
+                };
             };
-        let Some(list) = self.read(&list) else { return Ok(()) };
+            self.referrers(&page.bytes).await?;
+            match page.next {
+                None => return Ok(()),
+                Some(Next::At(next)) if self.artifacts < MAX_ARTIFACTS => url = next,
+                Some(_) => break,
+            }
+        }
+        // At least one more, on pages that nobody turns.
+        self.found.left_out += 1;
+        Ok(())
+    }
+
+    /// Takes the signatures out of what a list of referrers names.
+    async fn referrers(&mut self, list: &[u8]) -> Result<(), RegistryError> {
+        let Some(list) = self.read(list) else { return Ok(()) };
         for entry in list.manifests {
             let wanted = match entry.artifact_type.as_deref() {
                 None | Some("") => true,

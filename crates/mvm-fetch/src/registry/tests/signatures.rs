@@ -108,6 +108,39 @@ fn signatures_are_found_under_the_tag_and_among_the_referrers() {
 }
 
 #[test]
+fn lists_of_referrers_go_on_over_pages() {
+    let (digest, _) = image();
+    let mut routes = Routes::default();
+    let names = ["first", "second", "third"];
+    let referrers = names.map(|name| {
+        let layers = json!([routes.layer(BUNDLE, name.as_bytes(), None)]);
+        routes.manifest("unused", &json!({"layers": layers}))
+    });
+    let path = format!("/v2/team/app/referrers/{digest}");
+    // How a page leads to the next one, how many bundles are found, and whether some are left out.
+    let table: [(fn(&str, usize) -> String, usize, usize); 4] = [
+        (|path, page| format!("<{path}?page={page}>; rel=\"next\""), 3, 0),
+        (|_, page| format!("<?page={page}>; rel=next"), 3, 0),
+        (|path, page| format!("<http://127.0.0.2:1{path}?page={page}>; rel=\"next\""), 1, 1),
+        // In a circle.
+        (|path, page| format!("<{path}?page={}>; rel=\"next\"", page % 2), 2, 1),
+    ];
+    for (link, count, left_out) in table {
+        let (path, referrers) = (path.clone(), referrers.clone());
+        let server = routes.clone().serve(move |request| {
+            let (asked, query) = request.path.split_once('?').unwrap_or((&request.path, "page=0"));
+            let page: usize = query.strip_prefix("page=")?.parse().ok()?;
+            let body = json!({"manifests": [referrers.get(page)?]}).to_string();
+            let next = if page + 1 < referrers.len() { link(&path, page + 1) } else { String::new() };
+            (asked == path).then(|| Reply::new(200, &[("Content-Type", INDEX), ("Link", &next)], body))
+        });
+        let found = find(&server, &digest).unwrap();
+        assert_eq!((found.signatures.len(), found.left_out), (count, left_out));
+        assert!(server.requests().len() < 50, "{} requests", server.requests().len());
+    }
+}
+
+#[test]
 fn a_registry_that_refuses_or_lies_is_an_error() {
     let (digest, tag) = image();
     for status in [401, 403, 429, 500] {
