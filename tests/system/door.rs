@@ -11,7 +11,8 @@ use mvm_tests::process::Program;
 use mvm_tests::sandbox::Sandbox;
 use serde_json::Value;
 
-use crate::{BUSYBOX, Case, Outcome, UMOCI, ensure, ensure_eq};
+use crate::signatures::Stage;
+use crate::{BUSYBOX, Case, Outcome, SKOPEO, UMOCI, ensure, ensure_eq};
 
 const NEEDS: &[Need] = &[Need::Mvmctl, Need::Guest, UMOCI, BUSYBOX, Need::Program("openssl", "openssl")];
 
@@ -19,6 +20,19 @@ pub const CASES: &[Case] = &[
     Case { name: "door::ways_round_are_refused", needs: NEEDS, run: ways_round },
     Case { name: "door::a_changed_image_does_not_run", needs: NEEDS, run: changed_image },
     Case { name: "door::a_tag_that_moved_changes_nothing", needs: NEEDS, run: moved_tag },
+    Case {
+        name: "door::a_signature_by_a_wrong_key_opens_nothing",
+        needs: &[
+            Need::Mvmctl,
+            Need::Guest,
+            Need::Registry,
+            UMOCI,
+            SKOPEO,
+            BUSYBOX,
+            Need::Program("openssl", "openssl"),
+        ],
+        run: wrong_key,
+    },
 ];
 
 type Failed = libtest_mimic::Failed;
@@ -374,8 +388,35 @@ fn changed_image() -> Outcome {
     let elsewhere = scene.sandbox.path().join("elsewhere.img");
     fs::rename(&image, &elsewhere)?;
     symlink(&elsewhere, &image)?;
-    let output = scene.sandbox.mvmctl(["launch", "--rm"]).arg(&scene.plan).run()?;
-    ensure!(output.code() == 125, "exit code {}: {}", output.code(), output.err());
+    let output = scene.sandbox.mvmctl(["launch", "--rm"]).arg(&scene.plan).run()?.exits(125)?;
+    let words = format!("{} is a symbolic link", image.display());
+    ensure!(output.err().contains(&words), "expected {words:?}: {}", output.err());
+    let told = scene.last_events(1)?;
+    ensure!(told.contains("\"fail\"") && told.contains("is a symbolic link"), "the last entry is {told}");
+    ensure_eq!(scene.sandbox.vms()?, Vec::<String>::new());
+    Ok(())
+}
+
+/// A registry has a signature of the very image, by another key than the policy asks for.
+fn wrong_key() -> Outcome {
+    let stage = Stage::new()?;
+    let (sandbox, path) = (&stage.sandbox, stage.sandbox.path());
+    sandbox.import_kernel()?;
+    fs::write(path.join("policy.toml"), "image-signature = [{ key = \"cosign.pub\" }]\n")?;
+    sandbox.mvmctl(["plan", "create", "-o", "web.plan", &stage.image, "true"]).directory(path).run()?.ok()?;
+    let launch = ["launch", "--rm", "--policy", "policy.toml", "web.plan"];
+    stage.attach(&[(stage.payload("team/app", &stage.digest), "other")])?;
+    let output = sandbox.mvmctl(launch).directory(path).run()?.exits(125)?;
+    let words = "no signature of the image was verified with a key that counts";
+    ensure!(output.err().contains(words), "{}", output.err());
+    let told = sandbox.mvmctl(["audit", "tail", "--json", "-n", "1"]).run()?.ok()?.out();
+    ensure!(
+        told.contains("\"refuse\"") && told.contains("[\"image-signature\"]"),
+        "the last entry is {told}"
+    );
+    ensure_eq!(sandbox.vms()?, Vec::<String>::new());
+    stage.attach(&[(stage.payload("team/app", &stage.digest), "cosign")])?;
+    sandbox.mvmctl(launch).directory(path).run()?.ok()?;
     Ok(())
 }
 

@@ -159,7 +159,14 @@ const SPOILT: &[Spoilt] = &[
 fn system() -> Outcome {
     let host = Host::new()?;
     write(&host.file(), "max-cpus = 1\nmax-validity = \"1h\"\n")?;
-    host.mvmctl(&["run", "--rm", &host.image, "true"]).run()?.ok()?;
+    host.mvmctl(&["run", "--name", "web", &host.image, "true"]).run()?.ok()?;
+    let inspected = host.sandbox.json(["vm", "inspect", "--json", "web"])?;
+    let admitted = inspected["admitted_under"].as_str().unwrap_or_default();
+    ensure!(admitted.starts_with("/etc/mvm/policy.toml@"), "{inspected:#}");
+    ensure_eq!(inspected["policy"], serde_json::json!([]));
+    let text = host.sandbox.mvmctl(["vm", "inspect", "web"]).run()?.ok()?.out();
+    ensure!(text.contains(&format!("admitted by: {admitted}\n")), "{text}");
+    host.sandbox.mvmctl(["vm", "rm", "web"]).run()?.ok()?;
     let log = host.sandbox.mvmctl(["audit", "tail", "-n", "8"]).run()?.ok()?.out();
     ensure!(log.contains("/etc/mvm/policy.toml@"), "the log does not name the policy:\n{log}");
 

@@ -45,16 +45,16 @@ const SIMPLE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
 /// A registry with an image, and keys to sign it.
-struct Stage {
-    sandbox: Sandbox,
+pub struct Stage {
+    pub sandbox: Sandbox,
     registry: Registry,
-    image: String,
+    pub image: String,
     /// The hex digest of the image's manifest.
-    digest: String,
+    pub digest: String,
 }
 
 impl Stage {
-    fn new() -> Result<Self, Failure> {
+    pub fn new() -> Result<Self, Failure> {
         let (sandbox, registry) = (Sandbox::new()?, Registry::start()?);
         let image = registry.push(&fixtures::busybox()?, "team/app:1", &[])?;
         let index: Value = serde_json::from_slice(&fs::read(fixtures::busybox()?.join("index.json"))?)?;
@@ -87,7 +87,7 @@ impl Stage {
     }
 
     /// The payload that cosign signs, for a repository of this registry and a digest.
-    fn payload(&self, repository: &str, digest: &str) -> String {
+    pub fn payload(&self, repository: &str, digest: &str) -> String {
         json!({
             "critical": {
                 "identity": {"docker-reference": format!("{}/{repository}", self.registry.address())},
@@ -100,7 +100,7 @@ impl Stage {
     }
 
     /// Puts signatures under the tag that cosign gives them: payload, and who signs it.
-    fn attach(&self, signatures: &[(String, &str)]) -> Outcome {
+    pub fn attach(&self, signatures: &[(String, &str)]) -> Outcome {
         let mut layers = Vec::new();
         for (payload, key) in signatures {
             let mut layer = self.blob(SIMPLE, payload.as_bytes())?;

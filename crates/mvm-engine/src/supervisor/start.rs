@@ -208,6 +208,7 @@ fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<L
         state.hypervisor = Some(ProcessIdentity::of(started.machine.pid()).map_err(VmError::from)?);
         state.isolation = Some(isolation_text(admitted.isolation()).to_owned());
         state.confinement.clone_from(&started.protections);
+        state.policy = Some(admitted.policy().to_owned());
         state.started_at = Some(clock::unix_seconds());
         directory.write_state(&state)?;
         Ok(Launched { started, admitted, state, listener: prepared.listener, notice })

@@ -80,6 +80,9 @@ pub struct State {
     pub nonce: Option<LaunchNonce>,
     /// `kvm` or `emulated`.
     pub isolation: Option<String>,
+    /// The policy that admitted it: the names of all its layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// How the hypervisor is confined; nothing before it has started.
     #[serde(default)]
     pub confinement: Vec<Protection>,
@@ -108,6 +111,7 @@ impl State {
             hypervisor: None,
             nonce: None,
             isolation: None,
+            policy: None,
             confinement: Vec::new(),
             exit_code: None,
             message: None,

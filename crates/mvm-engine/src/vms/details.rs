@@ -36,6 +36,8 @@ pub struct VmDetails {
     pub plan: Digest,
     /// The policies that it was to be admitted under, beside the host's own.
     pub policy: Vec<String>,
+    /// The policy that admitted it, once it has started: the names of all its layers, the host's own among them.
+    pub admitted_under: Option<String>,
     /// Its command.
     pub command: Vec<String>,
     /// What its plan gives it.
@@ -88,6 +90,7 @@ impl Engine {
             root_hash: record.root_hash,
             plan: record.plan,
             policy: record.policy.iter().map(ToString::to_string).collect(),
+            admitted_under: state.policy,
             command: record.command,
             resources: VmResources {
                 cpus: resources.cpus,

@@ -107,6 +107,9 @@ fn signatures_are_found_under_the_tag_and_among_the_referrers() {
     assert_eq!(find(&nothing, &digest).unwrap(), FoundSignatures::default());
 }
 
+/// Makes the header of a page from the list's path and the number of the next one.
+type Lead = fn(&str, usize) -> String;
+
 #[test]
 fn lists_of_referrers_go_on_over_pages() {
     let (digest, _) = image();
@@ -118,7 +121,7 @@ fn lists_of_referrers_go_on_over_pages() {
     });
     let path = format!("/v2/team/app/referrers/{digest}");
     // How a page leads to the next one, how many bundles are found, and whether some are left out.
-    let table: [(fn(&str, usize) -> String, usize, usize); 4] = [
+    let table: [(Lead, usize, usize); 4] = [
         (|path, page| format!("<{path}?page={page}>; rel=\"next\""), 3, 0),
         (|_, page| format!("<?page={page}>; rel=next"), 3, 0),
         (|path, page| format!("<http://127.0.0.2:1{path}?page={page}>; rel=\"next\""), 1, 1),

@@ -32,6 +32,7 @@ fn text(vm: &VmDetails, now: i64) -> Result<String, std::fmt::Error> {
         ("root hash", Some(vm.root_hash.to_string())),
         ("plan", Some(vm.plan.to_string())),
         ("policies", (!vm.policy.is_empty()).then(|| vm.policy.join(" + "))),
+        ("admitted by", vm.admitted_under.clone()),
         ("command", Some(vm.command.join(" "))),
         (
             "resources",
