@@ -24,6 +24,8 @@ pub mod keys;
 pub mod layers;
 pub mod messages;
 pub mod plan;
+pub mod plan_bundle;
+pub mod policy;
 pub mod references;
 pub mod registries_conf;
 pub mod seeds;
@@ -64,6 +66,8 @@ pub const TARGETS: &[Target] = &[
     Target { label: "layers", body: layers::body, seeds: seeds::trees::layers },
     Target { label: "messages", body: messages::body, seeds: seeds::wire::messages },
     Target { label: "plan", body: plan::body, seeds: seeds::documents::plan },
+    Target { label: "plan_bundle", body: plan_bundle::body, seeds: plan_bundle::seeds },
+    Target { label: "policy", body: policy::body, seeds: policy::seeds },
     Target { label: "references", body: references::body, seeds: seeds::text::references },
     Target { label: "registries_conf", body: registries_conf::body, seeds: registries_conf::seeds },
     Target { label: "tar", body: tar::body, seeds: seeds::trees::tars },

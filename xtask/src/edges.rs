@@ -25,7 +25,17 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("mvm-tests", &["mvm-ref"]),
     (
         "mvm-fuzz",
-        &["mvm-ref", "mvm-tree", "mvm-image", "mvm-plan", "mvm-wire", "mvm-fetch", "mvm-store", "mvm-launch"],
+        &[
+            "mvm-ref",
+            "mvm-tree",
+            "mvm-image",
+            "mvm-plan",
+            "mvm-wire",
+            "mvm-fetch",
+            "mvm-store",
+            "mvm-launch",
+            "mvm-engine",
+        ],
     ),
     ("xtask", &[]),
 ];

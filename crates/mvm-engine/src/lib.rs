@@ -10,6 +10,8 @@ mod engine;
 mod error;
 mod export;
 mod facts;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod housekeeping;
 mod image_tree;
 mod images;

@@ -27,7 +27,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use format::{Bytes, Part, read_manifest};
+use format::{Bytes, Part};
 
 /// Most bytes of a plan, a record of a kernel, a manifest or a config.
 const MAX_SMALL: u64 = 4 << 20;
@@ -134,7 +134,7 @@ impl Engine {
     pub fn import_plan(&self, path: &Path, cancel: &Cancel) -> Result<ImportedPlan, EngineError> {
         let token: CancelToken = cancel.flag().clone().into();
         let artifact = Artifact::open(path, &self.scope.path().join("staging"), &token)?;
-        let items = read_manifest(path, artifact.manifest())?;
+        let items = format::read_manifest(path, artifact.manifest())?;
         artifact.blob(&items[&Part::Empty], MAX_SMALL)?;
         let envelope = artifact.blob(&items[&Part::Plan], MAX_SMALL)?;
         let signed = match parse(&envelope) {
@@ -319,6 +319,12 @@ impl Engine {
             Err(source) => Err(EngineError::Io { act: "read", path, source }),
         }
     }
+}
+
+/// Returns the parts that a bundle's manifest names, in no order that means anything.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn read_manifest(path: &Path, bytes: &[u8]) -> Result<Vec<Descriptor>, BundleError> {
+    Ok(format::read_manifest(path, bytes)?.into_values().collect())
 }
 
 fn parse(plan: &[u8]) -> Result<SignedPlan, EngineError> {
