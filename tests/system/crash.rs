@@ -35,6 +35,8 @@ pub const CASES: &[Case] = &[
     Case { name: "crash::save", needs: STORE, run: save },
     Case { name: "crash::remove", needs: STORE, run: remove },
     Case { name: "crash::gc", needs: STORE, run: gc },
+    Case { name: "crash::audit_checkpoint", needs: STORE, run: checkpoint },
+    Case { name: "crash::audit_rotate", needs: STORE, run: rotate },
     Case { name: "crash::volume_create", needs: VOLUMES, run: volume_create },
     Case { name: "crash::volume_grow", needs: VOLUMES, run: volume_grow },
     Case { name: "crash::volume_remove", needs: VOLUMES, run: volume_remove },
@@ -287,7 +289,31 @@ fn gc() -> Outcome {
     let staging = sandbox.store().join("scopes/default/staging");
     std::fs::create_dir_all(staging.join("left"))?;
     std::fs::write(staging.join("left/data"), b"half")?;
+    // And what lies outside of scopes.
+    let (used, signatures) =
+        (sandbox.store().join("used-plans"), sandbox.store().join("cache/signatures/gone"));
+    std::fs::create_dir_all(&used)?;
+    std::fs::write(used.join("0".repeat(64)), "00000000000000000000000000000000\n1\n")?;
+    std::fs::create_dir_all(&signatures)?;
+    std::fs::write(signatures.join("x.json"), b"{}")?;
     Scene::new(sandbox, &["gc"]).play(POINTS)
+}
+
+/// Returns a store whose log has some entries, and a key that it is signed with.
+fn logged() -> Result<Sandbox, Failed> {
+    let sandbox = Sandbox::new()?;
+    sandbox.mvmctl(["pull", &busybox()?]).run()?.ok()?;
+    sandbox.mvmctl(["key", "generate", "other"]).run()?.ok()?;
+    sandbox.mvmctl(["audit", "checkpoint"]).run()?.ok()?;
+    Ok(sandbox)
+}
+
+fn checkpoint() -> Outcome {
+    Scene::new(logged()?, &["audit", "checkpoint"]).play(POINTS)
+}
+
+fn rotate() -> Outcome {
+    Scene::new(logged()?, &["audit", "rotate"]).play(POINTS)
 }
 
 /// Returns the size of the volume `data`, if there is one.
