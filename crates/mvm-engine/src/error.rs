@@ -11,6 +11,7 @@ use crate::plan_bundle::BundleError;
 use crate::policies::PolicyFileError;
 use crate::pull::PullError;
 use crate::push::PushError;
+use crate::secrets::SecretError;
 use crate::signatures::SignatureError;
 use crate::store_settings::SettingsError;
 use crate::supervisor::SupervisorError;
@@ -160,6 +161,9 @@ pub enum EngineError {
     /// A volume can't be made, changed or given out.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// A secret can't be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// A running VM failed.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),

@@ -31,6 +31,7 @@ mod push;
 mod run;
 mod save;
 mod scopes;
+mod secrets;
 mod settings;
 mod signatures;
 mod size;
@@ -89,6 +90,10 @@ pub use push::{PushError, PushRequest, Pushed};
 pub use run::{LaunchRequest, Launched, PullPolicy, RunRequest, Surroundings, Workload};
 pub use save::{SaveFormat, SaveRequest, SaveTarget, UnknownFormat};
 pub use scopes::{RemovedScope, ScopeDetails, ScopeRow, Scopes};
+pub use secrets::{
+    MAX_SECRET, NamedSource, Secret as VmSecret, SecretError, SecretSource, SecretValue, absolute_source,
+    read_secrets,
+};
 pub use settings::{HelperEnvironment, Settings};
 pub use signatures::SignatureError;
 pub use size::{Size, SizeError};

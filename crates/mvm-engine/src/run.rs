@@ -11,6 +11,7 @@ use crate::plans;
 use crate::policies;
 use crate::progress::{Cancel, Progress, Step};
 use crate::pull::Pulled;
+use crate::secrets::{self, Secret};
 use crate::supervisor::Handshake;
 use crate::vm::{self, Record, VmDirectory, VmError};
 use crate::{clock, keys};
@@ -56,8 +57,9 @@ impl Engine {
         // Before anything is fetched for a launch that can't be.
         self.policy_or_refuse(&request.policy)?;
         let signed = self.create_plan(&request, progress, cancel)?;
-        let RunRequest { name, policy, remove_at_end, detached, .. } = request;
-        self.launch_signed(&signed, LaunchRequest { name, policy, remove_at_end, detached }, progress, cancel)
+        let RunRequest { name, secrets, policy, remove_at_end, detached, .. } = request;
+        let request = LaunchRequest { name, secrets, policy, remove_at_end, detached };
+        self.launch_signed(&signed, request, progress, cancel)
     }
 
     /// Makes and signs a plan for an image, which is pulled if need be.
@@ -104,6 +106,7 @@ impl Engine {
     ) -> Result<Launched, EngineError> {
         let plan = signed.unverified_plan();
         let Source::Oci { requested, .. } = &plan.source;
+        let secrets = secrets::in_order(&plan.secrets, request.secrets)?;
         let mut record = Record {
             name: request.name.clone().unwrap_or_else(|| plan.workload.clone()),
             scope: self.settings.scope.clone(),
@@ -114,6 +117,7 @@ impl Engine {
             command: plan.process.as_ref().map_or_else(Vec::new, |main| main.argv.clone()),
             created_at: clock::unix_seconds(),
             remove_at_end: request.remove_at_end,
+            secrets: secrets.iter().map(|secret| secret.named.clone()).collect(),
         };
         let directory = match self.vms.create(&record) {
             Err(VmError::NameTaken(_)) if request.name.is_none() => {
@@ -122,7 +126,7 @@ impl Engine {
             }
             created => created?,
         };
-        let launched = self.start(&directory, signed, request.detached, progress, cancel);
+        let launched = self.start(&directory, signed, (request.detached, &secrets), progress, cancel);
         if launched.is_err() {
             // A supervisor that was killed after its launch was put on record could not tell of the end.
             directory.state()?;
@@ -240,7 +244,7 @@ impl Engine {
         &self,
         directory: &VmDirectory,
         plan: &SignedPlan,
-        detached: bool,
+        (detached, secrets): (bool, &[Secret]),
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<ControlConnection, EngineError> {
@@ -269,6 +273,9 @@ impl Engine {
             .arg("supervise");
         if detached {
             supervisor = supervisor.arg("--detached");
+        }
+        if !secrets.is_empty() {
+            supervisor = supervisor.input(secrets::pack(secrets)?);
         }
         let mut running = supervisor
             .arg(directory.path())
@@ -388,6 +395,8 @@ pub(crate) fn invalid(error: PlanError) -> EngineError {
         "process.argv and process.env" => "the command with --env and the image's environment",
         "process.working_dir" => "--workdir",
         "process.user" => "--user",
+        "mounts" | "mounts.target" | "mounts.source.name" | "mounts.source.size_mib" => "--volume or --tmpfs",
+        "secrets" => "--secret",
         _ => return EngineError::Plan { act: "make", source: error.into() },
     };
     EngineError::Option { option, problem: error.problem() }

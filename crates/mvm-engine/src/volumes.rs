@@ -5,12 +5,16 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::progress::Cancel;
 use crate::size::Size;
+use mvm_launch::{Disk, volume_serial};
 use mvm_plan::audit::{Event, Subject};
-use mvm_ref::{ScopeName, VolumeName};
+use mvm_plan::plan::{Mount, MountSource};
+use mvm_ref::{ScopeName, VmName, VolumeName};
 use mvm_store::{StoreError, VolumeRecord, VolumeUse};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Bytes of a volume for which no size is asked. It takes only what is written to it.
 pub const VOLUME_SIZE: u64 = 10 << 30;
@@ -22,6 +26,10 @@ const MOST: u64 = (16 << 40) - (1 << 20);
 const FORMATTED: u64 = 4 << 20;
 /// Sizes are whole multiples of this.
 const STEP: u64 = 1 << 20;
+/// Where an ext4 superblock has its magic number, in bytes from the start of the disk, and that number.
+///
+/// Source: Linux `Documentation/filesystems/ext4/super.rst`.
+const MAGIC: (u64, [u8; 2]) = (1024 + 0x38, 0xef53_u16.to_le_bytes());
 const CHUNK: usize = 1 << 20;
 
 /// Says why a volume can't be made, changed or given out.
@@ -51,7 +59,13 @@ pub enum VolumeError {
         /// Bytes that it holds.
         used: u64,
     },
-    /// The disk could not be given out.
+    /// What was to become a volume is something else.
+    #[error("the disk for volume {name} has no ext4 file system")]
+    NotExt4 {
+        /// The volume.
+        name: VolumeName,
+    },
+    /// The disk could not be given out, or taken in.
     #[error("{act} volume {name}")]
     Export {
         /// What was tried.
@@ -76,8 +90,31 @@ impl Engine {
         Ok(self.scope.volume(name)?)
     }
 
+    /// Makes a volume of the disk that `from` is open at: a raw ext4 file system, such as one that was exported.
+    pub fn create_volume_from(&self, name: &VolumeName, from: &File) -> Result<VolumeRecord, EngineError> {
+        let failed = |act| {
+            let name = name.clone();
+            move |source| VolumeError::Export { act, name, source }
+        };
+        let length = from.metadata().map_err(failed("look at the disk for"))?.len();
+        let size = rounded(length)?;
+        let mut magic = [0; 2];
+        from.read_exact_at(&mut magic, MAGIC.0).map_err(failed("read the disk for"))?;
+        if magic != MAGIC.1 {
+            return Err(VolumeError::NotExt4 { name: name.clone() }.into());
+        }
+        self.check_volume_quota()?;
+        let slot = self.scope.new_volume(name, &|| false)?;
+        let disk = File::create_new(slot.disk()).map_err(failed("make"))?;
+        mvm_launch::copy_open(from, &disk).map_err(failed("copy the disk for"))?;
+        disk.set_len(size).map_err(failed("make"))?;
+        self.audit.append(&self.settings.scope, vec![sized(name, size)])?;
+        slot.commit()?;
+        Ok(self.scope.volume(name)?)
+    }
+
     /// Makes a volume unless there is one of that name. Returns whether it was made.
-    pub fn ensure_volume(&self, name: &VolumeName) -> Result<bool, EngineError> {
+    fn ensure_volume(&self, name: &VolumeName) -> Result<bool, EngineError> {
         match self.scope.volume(name) {
             Ok(_) => return Ok(false),
             Err(StoreError::NoVolume { .. }) => {}
@@ -89,6 +126,26 @@ impl Engine {
             Err(EngineError::Store(StoreError::VolumeExists { .. })) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Locks the volumes that are to be mounted in a VM, each until its hypervisor is gone, and returns their disks. A volume
+    /// that isn't there is made.
+    pub(crate) fn lock_volumes(&self, mounts: &[Mount], vm: &VmName) -> Result<Vec<Disk>, EngineError> {
+        let mut disks = Vec::new();
+        for (index, mount) in mounts.iter().enumerate() {
+            let MountSource::Volume { name } = &mount.source else { continue };
+            self.ensure_volume(name)?;
+            let purpose = if mount.read_only { VolumeUse::Read } else { VolumeUse::Write };
+            let volume = self.scope.lock_volume(name, purpose, &format!("VM {vm}"))?;
+            disks.push(Disk {
+                path: volume.path(),
+                serial: volume_serial(index),
+                read_only: mount.read_only,
+                durable: true,
+                held: Some(Arc::new(volume.into_disk())),
+            });
+        }
+        Ok(disks)
     }
 
     /// Lists the volumes of the scope, by name.

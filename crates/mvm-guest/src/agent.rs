@@ -11,18 +11,20 @@
 
 mod processes;
 mod requests;
+mod secrets;
 mod streams;
 
 use crate::{boot, console, end};
 use mvm_wire::{
     BootFacts, BootStage, Connection, Event, GuestDocument, GuestEvent, Hello, Limits, Message,
-    ProtocolError, Role, SendError, VersionError, negotiate,
+    ProtocolError, Request, Role, SendError, VersionError, negotiate,
 };
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use processes::Processes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use secrets::Secrets;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -73,6 +75,7 @@ struct Agent {
     port: OwnedFd,
     document: GuestDocument,
     processes: Processes,
+    secrets: Secrets,
     /// Which processes of the document were started, by index.
     started: BTreeSet<usize>,
     phase: Phase,
@@ -88,6 +91,7 @@ pub(crate) fn serve(port: OwnedFd, document: GuestDocument) -> Result<(), AgentE
         port,
         document,
         processes: Processes::default(),
+        secrets: Secrets::default(),
         started: BTreeSet::new(),
         phase: Phase::Serving,
         hello: hello(),
@@ -228,12 +232,27 @@ impl Agent {
         Ok(())
     }
 
+    /// Gives an answer that was ready only now.
+    fn respond(&mut self, answer: Option<secrets::Answer>) -> Result<(), AgentError> {
+        match answer {
+            Some((id, result)) => Ok(self.wire.send(&Message::Response { id, result })?),
+            None => Ok(()),
+        }
+    }
+
     fn write(&mut self) -> Result<(), AgentError> {
         write_some(&mut self.wire, &self.port)
     }
 
     fn handle(&mut self, event: Event) -> Result<(), AgentError> {
         match event {
+            Event::Message(Message::Request { id, request: Request::Secret { name, stream } }) => {
+                let begun = match self.started.is_empty() && self.processes.is_empty() {
+                    true => self.secrets.begin(&mut self.wire, &self.document, (id, name, stream)),
+                    false => Err(requests::invalid("something was started already".to_owned())),
+                };
+                self.respond(begun.err().map(|failure| (id, Err(failure))))
+            }
             Event::Message(Message::Request { id, request }) => {
                 let result = self.answer(request);
                 Ok(self.wire.send(&Message::Response { id, result })?)
@@ -249,6 +268,18 @@ impl Agent {
             Event::Message(Message::Response { .. } | Message::Event { .. }) => {
                 console::say("the host sent a message that only guests send");
                 Ok(())
+            }
+            Event::Data { stream, bytes } if self.secrets.has(stream) => {
+                let answer = self.secrets.take_data(&mut self.wire, &bytes);
+                self.respond(answer)
+            }
+            Event::Eof { stream } if self.secrets.has(stream) => {
+                let answer = self.secrets.take_eof(&self.document);
+                self.respond(answer)
+            }
+            Event::Reset { stream, .. } if self.secrets.has(stream) => {
+                let answer = self.secrets.take_reset();
+                self.respond(answer)
             }
             Event::Data { stream, bytes } => {
                 self.processes.take_data(&mut self.wire, stream, &bytes);

@@ -1,9 +1,12 @@
 //! From `/init` to a root in which processes can be started.
 
+mod copy;
 mod disks;
 mod dm;
+mod ext4;
 mod kernel;
 mod modules;
+pub(crate) mod mounts;
 mod network;
 mod port;
 mod prepare;
@@ -29,6 +32,8 @@ pub(crate) struct Booted {
     pub(crate) document: GuestDocument,
     /// The file system that holds what the root's overlay wrote, where it is on a disk.
     pub(crate) scratch: Option<OwnedFd>,
+    /// The roots of volumes that can be written.
+    pub(crate) volumes: Vec<OwnedFd>,
     /// The connection to the host.
     pub(crate) port: OwnedFd,
 }
@@ -55,6 +60,8 @@ pub(crate) enum BootError {
     #[error(transparent)]
     Prepare(#[from] prepare::PrepareError),
     #[error(transparent)]
+    Mounts(#[from] mounts::MountError),
+    #[error(transparent)]
     Network(#[from] network::NetworkError),
     #[error(transparent)]
     Port(#[from] port::PortError),
@@ -71,6 +78,7 @@ impl BootError {
             Self::Verity(_) => BootStage::Verity,
             Self::Root(error) => error.stage(),
             Self::Prepare(_) => BootStage::Prepare,
+            Self::Mounts(_) => BootStage::Mounts,
             Self::Network(_) => BootStage::Network,
             Self::Port(_) => BootStage::Agent,
         }
@@ -96,16 +104,22 @@ pub(crate) fn boot() -> Result<Booted, BootError> {
     if let mvm_wire::Overlay::Disk { serial } = &described.overlay {
         serials.push(serial);
     }
+    let own = serials.len();
+    serials.extend(mounts::serials(&document));
     let disks = disks::find(Path::new("/sys/class/block"), &serials, DEVICE_WAIT)?;
     let verified = dm::open_verity(&described.name, disks[0], &described.verity)?;
-    let scratch = root::mount_image(described, &verified, disks.get(1).copied())?;
+    let scratch = root::mount_image(described, &verified, disks[1..own].first().copied())?;
     kernel::mount_under_dev_and_sys()?;
     prepare::prepare(Path::new(root::MERGED), &document.hostname)?;
     root::switch()?;
 
+    let volumes = mounts::mount_all(&document, &disks[own..])?;
     network::set_up(&document.hostname)?;
+    if matches!(described.overlay, mvm_wire::Overlay::None {}) {
+        mounts::seal_root()?;
+    }
     let port = port::open(DEVICE_WAIT)?;
-    Ok(Booted { document, scratch, port })
+    Ok(Booted { document, scratch, volumes, port })
 }
 
 /// Sets what every process inherits. None of it is worth a failed boot.

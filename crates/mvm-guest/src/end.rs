@@ -20,8 +20,9 @@ pub(crate) fn kill_all() {
     }
 }
 
-/// Kills every other process, brings the file system under `scratch` into a clean state and ends the machine.
-pub(crate) fn end_machine(scratch: Option<&OwnedFd>) -> ! {
+/// Kills every other process, brings the file systems under `scratch` and of `volumes` into a clean state and ends the
+/// machine.
+pub(crate) fn end_machine(scratch: Option<&OwnedFd>, volumes: &[OwnedFd]) -> ! {
     kill_all();
     let until = Instant::now() + KILL_WAIT;
     loop {
@@ -33,13 +34,14 @@ pub(crate) fn end_machine(scratch: Option<&OwnedFd>) -> ! {
         }
     }
     rustix::fs::sync();
+    let by_descriptor = |root: &OwnedFd| format!("/proc/self/fd/{}", root.as_raw_fd());
+    let mut targets: Vec<String> = volumes.iter().map(by_descriptor).collect();
     if let Some(scratch) = scratch {
-        let flags = MountFlags::RDONLY;
-        let layers = ["/".to_owned(), format!("/proc/self/fd/{}", scratch.as_raw_fd())];
-        for target in &layers {
-            if let Err(error) = mount_remount(target.as_str(), flags, c"") {
-                console::say(&format!("remounting {target} read-only failed: {error}"));
-            }
+        targets.extend(["/".to_owned(), by_descriptor(scratch)]);
+    }
+    for target in targets {
+        if let Err(error) = mount_remount(target.as_str(), MountFlags::RDONLY, c"") {
+            console::say(&format!("remounting {target} read-only failed: {error}"));
         }
     }
     restart()

@@ -34,5 +34,5 @@ fn main() -> ExitCode {
     if let Err(error) = agent::serve(booted.port, booted.document) {
         console::say(&console::chain(&error));
     }
-    end::end_machine(booted.scratch.as_ref());
+    end::end_machine(booted.scratch.as_ref(), &booted.volumes);
 }

@@ -8,9 +8,11 @@ use mvm_plan::{AdmittedPlan, Isolation};
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A hypervisor that can run machines.
 pub trait Backend {
@@ -44,15 +46,18 @@ pub struct MachineConfig<'a> {
 }
 
 /// A raw disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Disk {
     /// The file with the disk's bytes.
     pub path: PathBuf,
     /// What the guest finds the disk by: 1 to 20 letters, digits, `-`, `_` or `.`.
     pub serial: String,
-    /// Whether the guest may only read it. A writable disk is scratch space: it is not flushed to stable storage,
-    /// since what it holds ends with the machine.
+    /// Whether the guest may only read it.
     pub read_only: bool,
+    /// Whether what the guest has flushed survives a loss of power. What ends with the machine needs not.
+    pub durable: bool,
+    /// The file, if it is open already: a lock that belongs to it lasts as long as the hypervisor has the disk.
+    pub held: Option<Arc<File>>,
 }
 
 /// What executes a guest's instructions.

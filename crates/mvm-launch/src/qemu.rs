@@ -16,7 +16,7 @@ use crate::kernel::KernelInfo;
 use crate::machine::Machine;
 use arguments::{AttachedDisk, Console, Hardware};
 use mvm_plan::Plan;
-use mvm_plan::plan::{Network, Scratch};
+use mvm_plan::plan::{Mount, MountKind, Network};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::pipe::PipeFlags;
 use std::collections::BTreeSet;
@@ -75,6 +75,7 @@ impl Backend for Qemu {
             disks.push(AttachedDisk {
                 serial: &disk.serial,
                 read_only: disk.read_only,
+                durable: disk.durable,
                 descriptor: invocation.inherit(file),
             });
         }
@@ -150,14 +151,13 @@ fn check(config: &MachineConfig<'_>) -> Result<(), LaunchError> {
 
 /// Refuses a plan of which a part would be silently left out.
 fn check_supported(plan: &Plan) -> Result<(), LaunchError> {
+    let of_host = |mount: &Mount| mount.source.kind() == MountKind::HostDirectory;
     let asked = [
         (!plan.services.is_empty() || !plan.users.is_empty() || plan.service_group.is_some(), "services"),
         (!plan.health_checks.is_empty(), "health checks"),
-        (!plan.mounts.is_empty(), "mounts"),
-        (!plan.secrets.is_empty(), "secrets"),
+        (plan.mounts.iter().any(of_host), "directories of the host"),
         (plan.network != Network::None, "networks beside the loopback"),
         (!plan.ports.is_empty(), "forwarded ports"),
-        (plan.resources.scratch == Scratch::None, "read-only roots"),
     ];
     match asked.into_iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(LaunchError::NotSupported { what }),
@@ -187,7 +187,11 @@ fn open(path: &Path) -> Result<OwnedFd, LaunchError> {
 /// Opens a disk and returns its size too.
 fn open_disk(disk: &Disk, plan: &Plan) -> Result<(OwnedFd, u64), LaunchError> {
     let unopenable = |source| LaunchError::Open { path: disk.path.clone(), source };
-    let file = File::options().read(true).write(!disk.read_only).open(&disk.path).map_err(unopenable)?;
+    let file = match &disk.held {
+        Some(file) => file.try_clone(),
+        None => File::options().read(true).write(!disk.read_only).open(&disk.path),
+    };
+    let file = file.map_err(unopenable)?;
     let got = file.metadata().map_err(unopenable)?.len();
     if disk.serial == ROOT_SERIAL && got != plan.root.size {
         return Err(LaunchError::RootSize { path: disk.path.clone(), expected: plan.root.size, got });

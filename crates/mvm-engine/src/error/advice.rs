@@ -9,6 +9,7 @@ use crate::plan_bundle::BundleError;
 use crate::policies::PolicyFileError;
 use crate::pull::{PullError, UnpackError};
 use crate::push::PushError;
+use crate::secrets::SecretError;
 use crate::signatures::SignatureError;
 use crate::vm::VmError;
 use crate::volumes::VolumeError;
@@ -88,6 +89,8 @@ impl EngineError {
             Self::Scratch(ScratchError::NotInstalled(_)) => ErrorKind::Missing,
             Self::Launch(LaunchError::Memory { .. }) => ErrorKind::Usage,
             Self::Volume(error) => of_volume(error),
+            Self::Secret(SecretError::Read { .. } | SecretError::Pass { .. }) => ErrorKind::Failure,
+            Self::Secret(_) => ErrorKind::Usage,
             Self::Attach(AttachError::Refused(failure)) => match failure.kind {
                 FailureKind::NotFound => ErrorKind::CommandNotFound,
                 FailureKind::NotExecutable => ErrorKind::CommandNotExecutable,
@@ -141,28 +144,20 @@ impl EngineError {
                 "mvmctl image rm on its names forgets what it was"
             }
             Self::Pull { source, .. } if let PullError::Quota(exceeded) = &**source => {
-                let scope = &exceeded.scope;
-                return Some(format!(
-                    "mvmctl gc --scope {scope} --budget 0 removes what isn't needed; mvmctl scope set {scope} --quota SIZE allows more"
-                ));
+                return Some(for_quota(&exceeded.scope));
             }
             Self::DefaultKernel(_) => "mvmctl kernel default makes another one the default",
             Self::KernelInUse { .. } => "mvmctl vm stop ends them",
-            Self::Launch(LaunchError::NotInstalled { package, .. }) => {
-                return Some(format!("apt-get install --no-install-recommends {package}"));
+            Self::Launch(error) => return for_launch(error),
+            Self::Secret(SecretError::Missing(name)) => {
+                return Some(format!("--secret {name}=FILE, {name}=env:VARIABLE or {name}=- gives it"));
             }
-            Self::Launch(LaunchError::Confinement(_) | LaunchError::Exec(ExecError::Confine { .. })) => {
-                "mvmctl doctor says how hypervisors are confined here; none is started without that"
-            }
+            Self::Secret(SecretError::Gone(_)) => "make a new VM, and give it the secret again",
             Self::Scratch(ScratchError::NotInstalled(_))
             | Self::Volume(VolumeError::Make { source: ScratchError::NotInstalled(_), .. }) => {
                 "apt-get install e2fsprogs"
             }
-            Self::Volume(VolumeError::Quota { scope, .. }) => {
-                return Some(format!(
-                    "mvmctl gc --scope {scope} --budget 0 removes what isn't needed; mvmctl scope set {scope} --quota SIZE allows more"
-                ));
-            }
+            Self::Volume(VolumeError::Quota { scope, .. }) => return Some(for_quota(scope)),
             Self::Policy(PolicyFileError::Writable { path, .. }) => {
                 return Some(format!("chmod go-w {}", path.display()));
             }
@@ -176,9 +171,6 @@ impl EngineError {
             Self::UsedUp(_) => "make and sign a new plan, or one without --single-use",
             Self::Changed { .. } | Self::OtherShape(_) => "make a new plan by running the command again",
             Self::Refused(refusal) => return Some(remedies(refusal)),
-            Self::Launch(LaunchError::Memory { needed_mib, .. }) => {
-                return Some(format!("--memory {needed_mib}m or more"));
-            }
             Self::Start { hint, .. } => return hint.clone(),
             Self::Attach(AttachError::Gone | AttachError::Ended(_)) => {
                 "console.log and supervisor.log in the VM's directory say more, unless it ran with --rm"
@@ -208,7 +200,7 @@ impl EngineError {
 
 fn of_volume(error: &VolumeError) -> ErrorKind {
     match error {
-        VolumeError::Size { .. } => ErrorKind::Usage,
+        VolumeError::Size { .. } | VolumeError::NotExt4 { .. } => ErrorKind::Usage,
         VolumeError::Quota { .. } => ErrorKind::Refused,
         VolumeError::Make { source: ScratchError::NotInstalled(_), .. } => ErrorKind::Missing,
         VolumeError::Make { .. } | VolumeError::Export { .. } => ErrorKind::Failure,
@@ -239,6 +231,30 @@ fn of_audit(error: &AuditError) -> ErrorKind {
         AuditError::Settings { .. } | AuditError::Key { .. } => ErrorKind::Usage,
         _ => ErrorKind::Failure,
     }
+}
+
+/// Returns what to do about a scope that is full.
+fn for_quota(scope: &mvm_ref::ScopeName) -> String {
+    format!(
+        "mvmctl gc --scope {scope} --budget 0 removes what isn't needed; mvmctl scope set {scope} --quota SIZE allows more"
+    )
+}
+
+/// Returns what to do about a launch that failed.
+fn for_launch(error: &LaunchError) -> Option<String> {
+    Some(match error {
+        LaunchError::NotInstalled { package, .. } => {
+            format!("apt-get install --no-install-recommends {package}")
+        }
+        LaunchError::Confinement(_) | LaunchError::Exec(ExecError::Confine { .. }) => {
+            "mvmctl doctor says how hypervisors are confined here; none is started without that".to_owned()
+        }
+        LaunchError::Memory { needed_mib, .. } => format!("--memory {needed_mib}m or more"),
+        LaunchError::NotSupported { what: "directories of the host" } => {
+            "mvmctl cp copies files into a VM and out of it; what is to stay is kept in a volume".to_owned()
+        }
+        _ => return None,
+    })
 }
 
 /// Returns what to do about a key.

@@ -233,6 +233,7 @@ fn vm_with(fixture: &Fixture, kernel: Digest) -> vm::VmDirectory {
         command: vec![],
         created_at: now,
         remove_at_end: false,
+        secrets: Vec::new(),
     };
     let directory = engine.vms.create(&record).unwrap();
     fs::write(directory.file(vm::PLAN), signed.as_bytes()).unwrap();

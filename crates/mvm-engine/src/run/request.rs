@@ -2,6 +2,7 @@
 
 use crate::keys::Signers;
 use crate::policies::PolicySource;
+use crate::secrets::Secret;
 use mvm_plan::cosign::ImageKey;
 use mvm_plan::plan::{Group, HealthCheck, Mount, Network, Port, RequiredIsolation, Service, User};
 use mvm_ref::{ImageSource, Platform, SecretName, VmName};
@@ -99,6 +100,8 @@ pub struct RunRequest {
     pub memory_mib: u32,
     /// The kernel, by a digest or its beginning; the default one if absent.
     pub kernel: Option<String>,
+    /// Its secrets; their names are those of the surroundings.
+    pub secrets: Vec<Secret>,
     /// Space for what the guest writes over its root, in MiB; the disk is sparse.
     pub scratch_mib: u64,
     /// The policies to be admitted under, beside the one that always holds.
@@ -124,6 +127,8 @@ pub struct RunRequest {
 pub struct LaunchRequest {
     /// Name of the VM; the plan's if absent, with an ending that is made up if a VM has it.
     pub name: Option<VmName>,
+    /// The secrets that the plan names.
+    pub secrets: Vec<Secret>,
     /// The policies to be admitted under, beside the one that always holds.
     pub policy: Vec<PolicySource>,
     /// Whether the VM's directory goes with it.

@@ -29,6 +29,7 @@ fn request(image: &ImageSource) -> RunRequest {
         signers: Signers::default(),
         image_keys: vec![],
         remove_at_end: false,
+        secrets: Vec::new(),
         detached: false,
     }
 }

@@ -30,7 +30,8 @@ impl Supervisor {
                 mvm_wire::negotiate(&ours, &theirs)?;
             }
             Message::Response { id, result } => self.guest_answered(id, result)?,
-            Message::Event { event: GuestEvent::Ready { .. } } => self.guest_ready()?,
+            Message::Event { event: GuestEvent::Ready { .. } } if !self.ready => self.bring_secrets()?,
+            Message::Event { event: GuestEvent::Ready { .. } } => {}
             Message::Event { event: GuestEvent::Exited { handle, status } } => {
                 self.process_exited(handle, status)?
             }
@@ -51,10 +52,16 @@ impl Supervisor {
         Ok(())
     }
 
-    fn guest_ready(&mut self) -> Result<(), SupervisorError> {
-        if self.ready {
+    /// Brings the next secret; a guest that has all of them is ready.
+    fn bring_secrets(&mut self) -> Result<(), SupervisorError> {
+        if self.secrets.begin_next(&mut self.guest.wire, self.next_request)? {
+            self.next_request += 1;
             return Ok(());
         }
+        self.guest_ready()
+    }
+
+    fn guest_ready(&mut self) -> Result<(), SupervisorError> {
         self.ready = true;
         // Whoever was to start the main process may be gone already.
         self.deadline = Some((Instant::now() + START_LIMIT, "was not asked to run its command", START_LIMIT));
@@ -116,6 +123,10 @@ impl Supervisor {
     }
 
     fn guest_answered(&mut self, id: u64, result: Result<Reply, Failure>) -> Result<(), SupervisorError> {
+        let refusal = result.as_ref().err().map(|failure| failure.message.as_str());
+        if self.secrets.answered(id, refusal)? {
+            return self.bring_secrets();
+        }
         // An answer to nothing is the guest's own affair.
         let Some(pending) = self.pending.remove(&id) else { return Ok(()) };
         let client = pending.from.map(|(client, _)| client);

@@ -17,6 +17,7 @@ mod joining;
 mod log;
 mod pausing;
 mod relay;
+mod secrets;
 mod start;
 
 pub use start::{Handshake, supervise};
@@ -35,6 +36,7 @@ use mvm_wire::{
 use relay::{Connections, Peer, Relay};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use secrets::{Delivery, DeliveryError};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -87,6 +89,9 @@ pub enum SupervisorError {
         /// The end of the console.
         console: String,
     },
+    /// A secret did not get into the guest.
+    #[error(transparent)]
+    Secret(#[from] DeliveryError),
     /// A message doesn't fit.
     #[error("send to the guest")]
     Send(#[from] SendError),
@@ -133,6 +138,7 @@ struct Supervisor {
     joining: Vec<Joining>,
     main_exit: Option<ExitStatus>,
     ready: bool,
+    secrets: Delivery,
     /// What is to be said once the main process runs, if it starts by itself.
     announcement: Option<Handshake>,
     /// How its main process runs when nobody is attached; absent if it has none.
@@ -224,6 +230,7 @@ impl Supervisor {
     fn flush(&mut self) -> Result<(), SupervisorError> {
         let mut peers = Peers { guest: &mut self.guest, clients: &mut self.clients };
         self.relay.pump(&mut peers, &mut self.journal);
+        self.secrets.pump(&mut self.guest.wire);
         self.guest.send()?;
         for gone in self.clients.send() {
             self.client_gone(gone)?;

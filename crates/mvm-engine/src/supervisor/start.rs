@@ -4,6 +4,7 @@ use super::clients::Clients;
 use super::door::Door;
 use super::log::BoundedLog;
 use super::relay::Relay;
+use super::secrets::Delivery;
 use super::{CONSOLE_LIMIT, Supervisor, SupervisorError, Unattended, io_error};
 use crate::audit_log::{Fate, Note};
 use crate::clock;
@@ -11,12 +12,14 @@ use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, chain};
 use crate::journal::{EventLog, Happening, Journal};
 use crate::link::Link;
+use crate::secrets::{self, Secret};
 use crate::vm::{self, Phase, ProcessIdentity, Record, State, VmDirectory, VmError};
 use mvm_launch::confinement::Host;
 use mvm_launch::{
     Backend as _, Disk, LaunchError, Launched as Started, MachineConfig, Qemu, ROOT_SERIAL, SCRATCH_SERIAL,
 };
 use mvm_plan::audit::{Event, Outcome};
+use mvm_plan::plan::{MountSource, Plan, Scratch};
 use mvm_plan::policy::Rule;
 use mvm_plan::{AdmittedPlan, Isolation};
 use mvm_ref::Digest;
@@ -108,8 +111,10 @@ impl From<mvm_wire::FailureKind> for FailureKind {
 pub fn supervise(engine: &Engine, path: &Path, detached: bool) -> Result<(), EngineError> {
     let directory = VmDirectory::open(path)?;
     let record = directory.record()?;
-    match launch(engine, &directory, &record) {
-        Ok(launched) => {
+    let launched =
+        secrets_of(&record).and_then(|secrets| Ok((launch(engine, &directory, &record)?, secrets)));
+    match launched {
+        Ok((launched, secrets)) => {
             let started = Handshake::Started { notice: launched.notice.clone() };
             // Without anyone attached, whether the command runs is for this process to find out and to say.
             let announcement = if detached {
@@ -119,7 +124,7 @@ pub fn supervise(engine: &Engine, path: &Path, detached: bool) -> Result<(), Eng
                 None
             };
             let (mut supervisor, plan) =
-                launched.into_supervisor(engine, &directory, announcement, take_over_signals()?)?;
+                launched.into_supervisor(engine, &directory, announcement, take_over_signals()?, secrets)?;
             let outcome = supervisor.run();
             end(engine, supervisor, &record, &plan, outcome)
         }
@@ -129,6 +134,11 @@ pub fn supervise(engine: &Engine, path: &Path, detached: bool) -> Result<(), Eng
             Ok(say(&Handshake::Failed { message, kind, hint: error.hint() })?)
         }
     }
+}
+
+/// Takes the VM's secrets, if it has any, from whoever started this, who gave them as standard input.
+fn secrets_of(record: &Record) -> Result<Vec<Secret>, EngineError> {
+    Ok(secrets::unpack(&record.secrets, io::stdin().lock())?)
 }
 
 /// Has the audit log tell of a launch that failed, or was not begun.
@@ -218,7 +228,7 @@ fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<L
 /// What a machine is launched with, and what the audit log says of it.
 struct Prepared {
     initrd: PathBuf,
-    disks: [Disk; 2],
+    disks: Vec<Disk>,
     listener: UnixListener,
     admit: Event,
     launch: Event,
@@ -254,17 +264,23 @@ fn prepare(
         path: initrd.clone(),
         source,
     })?;
-    let scratch = directory.file(vm::SCRATCH);
-    engine.make_scratch(&scratch, plan.resources.scratch_mib)?;
+    let disk = |path, serial: &str, read_only| {
+        let serial = serial.to_owned();
+        Disk { path, serial, read_only, durable: false, held: None }
+    };
+    let mut disks = vec![disk(image.path().to_owned(), ROOT_SERIAL, true)];
+    if plan.resources.scratch == Scratch::Disk {
+        let scratch = directory.file(vm::SCRATCH);
+        engine.make_scratch(&scratch, plan.resources.scratch_mib)?;
+        disks.push(disk(scratch, SCRATCH_SERIAL, false));
+    }
+    disks.extend(engine.lock_volumes(&plan.mounts, &record.name)?);
     let listener = directory.listen()?;
     listener.set_nonblocking(true).map_err(io_error("set up the control socket"))?;
     let nonce = admitted.nonce();
     Ok(Prepared {
         initrd,
-        disks: [
-            Disk { path: image.path().to_owned(), serial: ROOT_SERIAL.to_owned(), read_only: true },
-            Disk { path: scratch, serial: SCRATCH_SERIAL.to_owned(), read_only: false },
-        ],
+        disks,
         listener,
         admit: Event::Admit {
             plan: admitted.digest(),
@@ -298,6 +314,7 @@ impl Launched {
         directory: &VmDirectory,
         announcement: Option<Handshake>,
         signals: UnixStream,
+        secrets: Vec<Secret>,
     ) -> Result<(Supervisor, AdmittedPlan), SupervisorError> {
         let Self { started, admitted, state, listener, .. } = self;
         let Started { machine, agent, console, .. } = started;
@@ -328,6 +345,7 @@ impl Launched {
             joining: Vec::new(),
             main_exit: None,
             ready: false,
+            secrets: Delivery::new(secrets),
             announcement,
             unattended,
             deadline: None,
@@ -368,7 +386,7 @@ fn end(
     state.exit_code = exit_code;
     state.finished_at = Some(clock::unix_seconds());
     state.phase = if outcome.is_ok() { Phase::Exited } else { Phase::Failed };
-    let message = outcome.as_ref().err().map(|error| chain(error));
+    let message = outcome.as_ref().err().map(|error| with_volumes(plan.plan(), chain(error)));
     let incomplete = supervisor.journal.failure().or(supervisor.console_log.failure());
     let incomplete = incomplete.or(supervisor.events.failure());
     state.message = message.clone().or(state.message.take()).or(incomplete);
@@ -410,6 +428,26 @@ fn end(
     supervisor.hang_up(&words)?;
     audited?;
     Ok(cleaned?)
+}
+
+/// Puts the names of volumes in the place of their serials, by which a guest knows them, and says what becomes of those
+/// that can't be mounted.
+fn with_volumes(plan: &Plan, message: String) -> String {
+    let mut text = message.clone();
+    for (index, mount) in plan.mounts.iter().enumerate() {
+        if let MountSource::Volume { name } = &mount.source {
+            text = text.replace(
+                &format!("volume {} ", mvm_launch::volume_serial(index)),
+                &format!("volume {name} "),
+            );
+        }
+    }
+    if text != message && text.contains("damaged") {
+        text.push_str(
+            "; mvmctl volume export gives out its disk, e2fsck mends that, mvmctl volume create --from brings it back",
+        );
+    }
+    text
 }
 
 fn isolation_text(isolation: Isolation) -> &'static str {

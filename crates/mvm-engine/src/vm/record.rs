@@ -2,6 +2,7 @@
 
 use super::process::ProcessIdentity;
 use crate::policies::PolicySource;
+use crate::secrets::NamedSource;
 use mvm_launch::confinement::Protection;
 use mvm_plan::LaunchNonce;
 use mvm_ref::{Digest, ScopeName, VmName};
@@ -31,6 +32,9 @@ pub struct Record {
     pub created_at: i64,
     /// Whether the directory goes when the VM ends.
     pub remove_at_end: bool,
+    /// Its secrets and where they come from, in the order of the plan's names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<NamedSource>,
 }
 
 /// Reads a list; earlier versions wrote one name.

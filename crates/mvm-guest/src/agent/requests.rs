@@ -163,7 +163,7 @@ impl Agent {
     }
 }
 
-fn invalid(message: String) -> Failure {
+pub(super) fn invalid(message: String) -> Failure {
     Failure { kind: FailureKind::Invalid, message }
 }
 

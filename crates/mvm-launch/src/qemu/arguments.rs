@@ -9,6 +9,9 @@ use std::path::Path;
 /// The name of the virtio-serial port that the agent serves.
 const AGENT_PORT: &str = "mvm.agent";
 
+/// How many virtio devices the machine has room for without ACPI; with it there are 24.
+const PLAIN_SLOTS: usize = 8;
+
 /// The emulated processor. The plainest model runs fastest under emulation; what is added to it is what programs
 /// built for x86-64-v2 need, and an instruction for random numbers, without which the guest waits for entropy.
 const TCG_CPU: &str = "qemu64,+cx16,+lahf_lm,+popcnt,+rdrand,+sse4.1,+sse4.2,+ssse3";
@@ -46,6 +49,8 @@ pub(super) enum Console {
 pub(super) struct AttachedDisk<'a> {
     pub serial: &'a str,
     pub read_only: bool,
+    /// Whether what the guest flushes reaches the host's disk.
+    pub durable: bool,
     pub descriptor: i32,
 }
 
@@ -95,11 +100,19 @@ impl Hardware<'_> {
     fn machine(&self) -> &'static str {
         match self.kernel_info.machine {
             // Handing over ACPI tables takes the firmware a quarter of a second under emulation, but a second processor
-            // is found by nothing else.
-            BootMachine::Microvm if self.cpus == 1 => "microvm,acpi=off,isa-serial=on",
+            // is found by nothing else, and neither are more than a few devices.
+            BootMachine::Microvm if self.cpus == 1 && self.devices() <= PLAIN_SLOTS => {
+                "microvm,acpi=off,isa-serial=on"
+            }
             BootMachine::Microvm | BootMachine::MicrovmAcpi => "microvm,acpi=on,isa-serial=on",
             BootMachine::Q35 => "q35,sata=off,smbus=off,vmport=off",
         }
+    }
+
+    /// Returns how many virtio devices there are at most.
+    fn devices(&self) -> usize {
+        // The agent's port and the network interface.
+        self.disks.len() + 2
     }
 
     fn command_line(&self) -> String {
@@ -130,19 +143,20 @@ impl AttachedDisk<'_> {
     /// Returns the block node's description. The format is named, so that a guest cannot make QEMU guess another one
     /// from what it writes to the disk's start.
     fn node(&self, index: usize) -> String {
+        // A writable disk that ends with its machine has nothing that has to survive a power cut.
+        let cache = json!({ "direct": false, "no-flush": !self.read_only && !self.durable });
         json!({
             "driver": "raw",
             "node-name": format!("disk{index}"),
             "read-only": self.read_only,
             "discard": "unmap",
-            // A writable disk ends with its machine: nothing on it has to survive a power cut.
-            "cache": { "direct": false, "no-flush": !self.read_only },
+            "cache": cache,
             "file": {
                 "driver": "file",
                 "filename": format!("/dev/fdset/{index}"),
                 "read-only": self.read_only,
                 "discard": "unmap",
-                "cache": { "direct": false, "no-flush": !self.read_only },
+                "cache": cache,
             },
         })
         .to_string()

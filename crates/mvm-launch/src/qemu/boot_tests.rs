@@ -95,7 +95,13 @@ impl Guest {
     }
 
     fn launch(&self) -> Launched {
-        let disk = |name: &str, read_only| Disk { path: self.file(name), serial: name.to_owned(), read_only };
+        let disk = |name: &str, read_only| Disk {
+            path: self.file(name),
+            serial: name.to_owned(),
+            read_only,
+            durable: false,
+            held: None,
+        };
         let mut two = plan();
         two.resources.cpus = 2;
         let config = MachineConfig {

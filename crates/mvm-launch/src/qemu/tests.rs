@@ -21,8 +21,8 @@ fn info(machine: BootMachine) -> KernelInfo {
 
 fn arguments(cpus: u32, machine: BootMachine, accelerator: Accelerator, tsc_khz: Option<u32>) -> Vec<String> {
     let disks = [
-        AttachedDisk { serial: "root", read_only: true, descriptor: 10 },
-        AttachedDisk { serial: "scratch", read_only: false, descriptor: 11 },
+        AttachedDisk { serial: "root", read_only: true, durable: false, descriptor: 10 },
+        AttachedDisk { serial: "scratch", read_only: false, durable: false, descriptor: 11 },
     ];
     let hardware = Hardware {
         name: "web",
@@ -155,7 +155,13 @@ fn what_does_not_fit_the_plan_is_refused_before_anything_starts() {
     let launch = |disks: &[(&str, &str)], accelerator| {
         let disks: Vec<Disk> = disks
             .iter()
-            .map(|(file, serial)| Disk { path: path(file), serial: (*serial).to_owned(), read_only: true })
+            .map(|(file, serial)| Disk {
+                path: path(file),
+                serial: (*serial).to_owned(),
+                read_only: true,
+                durable: false,
+                held: None,
+            })
             .collect();
         let config = MachineConfig {
             plan: &plan,

@@ -375,11 +375,11 @@ fn what_a_guest_may_not_do_beside_its_process_is_named() {
         ),
         (
             |p| p.mounts = vec![mount("/proc/1", "a")],
-            "plan: mounts.target \"/proc/1\" is not a path of plain names below /, outside /proc, /sys and /dev",
+            "plan: mounts.target \"/proc/1\" is not a path of plain names below /, outside /proc, /sys, /dev and /mnt/secrets",
         ),
         (
             |p| p.mounts = vec![mount("/a/../b", "a")],
-            "plan: mounts.target \"/a/../b\" is not a path of plain names below /, outside /proc, /sys and /dev",
+            "plan: mounts.target \"/a/../b\" is not a path of plain names below /, outside /proc, /sys, /dev and /mnt/secrets",
         ),
         (|p| p.ports = vec![port(80, 0)], "plan: ports.guest is 0; expected 1 to 65535"),
         (

@@ -195,6 +195,11 @@ impl Volume {
         &self.disk
     }
 
+    /// Gives the disk's file away, and the lock with it.
+    pub fn into_disk(self) -> File {
+        self.disk
+    }
+
     /// Returns the path of the disk.
     pub fn path(&self) -> PathBuf {
         self.dir.join(DISK)

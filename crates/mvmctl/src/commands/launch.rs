@@ -1,5 +1,6 @@
 //! `mvmctl launch`.
 
+use crate::commands::mounts;
 use crate::commands::network::Network;
 use crate::commands::policy::read_plan;
 use crate::commands::run::{self, Launch, Pull};
@@ -7,7 +8,7 @@ use crate::context::Context;
 use crate::error::Misuse;
 use crate::terminal;
 use anyhow::Context as _;
-use mvm_engine::PlanView;
+use mvm_engine::{LaunchRequest, NamedSource, PlanView};
 use mvm_ref::VmName;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,6 +24,9 @@ pub struct Args {
     /// Name of the VM [default: the plan's, with an ending if a VM has that name]
     #[arg(long)]
     name: Option<VmName>,
+    /// A secret that the plan names, and where it is read
+    #[arg(long, value_name = "NAME=FILE|env:VAR|-")]
+    secret: Vec<NamedSource>,
     /// When to ask the registry for the image that the plan names by its digest
     #[arg(long, value_enum, default_value_t = Pull::Missing)]
     pull: Pull,
@@ -38,7 +42,8 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    let request = args.launch.resolve(args.name)?;
+    let secrets = mounts::read(&args.secret)?;
+    let request = LaunchRequest { secrets, ..args.launch.resolve(args.name)? };
     let engine = context.engine_over(args.network)?;
     let plan = match (&args.bundle, &args.plan) {
         (Some(bundle), _) => engine.import_plan(bundle, context.signals.cancel())?.envelope,

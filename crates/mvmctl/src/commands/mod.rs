@@ -16,6 +16,7 @@ pub mod login;
 pub mod logout;
 pub mod logs;
 pub mod man;
+pub mod mounts;
 pub mod network;
 pub mod plan;
 pub mod policy;

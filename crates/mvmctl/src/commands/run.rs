@@ -1,5 +1,6 @@
 //! `mvmctl run`.
 
+use crate::commands::mounts::Mounts;
 use crate::commands::network::Network;
 use crate::commands::policy::Asked;
 use crate::commands::signing::Signing;
@@ -104,6 +105,8 @@ pub struct Planned {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
     #[command(flatten)]
+    mounts: Mounts,
+    #[command(flatten)]
     verify_key: VerifyKey,
     #[command(flatten)]
     signing: Signing,
@@ -148,6 +151,8 @@ impl Planned {
     /// Returns the engine that the plan is made with, and what it is made of.
     pub fn resolve(self, context: &Context, validity: Seconds) -> anyhow::Result<(&Engine, RunRequest)> {
         let engine = context.engine_unpacking(Some(self.network), self.unpack)?;
+        let mut surroundings = mvm_engine::Surroundings::default();
+        self.mounts.add_to(&mut surroundings, self.memory)?;
         let request = RunRequest {
             signers: self.signing.open(context, engine)?,
             image_keys: self.verify_key.read(engine)?,
@@ -166,9 +171,10 @@ impl Planned {
                 terminal: self.tty,
                 stdin: self.interactive,
             },
-            surroundings: mvm_engine::Surroundings::default(),
+            surroundings,
             cpus: self.cpus,
             memory_mib: self.memory,
+            secrets: Vec::new(),
             scratch_mib: self.scratch.into(),
             kernel: self.kernel,
             isolation: match self.isolation {
@@ -189,7 +195,13 @@ impl Launch {
     /// Returns the launch that is asked for.
     pub fn resolve(&self, name: Option<VmName>) -> anyhow::Result<LaunchRequest> {
         let (remove_at_end, detached) = (self.rm, self.detach);
-        Ok(LaunchRequest { name, policy: self.policy.resolve()?, remove_at_end, detached })
+        Ok(LaunchRequest {
+            name,
+            secrets: Vec::new(),
+            policy: self.policy.resolve()?,
+            remove_at_end,
+            detached,
+        })
     }
 }
 
@@ -201,6 +213,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     }
     let launch = args.launch.resolve(None)?;
     let progress = context.progress();
+    let secrets = if args.plan_only { Vec::new() } else { args.planned.mounts.secrets()? };
     let (engine, request) = args.planned.resolve(context, Seconds(RUN_VALIDITY))?;
     if args.plan_only {
         let signed = engine.create_plan(&request, &progress, context.signals.cancel());
@@ -209,7 +222,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let LaunchRequest { policy, remove_at_end, detached, .. } = launch;
-    let request = RunRequest { policy, remove_at_end, detached, ..request };
+    let request = RunRequest { secrets, policy, remove_at_end, detached, ..request };
     let launched = engine.run(request, &progress, context.signals.cancel());
     progress.finish();
     attend(context, launched?, detached)

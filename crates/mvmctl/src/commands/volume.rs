@@ -8,6 +8,7 @@ use anyhow::{Context as _, ensure};
 use clap::Subcommand;
 use mvm_engine::{Size, VolumeRecord};
 use mvm_ref::VolumeName;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,6 +20,9 @@ pub enum Command {
         /// How large it is; it takes only what is written to it
         #[arg(long, value_name = "SIZE", default_value = "10g")]
         size: Size,
+        /// File with the disk that it begins with, a raw ext4 file system such as `export` writes
+        #[arg(long, value_name = "FILE", conflicts_with = "size")]
+        from: Option<PathBuf>,
         /// The volume
         name: VolumeName,
     },
@@ -67,8 +71,15 @@ pub enum Command {
 /// Runs the verb.
 pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Create { size, name } => {
-            let volume = context.engine()?.create_volume(&name, Some(size))?;
+        Command::Create { size, from, name } => {
+            let engine = context.engine()?;
+            let volume = match from {
+                Some(path) => {
+                    let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+                    engine.create_volume_from(&name, &file)?
+                }
+                None => engine.create_volume(&name, Some(size))?,
+            };
             context.printer.line(volume.name)?;
         }
         Command::Ls { json } => list(context, json)?,

@@ -95,6 +95,7 @@ pub(in crate::supervisor) fn vm(change: impl FnOnce(&mut Plan, &mut Record)) -> 
         command: vec!["/hello".to_owned()],
         created_at: now,
         remove_at_end: false,
+        secrets: Vec::new(),
     };
     change(&mut plan, &mut record);
     let local = engine.key_store().local().unwrap();
@@ -138,8 +139,9 @@ pub(in crate::supervisor) fn supervisor(vm: &Vm, detached: bool) -> (Supervisor,
     launched.started.agent = agent;
     launched.started.console = console.into();
     let announcement = detached.then_some(Handshake::Started { notice: None });
-    let (supervisor, plan) =
-        launched.into_supervisor(&vm.fixture.engine, &vm.directory, announcement, signals).unwrap();
+    let (supervisor, plan) = launched
+        .into_supervisor(&vm.fixture.engine, &vm.directory, announcement, signals, Vec::new())
+        .unwrap();
     let ends = Ends { agent: their_agent, console: their_console, signals: their_signals, hypervisor };
     (supervisor, plan, ends)
 }

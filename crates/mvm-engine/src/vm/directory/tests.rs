@@ -22,6 +22,7 @@ fn record(name: &str) -> Record {
         command: vec!["sh".to_owned()],
         created_at: 1_700_000_000,
         remove_at_end: false,
+        secrets: Vec::new(),
     }
 }
 

@@ -136,11 +136,11 @@ fn mounts(mounts: &[Mount]) -> Result<(), PlanError> {
         absolute("mounts.target", target)?;
         // So that two texts mean two places.
         let plain = target != "/" && target[1..].split('/').all(|part| !matches!(part, "" | "." | ".."));
-        let taken = ["/proc", "/sys", "/dev"].iter().any(|taken| {
+        let taken = ["/proc", "/sys", "/dev", "/mnt/secrets"].iter().any(|taken| {
             target == taken || target.strip_prefix(taken).is_some_and(|rest| rest.starts_with('/'))
         });
         if !plain || taken {
-            let expected = "a path of plain names below /, outside /proc, /sys and /dev";
+            let expected = "a path of plain names below /, outside /proc, /sys, /dev and /mnt/secrets";
             return Err(form("mounts.target", target, expected));
         }
         match source {
