@@ -127,7 +127,8 @@ fn damaged() -> Outcome {
     let machines = Machines::new()?;
     let sandbox = &machines.sandbox;
     let disk = sandbox.store().join("scopes/default/volumes/data/disk.img");
-    let breakages: [(&str, fn(&File) -> std::io::Result<()>); 2] = [
+    type Breakage = (&'static str, fn(&File) -> std::io::Result<()>);
+    let breakages: [Breakage; 2] = [
         ("garbage", |disk| disk.write_all_at(&[0xa5; 1 << 20], 0)),
         ("a flipped bit", |disk| {
             // In the volume's label, so that only the checksum tells.
