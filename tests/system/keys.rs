@@ -12,6 +12,7 @@ use mvm_tests::fixtures;
 use mvm_tests::need::Need;
 use mvm_tests::process::{Output, Program};
 use mvm_tests::sandbox::Sandbox;
+use mvm_tests::workspace;
 use serde_json::{Value, json};
 
 use crate::{BUSYBOX, Case, Outcome, UMOCI, ensure, ensure_eq};
@@ -22,6 +23,11 @@ const STRACE: Need = Need::Program("strace", "strace");
 pub const CASES: &[Case] = &[
     Case { name: "keys::made_listed_and_given_out", needs: &[Need::Mvmctl, OPENSSL], run: made },
     Case { name: "keys::passphrases", needs: &[Need::Mvmctl, OPENSSL], run: passphrases },
+    Case {
+        name: "keys::passphrases_are_asked_for_unseen",
+        needs: &[Need::Mvmctl, OPENSSL, Need::Program("python3", "python3")],
+        run: asked,
+    },
     Case { name: "keys::brought_and_trusted", needs: &[Need::Mvmctl, OPENSSL], run: brought },
     Case { name: "keys::bad_files_are_refused", needs: &[Need::Mvmctl, OPENSSL], run: bad_files },
     Case { name: "keys::revoked_and_replaced", needs: &[Need::Mvmctl], run: replaced },
@@ -147,6 +153,79 @@ fn passphrases() -> Outcome {
     // A key under a passphrase is not followed by one without.
     let plain = key(&sandbox, ["rotate", "sealed"])?.exits(2)?.err();
     ensure!(plain.contains("the one that replaces it needs one too"), "{plain}");
+    Ok(())
+}
+
+/// Gives a program a terminal and answers each question once it is asked. Prints what the terminal showed, how the program
+/// ended, and whether the terminal still shows what is typed.
+const TYPIST: &str = r#"
+import json, os, pty, select, sys, termios
+dialogue, command = json.loads(sys.argv[1]), sys.argv[2:]
+master, slave = pty.openpty()
+child = os.fork()
+if child == 0:
+    os.close(master)
+    os.login_tty(slave)
+    os.execv(command[0], command)
+shown, seen = b"", 0
+def hear(limit):
+    global shown
+    heard = select.select([master], [], [], limit)[0]
+    if heard:
+        shown += os.read(master, 65536)
+    return heard
+for question, answer in dialogue:
+    while question.encode() not in shown[seen:]:
+        if not hear(60):
+            sys.exit("nobody asked: " + repr(shown))
+    seen = len(shown)
+    os.write(master, answer.encode())
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+while hear(0):
+    pass
+echo = bool(termios.tcgetattr(slave)[3] & termios.ECHO)
+print(json.dumps({"code": code, "echo": echo, "shown": shown.decode()}))
+"#;
+
+fn asked() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let (first, again) = ("New passphrase: ", "The same again: ");
+    let (pass, other, interrupt) = ("correct horse\n", "battery staple\n", "corr\u{3}");
+    // What is asked and answered, the exit code, and what is said in the end.
+    let generate = ["key", "generate", "--passphrase", "sealed"].as_slice();
+    let table = [
+        (vec![(first, pass), (again, other)], 1, "the two passphrases differ"),
+        (vec![(first, "\n")], 1, "the passphrase is empty"),
+        (vec![(first, interrupt)], 130, ""),
+        (vec![(first, pass), (again, interrupt)], 130, ""),
+        (vec![(first, pass), (again, pass)], 0, ""),
+    ];
+    let talk = |arguments: &[&str], dialogue: &[(&str, &str)]| -> Result<Value, Failure> {
+        let dialogue = json!(dialogue).to_string();
+        let typist = Program::new("python3").args(["-c", TYPIST, &dialogue]).arg(workspace::mvmctl());
+        let output = typist.arg("--root").arg(sandbox.store()).args(arguments).run()?.ok()?.out();
+        Ok(serde_json::from_str(&output)?)
+    };
+    for (dialogue, code, words) in table {
+        let told = talk(generate, &dialogue)?;
+        let shown = told["shown"].as_str().unwrap_or_default();
+        ensure!(told["code"] == code && shown.contains(words), "{dialogue:?}: {told}");
+        // Nothing typed is shown, not even by the terminal, which is left as it was.
+        ensure!(!["corr", "battery"].iter().any(|word| shown.contains(word)), "{dialogue:?}: {told}");
+        ensure_eq!(told["echo"], true);
+        ensure_eq!(sandbox.store().join("keys/sealed.pem").exists(), code == 0);
+    }
+    let path = sandbox.store().join("keys/sealed.pem").to_string_lossy().into_owned();
+    openssl(sandbox.path(), ["pkey", "-in", &path, "-passin", "pass:correct horse", "-pubout"])?;
+    // The passphrase that a key has is asked for too, where the key is opened.
+    let copy = sandbox.path().join("copy.pem").to_string_lossy().into_owned();
+    key(&sandbox, ["export", "--private", "sealed", "-o", &copy])?.ok()?;
+    key(&sandbox, ["rm", "sealed"])?.ok()?;
+    for (answer, code, words) in [(other, 1, "the passphrase is wrong"), (pass, 0, "")] {
+        let told = talk(&["key", "import", "--name", "sealed", &copy], &[("Passphrase of key ", answer)])?;
+        let shown = told["shown"].as_str().unwrap_or_default();
+        ensure!(told["code"] == code && shown.contains(words) && !shown.contains(answer.trim()), "{told}");
+    }
     Ok(())
 }
 
