@@ -37,6 +37,7 @@ mod signatures;
 mod store;
 mod unprivileged;
 mod verify;
+mod vms;
 mod volumes;
 
 use std::process::ExitCode;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         store::CASES,
         unprivileged::CASES,
         verify::CASES,
+        vms::CASES,
         volumes::CASES,
     ];
     let mut skipped = Vec::new();

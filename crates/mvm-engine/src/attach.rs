@@ -249,7 +249,8 @@ impl Session<'_> {
                 .all(|output| output.held.is_empty() && (output.ended || self.link.closed()));
             // The main process takes its VM with it: wait until the supervisor hangs up, so that whatever the
             // caller does next finds the VM gone.
-            if said_all && (self.link.closed() || (!self.is_main && self.outcome.is_some())) {
+            let goes_on = self.is_main || (self.joined && matches!(self.outcome, Some(Ok(_))));
+            if said_all && (self.link.closed() || (!goes_on && self.outcome.is_some())) {
                 return self.outcome.unwrap_or(Err(AttachError::Gone));
             }
             for source in self.wait(signals.descriptor())? {

@@ -16,6 +16,7 @@ use crate::signatures::SignatureError;
 use crate::store_settings::SettingsError;
 use crate::supervisor::SupervisorError;
 use crate::vm::VmError;
+use crate::vms::StartError;
 use crate::volumes::VolumeError;
 use mvm_fetch::{AuthError, FetchError};
 use mvm_launch::LaunchError;
@@ -164,6 +165,9 @@ pub enum EngineError {
     /// A secret can't be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// A VM can't be started again.
+    #[error(transparent)]
+    NotStarted(#[from] StartError),
     /// A running VM failed.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),

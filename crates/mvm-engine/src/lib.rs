@@ -100,8 +100,11 @@ pub use size::{Size, SizeError};
 pub use special_files::{PathList, SpecialFiles};
 pub use store_settings::SettingsError;
 pub use verify::{OnDamage, Verified};
-pub use vm::{Phase, VmError};
-pub use vms::{ExecRequest, VmDetails, VmListing, VmLogs, VmResources};
+pub use vm::{Phase, RestartPolicy, RestartPolicyError, VmError};
+pub use vms::{
+    ExecRequest, GuestReport, Lookup, Start, StartError, Usage as VmUsage, VmDetails, VmListing, VmLogs,
+    VmResources, VmStatus,
+};
 pub use volumes::{VOLUME_SIZE, VolumeError};
 
 /// Generation of the image format that this engine writes and boots.

@@ -57,8 +57,8 @@ impl Engine {
         // Before anything is fetched for a launch that can't be.
         self.policy_or_refuse(&request.policy)?;
         let signed = self.create_plan(&request, progress, cancel)?;
-        let RunRequest { name, secrets, policy, remove_at_end, detached, .. } = request;
-        let request = LaunchRequest { name, secrets, policy, remove_at_end, detached };
+        let RunRequest { name, secrets, policy, remove_at_end, detached, restart, .. } = request;
+        let request = LaunchRequest { name, secrets, policy, remove_at_end, detached, restart };
         self.launch_signed(&signed, request, progress, cancel)
     }
 
@@ -118,6 +118,7 @@ impl Engine {
             created_at: clock::unix_seconds(),
             remove_at_end: request.remove_at_end,
             secrets: secrets.iter().map(|secret| secret.named.clone()).collect(),
+            restart: request.restart,
         };
         let directory = match self.vms.create(&record) {
             Err(VmError::NameTaken(_)) if request.name.is_none() => {
@@ -240,7 +241,7 @@ impl Engine {
     }
 
     /// Starts the supervisor of a VM and waits until it has started the hypervisor.
-    fn start(
+    pub(crate) fn start(
         &self,
         directory: &VmDirectory,
         plan: &SignedPlan,
@@ -267,7 +268,7 @@ impl Engine {
             .arg("--root")
             .arg(&self.settings.root)
             .arg("--scope")
-            .arg(self.settings.scope.as_str())
+            .arg(directory.record()?.scope.as_str())
             .env("PATH", &self.settings.program_path)
             .directory("/")
             .arg("supervise");

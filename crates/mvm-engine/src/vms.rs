@@ -3,11 +3,15 @@
 mod control;
 mod details;
 mod logs;
+mod rename;
+mod start;
+mod status;
 
 use crate::attach::ControlConnection;
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::supervisor;
+use crate::journal::{EventLog, Happening};
+use crate::supervisor::{self, Mode};
 use crate::vm::{self, Phase, State, VmDirectory, VmError};
 use mvm_plan::SignedPlan;
 use mvm_plan::audit::{Event, Subject};
@@ -22,6 +26,8 @@ use std::time::{Duration, Instant};
 
 pub use details::{VmDetails, VmResources};
 pub use logs::VmLogs;
+pub use start::{Lookup, Start, StartError};
+pub use status::{GuestReport, Usage, VmStatus};
 
 /// How long a supervisor may take to go once its hypervisor is gone.
 const SUPERVISOR_LIMIT: Duration = Duration::from_secs(3);
@@ -150,6 +156,7 @@ impl Engine {
             Err(VmError::NotFound(_)) if force => {}
             other => other?,
         }
+        EventLog::new(&self.settings.root).tell(name, Happening::Removed {});
         let subject = Subject::Vm { name: name.clone() };
         Ok(self.audit.append(&self.settings.scope, vec![Event::Delete { subject }])?)
     }
@@ -171,7 +178,8 @@ impl Engine {
 
     /// Owns the VM of a directory until it ends; the body of mvmctl's `supervise`.
     pub fn supervise(&self, directory: &Path, detached: bool) -> Result<(), EngineError> {
-        supervisor::supervise(self, directory, detached)
+        let mode = if detached { Mode::Detached } else { Mode::Attached };
+        supervisor::supervise(self, directory, mode).map(drop)
     }
 }
 

@@ -16,7 +16,8 @@ use std::path::PathBuf;
     after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found, 4 verification failed, 5 refused by \
                   policy, 6 registry or network, 7 in use or name taken, 8 something is missing on this machine, \
                   130 interrupted. `run`, `launch` and `exec` return the command's own, 125 when mvmctl fails, \
-                  126 when the command can't be executed, 127 when it isn't found."
+                  126 when the command can't be executed, 127 when it isn't found. `ps`, `start`, `stop`, \
+                  `restart`, `kill`, `wait`, `rm`, `stats`, `logs`, `events`, `attach` are `vm ls`, `vm start` … in short."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -49,12 +50,16 @@ pub enum Command {
     Exec(commands::exec::Args),
     Attach(commands::attach::Args),
     Ps(commands::vm::ls::Args),
+    Stats(commands::vm::stats::Args),
     Logs(commands::logs::Args),
     Events(commands::events::Args),
+    Start(commands::vm::start::Start),
     Stop(commands::vm::acts::Stop),
+    Restart(commands::vm::start::Restart),
     Kill(commands::vm::acts::Kill),
     Wait(commands::vm::acts::Wait),
     Rm(commands::vm::acts::Rm),
+    Systemd(commands::systemd::Args),
     Pull(commands::pull::Args),
     Login(commands::login::Args),
     Logout(commands::logout::Args),

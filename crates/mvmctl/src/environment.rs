@@ -81,6 +81,11 @@ pub fn proxies() -> anyhow::Result<Proxies> {
     })
 }
 
+/// Returns the socket of the service manager that started this process, as sd_notify(3) has it.
+pub fn notify_socket() -> Option<OsString> {
+    env::var_os("NOTIFY_SOCKET").filter(|value| !value.is_empty())
+}
+
 /// Returns the directories in which programs are looked up.
 pub fn program_path() -> OsString {
     env::var_os("PATH").unwrap_or_default()

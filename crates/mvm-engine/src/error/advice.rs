@@ -11,7 +11,8 @@ use crate::pull::{PullError, UnpackError};
 use crate::push::PushError;
 use crate::secrets::SecretError;
 use crate::signatures::SignatureError;
-use crate::vm::VmError;
+use crate::vm::{Phase, VmError};
+use crate::vms::StartError;
 use crate::volumes::VolumeError;
 use mvm_fetch::{
     AuthError, DockerArchiveError, FetchError, HelperError, InflateError, LayoutError, MirrorsError,
@@ -97,6 +98,7 @@ impl EngineError {
                 _ => ErrorKind::Failure,
             },
             Self::Attach(AttachError::Interrupted) | Self::Interrupted => ErrorKind::Interrupted,
+            Self::NotStarted(_) => ErrorKind::Refused,
             Self::Start { kind, .. } => *kind,
             _ => ErrorKind::Failure,
         }
@@ -113,12 +115,8 @@ impl EngineError {
                 return Some(format!("cosign sign --key cosign.key {image} puts one beside it"));
             }
             Self::NoKernelSource(_) => "apt-get install linux-source, or name one with --source",
-            Self::Vm(VmError::NameTaken(name)) => {
-                return Some(format!("choose another --name, or: mvmctl vm rm {name}"));
-            }
-            Self::Vm(VmError::Running(name)) => return Some(format!("mvmctl vm stop {name}, or rm --force")),
             Self::Audit(error) | Self::Vm(VmError::Audit(error)) => return for_audit(error),
-            Self::Vm(VmError::NotFound(_)) => "mvmctl vm ls --all lists them",
+            Self::Vm(error) => return for_vm(error),
             Self::UnknownImage(_) => "mvmctl image ls lists them",
             Self::NotPinned(_) => "mvmctl image ls shows which are",
             Self::Store(error) => return for_store(error),
@@ -168,7 +166,12 @@ impl EngineError {
                 "nothing is launched under a policy that can't be read; mvmctl policy show reads it"
             }
             Self::Bundle(BundleError::NoRecord) => "make and sign a new plan",
-            Self::UsedUp(_) => "make and sign a new plan, or one without --single-use",
+            Self::NotStarted(StartError::Expired(_)) => {
+                "whoever signed it can sign a new one: mvmctl plan create, then mvmctl launch"
+            }
+            Self::NotStarted(StartError::SingleUse(_)) | Self::UsedUp(_) => {
+                "make and sign a new plan, or one without --single-use"
+            }
             Self::Changed { .. } | Self::OtherShape(_) => "make a new plan by running the command again",
             Self::Refused(refusal) => return Some(remedies(refusal)),
             Self::Start { hint, .. } => return hint.clone(),
@@ -312,6 +315,18 @@ fn for_store(error: &StoreError) -> Option<String> {
 }
 
 /// Returns what to do about a problem with the audit log.
+fn for_vm(error: &VmError) -> Option<String> {
+    Some(match error {
+        VmError::NameTaken(name) => format!("choose another name, or: mvmctl vm rm {name}"),
+        VmError::Running(name) => format!("mvmctl vm stop {name}, or rm --force"),
+        VmError::NotFound(_) => "mvmctl vm ls --all lists them".to_owned(),
+        VmError::NotRunning { name, phase: Phase::Exited | Phase::Failed } => {
+            format!("mvmctl vm start {name}; mvmctl vm status {name} says how it ended")
+        }
+        _ => return None,
+    })
+}
+
 fn for_audit(error: &AuditError) -> Option<String> {
     Some(match error {
         AuditError::Io { source, .. }

@@ -3,7 +3,7 @@
 use super::{FILE_LIMIT, FILES, LOGS, LogLine, OUTPUT, Origin};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Most bytes of output in one line of a file.
@@ -38,7 +38,8 @@ impl Journal {
         let file = append_to(&path)?;
         let length = file.metadata()?.len();
         // What an earlier supervisor could not finish ends here.
-        Ok(Self { path, file: Some(file), length, limit, torn: length > 0, failure: None })
+        let torn = length > 0 && last_byte(&path, length)? != b'\n';
+        Ok(Self { path, file: Some(file), length, limit, torn, failure: None })
     }
 
     /// Appends output, a line to a line. A log that can't be written must not end the VM that it is about: what fails is
@@ -103,6 +104,13 @@ impl Journal {
         self.length = 0;
         Ok(())
     }
+}
+
+/// Returns the last byte of a file that is not empty.
+fn last_byte(path: &Path, length: u64) -> io::Result<u8> {
+    let mut byte = [0];
+    File::open(path)?.read_exact_at(&mut byte, length - 1)?;
+    Ok(byte[0])
 }
 
 /// Returns the path of an earlier file.

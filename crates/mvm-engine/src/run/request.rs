@@ -3,6 +3,7 @@
 use crate::keys::Signers;
 use crate::policies::PolicySource;
 use crate::secrets::Secret;
+use crate::vm::RestartPolicy;
 use mvm_plan::cosign::ImageKey;
 use mvm_plan::plan::{Group, HealthCheck, Mount, Network, Port, RequiredIsolation, Service, User};
 use mvm_ref::{ImageSource, Platform, SecretName, VmName};
@@ -120,6 +121,8 @@ pub struct RunRequest {
     pub remove_at_end: bool,
     /// Whether the main process starts without anyone attached.
     pub detached: bool,
+    /// When it is launched again after it ended; only without anyone attached.
+    pub restart: RestartPolicy,
 }
 
 /// A launch that is wanted, of a plan that there is.
@@ -135,4 +138,6 @@ pub struct LaunchRequest {
     pub remove_at_end: bool,
     /// Whether the main process starts without anyone attached.
     pub detached: bool,
+    /// When it is launched again after it ended; only without anyone attached.
+    pub restart: RestartPolicy,
 }

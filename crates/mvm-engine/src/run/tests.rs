@@ -30,6 +30,7 @@ fn request(image: &ImageSource) -> RunRequest {
         image_keys: vec![],
         remove_at_end: false,
         secrets: Vec::new(),
+        restart: crate::vm::RestartPolicy::No,
         detached: false,
     }
 }

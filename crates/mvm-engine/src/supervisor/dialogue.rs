@@ -68,7 +68,7 @@ impl Supervisor {
         self.state.phase = Phase::Running;
         self.directory.write_state(&self.state)?;
         self.tell(Happening::Ready {});
-        if self.announcement.is_some() {
+        if self.detached {
             match self.unattended {
                 Some(how) => {
                     let streams = self.unattended_streams(how)?;
@@ -191,6 +191,7 @@ impl Supervisor {
                     self.pass_on(client, id, request)?;
                 }
                 Event::Message(Message::Request { request: Request::Stop { .. }, .. }) => {
+                    self.asked = true;
                     self.stop(Duration::ZERO)?
                 }
                 Event::Message(Message::Request { id, .. }) if self.early.len() >= EARLY_LIMIT => {
@@ -281,6 +282,7 @@ impl Supervisor {
                 }
             },
             Request::Stop { grace_ms } => {
+                self.asked = true;
                 self.clients.tell(client, &Message::Response { id, result: Ok(Reply::Done {}) });
                 self.stop(Duration::from_millis(grace_ms))
             }

@@ -15,12 +15,16 @@ mod dialogue;
 mod door;
 mod joining;
 mod log;
+mod notify;
 mod pausing;
 mod relay;
+mod restart;
 mod secrets;
 mod start;
 
-pub use start::{Handshake, supervise};
+pub use notify::Notifier;
+pub use restart::{Mode, supervise};
+pub use start::Handshake;
 
 use crate::journal::{EventLog, Happening, Journal, Origin, OutputStream};
 use crate::link::{Link, LinkError};
@@ -79,6 +83,12 @@ pub enum SupervisorError {
         /// What it wrote to stderr, and the end of the console.
         said: String,
     },
+    /// The guest's kernel gave up.
+    #[error("the guest's kernel panicked: {}", console.trim())]
+    GuestPanicked {
+        /// What the console says of it.
+        console: String,
+    },
     /// The guest did not answer in time.
     #[error("the guest {what} within {} seconds{}", limit.as_secs(), words(console))]
     Deadline {
@@ -131,6 +141,8 @@ struct Supervisor {
     owners: BTreeMap<u32, Vec<u32>>,
     /// Whether the plan has a main process.
     has_main: bool,
+    /// Whether the plan has health checks.
+    has_checks: bool,
     main: Option<u32>,
     main_pid: u32,
     /// The guest's streams of the main process.
@@ -141,13 +153,19 @@ struct Supervisor {
     secrets: Delivery,
     /// What is to be said once the main process runs, if it starts by itself.
     announcement: Option<Handshake>,
+    /// Whether its main process starts by itself.
+    detached: bool,
     /// How its main process runs when nobody is attached; absent if it has none.
     unattended: Option<Unattended>,
     /// When the guest is killed unless it has got further by then, and how that is put into words.
     deadline: Option<(Instant, &'static str, Duration)>,
     stopping: bool,
+    /// Whether somebody wants it to end, other than itself.
+    asked: bool,
     paused: bool,
     signals: UnixStream,
+    /// Who wants to hear when it is up.
+    notifier: Option<Notifier>,
 }
 
 /// What the plan gives a main process that nobody is attached to.
@@ -203,6 +221,7 @@ impl Supervisor {
     fn serve(&mut self) -> Result<(), SupervisorError> {
         loop {
             self.flush()?;
+            self.notify();
             for source in self.wait()? {
                 match source {
                     Source::Machine => return self.hypervisor_ended(),
@@ -213,6 +232,7 @@ impl Supervisor {
                     }
                     Source::Signals => {
                         self.take_signals()?;
+                        self.asked = true;
                         self.stop(TERM_GRACE)?;
                     }
                     Source::Client(client) => self.hear_client(client)?,
@@ -267,8 +287,7 @@ impl Supervisor {
             .map(|&(_, descriptor, flags)| PollFd::from_borrowed_fd(descriptor, flags))
             .collect();
         let timeout = self.deadline.map(|(at, ..)| {
-            let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-            Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
+            timespec(at.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
         });
         match poll(&mut polled, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -288,7 +307,12 @@ impl Supervisor {
         }
         if !self.stopping {
             self.stopping = true;
-            self.tell(Happening::Stopping {});
+            if self.asked {
+                self.tell(Happening::Stopping {});
+            }
+            if let Some(notifier) = &mut self.notifier {
+                notifier.stopping();
+            }
         }
         if !self.ready {
             return self.machine.kill().map_err(io_error("end the hypervisor"));
@@ -301,7 +325,7 @@ impl Supervisor {
 
     /// Notes in the store's events what happens to the VM.
     fn tell(&mut self, what: Happening) {
-        self.events.tell(self.directory.name(), what);
+        self.events.tell(&self.directory.name(), what);
     }
 
     /// Sends a request to the guest and remembers who wants the answer.
@@ -317,10 +341,11 @@ impl Supervisor {
         Ok(self.guest.wire.send(&Message::Request { id, request })?)
     }
 
-    /// Gives the clients the last of what is theirs, then hangs up.
-    fn hang_up(&mut self, words: &str) -> Result<(), SupervisorError> {
+    /// Gives the clients the last of what is theirs, then hangs up; those that don't take it within `patience` lose it.
+    fn hang_up(&mut self, words: &str, patience: Option<Duration>) -> Result<(), SupervisorError> {
         // The guest's streams end with it.
         self.relay.source_gone(Peer::Guest);
+        let until = patience.map(|patience| Instant::now() + patience);
         self.clients.tell_all(&Message::Event { event: GuestEvent::Ended { message: words.to_owned() } });
         loop {
             self.flush()?;
@@ -336,7 +361,12 @@ impl Supervisor {
                     PollFd::from_borrowed_fd(link.as_fd(), flags)
                 })
                 .collect();
-            match poll(&mut polled, None) {
+            let left = match until.map(|until| until.checked_duration_since(Instant::now())) {
+                Some(None) => return Ok(()),
+                Some(Some(left)) => Some(timespec(left)),
+                None => None,
+            };
+            match poll(&mut polled, left.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(io_error("wait for clients")(error.into())),
             }
@@ -360,9 +390,13 @@ impl Supervisor {
         if self.stopping || self.main_exit.is_some() {
             return Ok(());
         }
+        let console = self.console_end();
+        if console.contains("Kernel panic") {
+            return Err(SupervisorError::GuestPanicked { console });
+        }
         let status = self.machine.try_wait().map_err(io_error("ask how the hypervisor ended"))?;
         let status = status.map_or_else(|| "unknown status".to_owned(), |status| status.to_string());
-        let said: Vec<String> = [self.machine.stderr(), self.console_end()]
+        let said: Vec<String> = [self.machine.stderr(), console]
             .into_iter()
             .map(|said| said.trim().replace('\n', "; "))
             .filter(|said| !said.is_empty())
@@ -404,6 +438,10 @@ impl Supervisor {
             .collect();
         lines[lines.len().saturating_sub(3)..].join("; ")
     }
+}
+
+fn timespec(left: Duration) -> Timespec {
+    Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
 }
 
 fn hello() -> Message {

@@ -4,6 +4,7 @@ use super::clients::Clients;
 use super::door::Door;
 use super::log::BoundedLog;
 use super::relay::Relay;
+use super::restart::Ended;
 use super::secrets::Delivery;
 use super::{CONSOLE_LIMIT, Supervisor, SupervisorError, Unattended, io_error};
 use crate::audit_log::{Fate, Note};
@@ -13,7 +14,7 @@ use crate::error::{EngineError, ErrorKind, chain};
 use crate::journal::{EventLog, Happening, Journal};
 use crate::link::Link;
 use crate::secrets::{self, Secret};
-use crate::vm::{self, Phase, ProcessIdentity, Record, State, VmDirectory, VmError};
+use crate::vm::{self, Phase, ProcessIdentity, Record, RestartPolicy, State, VmDirectory, VmError};
 use mvm_launch::confinement::Host;
 use mvm_launch::{
     Backend as _, Disk, LaunchError, Launched as Started, MachineConfig, Qemu, ROOT_SERIAL, SCRATCH_SERIAL,
@@ -30,8 +31,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a VM that is launched again waits for clients that don't read.
+const HANG_UP_LIMIT: Duration = Duration::from_secs(5);
 
 /// The one line that a supervisor prints for whoever started it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -107,42 +112,13 @@ impl From<mvm_wire::FailureKind> for FailureKind {
     }
 }
 
-/// Admits and launches the VM of a directory, serves it to its end and cleans up after it.
-pub fn supervise(engine: &Engine, path: &Path, detached: bool) -> Result<(), EngineError> {
-    let directory = VmDirectory::open(path)?;
-    let record = directory.record()?;
-    let launched =
-        secrets_of(&record).and_then(|secrets| Ok((launch(engine, &directory, &record)?, secrets)));
-    match launched {
-        Ok((launched, secrets)) => {
-            let started = Handshake::Started { notice: launched.notice.clone() };
-            // Without anyone attached, whether the command runs is for this process to find out and to say.
-            let announcement = if detached {
-                Some(started)
-            } else {
-                say(&started)?;
-                None
-            };
-            let (mut supervisor, plan) =
-                launched.into_supervisor(engine, &directory, announcement, take_over_signals()?, secrets)?;
-            let outcome = supervisor.run();
-            end(engine, supervisor, &record, &plan, outcome)
-        }
-        Err(error) => {
-            put_failure_on_record(engine, &directory, &record, &error)?;
-            let (message, kind) = (chain(&error), error.kind().into());
-            Ok(say(&Handshake::Failed { message, kind, hint: error.hint() })?)
-        }
-    }
-}
-
 /// Takes the VM's secrets, if it has any, from whoever started this, who gave them as standard input.
-fn secrets_of(record: &Record) -> Result<Vec<Secret>, EngineError> {
+pub(super) fn secrets_of(record: &Record) -> Result<Vec<Secret>, EngineError> {
     Ok(secrets::unpack(&record.secrets, io::stdin().lock())?)
 }
 
 /// Has the audit log tell of a launch that failed, or was not begun.
-fn put_failure_on_record(
+pub(super) fn put_failure_on_record(
     engine: &Engine,
     directory: &VmDirectory,
     record: &Record,
@@ -167,7 +143,7 @@ fn put_failure_on_record(
 }
 
 /// A launched machine and what came with it.
-struct Launched {
+pub(super) struct Launched {
     started: Started,
     admitted: AdmittedPlan,
     state: State,
@@ -176,7 +152,12 @@ struct Launched {
 }
 
 /// Does everything between the signed plan and the running hypervisor.
-fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<Launched, EngineError> {
+pub(super) fn launch(
+    engine: &Engine,
+    directory: &VmDirectory,
+    record: &Record,
+    restarts: u32,
+) -> Result<Launched, EngineError> {
     let path = directory.file(vm::PLAN);
     let bytes = fs::read(&path).map_err(|source| EngineError::Io { act: "read", path, source })?;
     let door = Door::open(engine, record, &bytes)?;
@@ -202,6 +183,7 @@ fn launch(engine: &Engine, directory: &VmDirectory, record: &Record) -> Result<L
         let mut state = State::created(ProcessIdentity::current().map_err(VmError::from)?);
         // Should this process be killed, whoever notices knows from this which launch has ended.
         state.nonce = Some(admitted.nonce());
+        state.restarts = restarts;
         directory.write_state(&state)?;
         // On disk before anything runs.
         engine.audit.append(&record.scope, vec![prepared.admit, prepared.launch])?;
@@ -307,8 +289,20 @@ fn holder(record: &Record) -> String {
 }
 
 impl Launched {
+    /// Tells whoever waits for the launch of it, or returns what they are to hear once the main process runs.
+    pub(super) fn announce(&self, detached: bool, again: bool) -> Result<Option<Handshake>, SupervisorError> {
+        let started = Handshake::Started { notice: self.notice.clone() };
+        match (again, detached) {
+            // They have heard.
+            (true, _) => Ok(None),
+            // Without anyone attached, whether the command runs is for this process to find out and to say.
+            (false, true) => Ok(Some(started)),
+            (false, false) => say(&started).map(|()| None),
+        }
+    }
+
     /// Puts the supervisor together around the machine.
-    fn into_supervisor(
+    pub(super) fn into_supervisor(
         self,
         engine: &Engine,
         directory: &VmDirectory,
@@ -321,14 +315,15 @@ impl Launched {
         let isolation = isolation_text(admitted.isolation()).to_owned();
         let unattended =
             admitted.plan().process.as_ref().map(|main| Unattended { terminal: main.tty, stdin: main.stdin });
-        let console_log = BoundedLog::create(directory.file(vm::CONSOLE), CONSOLE_LIMIT);
+        let held = directory.held()?;
+        let console_log = BoundedLog::create(held.file(vm::CONSOLE), CONSOLE_LIMIT);
         let mut supervisor = Supervisor {
             guest: Link::new(agent, Role::Host)?,
             console: Some(console),
             console_log: console_log.map_err(io_error("create a log of the VM"))?,
-            journal: Journal::open(directory.path()).map_err(io_error("create a log of the VM"))?,
+            journal: Journal::open(held.path()).map_err(io_error("create a log of the VM"))?,
             events: EventLog::new(&engine.settings.root),
-            directory: directory.clone(),
+            directory: held,
             state,
             machine,
             listener,
@@ -339,6 +334,7 @@ impl Launched {
             early: Vec::new(),
             owners: BTreeMap::new(),
             has_main: unattended.is_some(),
+            has_checks: !admitted.plan().health_checks.is_empty(),
             main: None,
             main_pid: 0,
             main_streams: mvm_wire::Streams::default(),
@@ -346,12 +342,15 @@ impl Launched {
             main_exit: None,
             ready: false,
             secrets: Delivery::new(secrets),
+            detached: announcement.is_some(),
             announcement,
             unattended,
             deadline: None,
             stopping: false,
+            asked: false,
             paused: false,
             signals,
+            notifier: None,
         };
         supervisor.tell(Happening::Started { isolation });
         Ok((supervisor, admitted))
@@ -359,7 +358,7 @@ impl Launched {
 }
 
 /// Returns a socket that gets a byte for each `SIGTERM`.
-fn take_over_signals() -> Result<UnixStream, SupervisorError> {
+pub(super) fn take_over_signals() -> Result<UnixStream, SupervisorError> {
     let (signals, writer) = UnixStream::pair().map_err(io_error("make a pipe for signals"))?;
     signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, writer)
         .map_err(io_error("install a signal handler"))?;
@@ -371,13 +370,13 @@ fn take_over_signals() -> Result<UnixStream, SupervisorError> {
 }
 
 /// Writes down how a VM ended, tells its clients, and removes what it no longer needs.
-fn end(
+pub(super) fn end(
     engine: &Engine,
     mut supervisor: Supervisor,
     record: &Record,
     plan: &AdmittedPlan,
     outcome: Result<(), SupervisorError>,
-) -> Result<(), EngineError> {
+) -> Result<Ended, EngineError> {
     let exit_code = supervisor.main_exit.map(|status| match status {
         ExitStatus::Code(code) => code,
         ExitStatus::Signal(signal) => 128_u8.wrapping_add(u8::try_from(signal).unwrap_or(0)),
@@ -402,6 +401,7 @@ fn end(
         exit_code: exit_code.map(i32::from),
     };
     let directory = supervisor.directory.clone();
+    let name = directory.name();
     let state = supervisor.state.clone();
     // Clients hear of the end only when it is written down, so that what they look at next agrees.
     let audited = engine.audit.append(&record.scope, vec![event]);
@@ -414,7 +414,12 @@ fn end(
         Some(message) => Happening::Died { message: message.clone() },
         None => Happening::Exited { exit_code },
     });
+    if record.remove_at_end {
+        supervisor.events.tell(&name, Happening::Removed {});
+    }
     engine.scope.release(&holder(record))?;
+    // It may have another name by now.
+    engine.scope.release(&format!("vm:{name}"))?;
     match supervisor.announcement.take() {
         Some(Handshake::Started { .. }) => {
             let message =
@@ -425,9 +430,15 @@ fn end(
         None => {}
     }
     let words = message.unwrap_or_else(|| "stopped".to_owned());
-    supervisor.hang_up(&words)?;
+    let patience = (record.restart != RestartPolicy::No).then_some(HANG_UP_LIMIT);
+    supervisor.hang_up(&words, patience)?;
     audited?;
-    Ok(cleaned?)
+    cleaned?;
+    Ok(Ended {
+        exit_code,
+        failed: outcome.is_err() || exit_code.is_some_and(|code| code != 0),
+        asked: supervisor.asked,
+    })
 }
 
 /// Puts the names of volumes in the place of their serials, by which a guest knows them, and says what becomes of those

@@ -158,7 +158,6 @@ fn a_command_runs_for_the_client_that_starts_it() {
     let happened = [
         Happening::Started { isolation: "emulated".to_owned() },
         Happening::Ready {},
-        Happening::Stopping {},
         Happening::Exited { exit_code: Some(3) },
     ];
     assert_eq!(events_of(&vm), happened);

@@ -7,7 +7,7 @@ use crate::journal::{EventLog, Happening};
 use mvm_plan::audit::{Event, Outcome};
 use mvm_ref::{NameError, VmName};
 use mvm_store::ProcessError;
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::process::Signal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,6 +17,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const RECORD: &str = "vm.json";
@@ -45,6 +46,8 @@ pub struct VmRegistry {
 pub struct VmDirectory {
     name: VmName,
     path: PathBuf,
+    /// Keeps the directory the same one under another name.
+    held: Option<Arc<File>>,
     /// Where the end of a VM goes whose supervisor can't tell of it; none for the supervisor itself.
     audit: Option<AuditLog>,
 }
@@ -166,9 +169,28 @@ impl VmRegistry {
         Ok(vms)
     }
 
+    /// Fails if a VM has that name.
+    pub fn check_free(&self, name: &VmName) -> Result<(), VmError> {
+        if self.at(name).path.exists() { Err(VmError::NameTaken(name.clone())) } else { Ok(()) }
+    }
+
+    /// Gives a VM another name.
+    pub fn rename(&self, vm: &VmDirectory, to: &VmName) -> Result<(), VmError> {
+        let _turn = vm.turn()?;
+        let mut record = vm.record()?;
+        let target = self.at(to);
+        let renamed = rustix::fs::renameat_with(CWD, &vm.path, CWD, &target.path, RenameFlags::NOREPLACE);
+        match renamed {
+            Err(rustix::io::Errno::EXIST) => return Err(VmError::NameTaken(to.clone())),
+            renamed => renamed.map_err(|error| io_error("rename", &vm.path)(error.into()))?,
+        }
+        record.name = to.clone();
+        target.write_record(&record)
+    }
+
     fn at(&self, name: &VmName) -> VmDirectory {
         let path = self.root.join(name.as_str());
-        VmDirectory { name: name.clone(), path, audit: Some(self.audit.clone()) }
+        VmDirectory { name: name.clone(), path, held: None, audit: Some(self.audit.clone()) }
     }
 }
 
@@ -199,12 +221,30 @@ impl VmDirectory {
     pub fn open(path: &Path) -> Result<Self, VmError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let name = name.parse().map_err(|source| VmError::Stray { path: path.to_owned(), source })?;
-        Ok(Self { name, path: path.to_owned(), audit: None })
+        Ok(Self { name, path: path.to_owned(), held: None, audit: None })
     }
 
-    /// Returns the VM's name.
-    pub fn name(&self) -> &VmName {
-        &self.name
+    /// Returns the same directory, found by a descriptor: whoever renames it changes nothing for this process.
+    pub fn held(&self) -> Result<Self, VmError> {
+        let file = File::open(&self.path).map_err(io_error("open", &self.path))?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        Ok(Self { path, held: Some(Arc::new(file)), ..self.clone() })
+    }
+
+    /// Returns the directory under the name that it has now.
+    pub fn settled(&self) -> Result<Self, VmError> {
+        if self.held.is_none() {
+            return Ok(self.clone());
+        }
+        let path = fs::read_link(&self.path).map_err(io_error("find", &self.path))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.parse().map_err(|source| VmError::Stray { path: path.clone(), source })?;
+        Ok(Self { name, path, held: None, audit: self.audit.clone() })
+    }
+
+    /// Returns the VM's name: the one that it has now, unless it is gone.
+    pub fn name(&self) -> VmName {
+        self.settled().map_or_else(|_| self.name.clone(), |settled| settled.name)
     }
 
     /// Returns where the directory is.
@@ -240,9 +280,13 @@ impl VmDirectory {
         if let Some(hypervisor) = &state.hypervisor {
             hypervisor.signal(Signal::KILL).map_err(io_error("end the hypervisor of", &self.path))?;
         }
-        self.put_end_on_record(&state)?;
+        let message = match state.supervisor.of_this_boot() {
+            true => "its supervisor died",
+            false => "the host was restarted while it ran",
+        };
+        self.put_end_on_record(&state, message)?;
         state.phase = Phase::Failed;
-        state.message = Some("its supervisor died".to_owned());
+        state.message = Some(message.to_owned());
         state.finished_at = Some(crate::clock::unix_seconds());
         self.write_state(&state)?;
         self.remove_scratch()?;
@@ -271,7 +315,7 @@ impl VmDirectory {
     }
 
     /// Has the audit log tell of the end of a launch that it tells of.
-    fn put_end_on_record(&self, state: &State) -> Result<(), VmError> {
+    fn put_end_on_record(&self, state: &State, message: &str) -> Result<(), VmError> {
         let (Some(audit), Some(nonce)) = (&self.audit, state.nonce) else { return Ok(()) };
         if audit.fate(&nonce)? != Fate::Launched {
             return Ok(());
@@ -285,12 +329,28 @@ impl VmDirectory {
             exit_code: None,
         };
         if let Some(root) = self.path.parent().and_then(Path::parent) {
-            let died = Happening::Died { message: "its supervisor died".to_owned() };
+            let died = Happening::Died { message: message.to_owned() };
             // Like any event: that it can't be written keeps nobody from going on.
             EventLog::new(root).tell(&self.name, died);
         }
-        let note = Note::from(stop).with("error", "its supervisor died");
+        let note = Note::from(stop).with("error", message);
         Ok(audit.append_notes(&record.scope, vec![note])?)
+    }
+
+    /// Takes a VM that has ended for another launch; the caller answers for it until a supervisor does.
+    pub fn begin_again(&self) -> Result<(), VmError> {
+        // What a crash left is put right first.
+        self.state()?;
+        let _turn = self.turn()?;
+        if !self.stored_state()?.ended() {
+            return Err(VmError::Running(self.name.clone()));
+        }
+        self.write_state(&State::created(ProcessIdentity::current()?))
+    }
+
+    /// Replaces the record as a whole.
+    pub fn write_record(&self, record: &Record) -> Result<(), VmError> {
+        self.write_json(RECORD, record)
     }
 
     /// Replaces the state as a whole.
@@ -322,12 +382,17 @@ impl VmDirectory {
 
     /// Removes the directory whatever its state; for the process that answers for the VM.
     pub fn remove_files(&self) -> Result<(), VmError> {
+        let Self { path, name, .. } = &match self.settled() {
+            // Somebody has removed it already.
+            Err(VmError::Stray { .. }) => return Ok(()),
+            settled => settled?,
+        };
         // Without its name the VM is gone for everyone, whatever remains.
-        let gone = self.path.with_file_name(format!("{GONE}{}.{}", self.name, std::process::id()));
+        let gone = path.with_file_name(format!("{GONE}{name}.{}", std::process::id()));
         remove_all(&gone)?;
-        match fs::rename(&self.path, &gone) {
+        match fs::rename(path, &gone) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(io_error("remove", &self.path)(error)),
+            Err(error) => Err(io_error("remove", path)(error)),
             Ok(()) => remove_all(&gone),
         }
     }
@@ -335,7 +400,7 @@ impl VmDirectory {
     /// Connects to the VM's supervisor.
     pub fn connect(&self) -> Result<UnixStream, VmError> {
         let state = self.state()?;
-        if !matches!(state.phase, Phase::Booting | Phase::Running | Phase::Paused) {
+        if !matches!(state.phase, Phase::Booting | Phase::Running | Phase::Paused | Phase::Restarting) {
             return Err(VmError::NotRunning { name: self.name.clone(), phase: state.phase });
         }
         let path = self.file(CONTROL);

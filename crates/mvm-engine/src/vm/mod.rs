@@ -3,9 +3,11 @@
 mod directory;
 mod process;
 mod record;
+mod restart;
 
 pub use directory::{
     CONSOLE, GONE, INITRD, PLAN, SCRATCH, SUPERVISOR_LOG, VmDirectory, VmError, VmRegistry, write_atomically,
 };
 pub use process::ProcessIdentity;
 pub use record::{Phase, Record, State};
+pub use restart::{Backoff, RestartPolicy, RestartPolicyError};

@@ -34,10 +34,14 @@ impl ProcessIdentity {
         self.pid
     }
 
+    /// Returns whether it was recorded since the host's kernel started.
+    pub fn of_this_boot(&self) -> bool {
+        boot_id().is_ok_and(|id| id == self.boot_id)
+    }
+
     /// Returns whether this very process still runs. A zombie doesn't; neither does one of another boot.
     pub fn alive(&self) -> bool {
-        boot_id().is_ok_and(|id| id == self.boot_id)
-            && ProcessId::from_parts(self.pid, self.start_time).is_alive().unwrap_or(false)
+        self.of_this_boot() && ProcessId::from_parts(self.pid, self.start_time).is_alive().unwrap_or(false)
     }
 
     /// Sends a signal to this very process; one that is gone is no error.

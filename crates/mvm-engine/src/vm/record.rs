@@ -1,6 +1,7 @@
 //! What is kept about a VM in its directory: what it is, and how it fares.
 
 use super::process::ProcessIdentity;
+use super::restart::RestartPolicy;
 use crate::policies::PolicySource;
 use crate::secrets::NamedSource;
 use mvm_launch::confinement::Protection;
@@ -35,6 +36,9 @@ pub struct Record {
     /// Its secrets and where they come from, in the order of the plan's names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<NamedSource>,
+    /// When it is launched again after it ended.
+    #[serde(default)]
+    pub restart: RestartPolicy,
 }
 
 /// Reads a list; earlier versions wrote one name.
@@ -63,6 +67,8 @@ pub enum Phase {
     Running,
     /// Its hypervisor is stopped where it is.
     Paused,
+    /// It ended and waits to be launched again.
+    Restarting,
     /// It ended by itself or was stopped.
     Exited,
     /// It could not start, or something that it needs died.
@@ -98,6 +104,9 @@ pub struct State {
     pub started_at: Option<i64>,
     /// When it ended, in seconds since 1970.
     pub finished_at: Option<i64>,
+    /// How often its supervisor launched it again.
+    #[serde(default)]
+    pub restarts: u32,
     /// What the guest last said of its services: a self-report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceStatus>,
@@ -121,6 +130,7 @@ impl State {
             message: None,
             started_at: None,
             finished_at: None,
+            restarts: 0,
             services: Vec::new(),
             health: Vec::new(),
         }
@@ -150,6 +160,7 @@ impl std::fmt::Display for Phase {
             Self::Booting => "booting",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Restarting => "restarting",
             Self::Exited => "exited",
             Self::Failed => "failed",
         })

@@ -4,8 +4,9 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::vm::{self, Phase};
 use mvm_launch::confinement::Protection;
-use mvm_plan::SignedPlan;
+use mvm_plan::{Plan, SignedPlan};
 use mvm_ref::{Digest, ScopeName, VmName};
+use mvm_wire::{Health, HealthStatus, ServiceStatus};
 use serde::Serialize;
 use std::fs;
 
@@ -42,6 +43,18 @@ pub struct VmDetails {
     pub command: Vec<String>,
     /// What its plan gives it.
     pub resources: VmResources,
+    /// Its forwarded ports, `ADDRESS:HOST->GUEST/PROTOCOL`.
+    pub ports: Vec<String>,
+    /// When it is launched again after it ended.
+    pub restart: String,
+    /// How often it was launched again since somebody started it.
+    pub restarts: u32,
+    /// What its health checks amount to, as the guest last said.
+    pub health: Option<Health>,
+    /// Its services, as the guest last said.
+    pub services: Vec<ServiceStatus>,
+    /// Its health checks, as the guest last said.
+    pub health_checks: Vec<HealthStatus>,
     /// Its kernel.
     pub kernel: Digest,
     /// `kvm` or `emulated`, once it has started.
@@ -65,6 +78,15 @@ pub struct VmResources {
     pub scratch_mib: u64,
 }
 
+impl VmResources {
+    /// Returns what a plan gives.
+    pub(super) fn of(plan: &Plan) -> Self {
+        let resources = &plan.resources;
+        let (cpus, memory_mib, scratch_mib) = (resources.cpus, resources.memory_mib, resources.scratch_mib);
+        Self { cpus, memory_mib, scratch_mib }
+    }
+}
+
 impl Engine {
     /// Returns all that is known of a VM, running or not.
     pub fn inspect_vm(&self, name: &VmName) -> Result<VmDetails, EngineError> {
@@ -75,8 +97,8 @@ impl Engine {
         let plan = SignedPlan::parse(&bytes)
             .map_err(|source| EngineError::Plan { act: "read", source: source.into() })?;
         let plan = plan.unverified_plan();
-        let resources = &plan.resources;
         let live = |process: &vm::ProcessIdentity| process.alive().then(|| process.pid());
+        let health = state.overall_health();
         Ok(VmDetails {
             name: record.name,
             phase: state.phase,
@@ -92,11 +114,13 @@ impl Engine {
             policy: record.policy.iter().map(ToString::to_string).collect(),
             admitted_under: state.policy,
             command: record.command,
-            resources: VmResources {
-                cpus: resources.cpus,
-                memory_mib: resources.memory_mib,
-                scratch_mib: resources.scratch_mib,
-            },
+            resources: VmResources::of(plan),
+            ports: super::ports(plan),
+            restart: record.restart.to_string(),
+            restarts: state.restarts,
+            health,
+            services: state.services,
+            health_checks: state.health,
             kernel: plan.kernel.digest,
             isolation: state.isolation,
             supervisor_pid: live(&state.supervisor),

@@ -25,6 +25,7 @@ pub mod run;
 pub mod scope;
 pub mod signing;
 pub mod supervise;
+pub mod systemd;
 pub mod unpack;
 pub mod verify_key;
 pub mod version;

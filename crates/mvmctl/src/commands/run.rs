@@ -7,11 +7,13 @@ use crate::commands::signing::Signing;
 use crate::commands::unpack::Unpack;
 use crate::commands::verify_key::VerifyKey;
 use crate::context::Context;
+use crate::error::Misuse;
 use crate::terminal;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use mvm_engine::{
-    Engine, LaunchRequest, Launched, PullPolicy, RequiredIsolation, RunRequest, Seconds, Workload,
+    Engine, LaunchRequest, Launched, PullPolicy, RequiredIsolation, RestartPolicy, RunRequest, Seconds,
+    Workload,
 };
 use mvm_ref::{ImageSource, Platform, VmName};
 use std::path::PathBuf;
@@ -43,6 +45,13 @@ pub struct Launch {
     /// Start the VM, print its name and return
     #[arg(long, short)]
     detach: bool,
+    /// Launch the VM again when it ends: no, on-failure[:N], always or unless-stopped; needs --detach
+    ///
+    /// Its supervisor does it, after 0.1 s, then after twice as long each time up to a minute; a VM that ran for 10 s begins
+    /// anew. `vm stop` ends it. Nothing is launched again after a reboot of the host, or by itself after the supervisor was
+    /// killed.
+    #[arg(long, value_name = "POLICY", default_value_t, hide_default_value = true)]
+    restart: RestartPolicy,
 }
 
 /// What a plan is made of.
@@ -186,6 +195,7 @@ impl Planned {
             policy: Vec::new(),
             remove_at_end: false,
             detached: false,
+            restart: RestartPolicy::No,
         };
         Ok((engine, request))
     }
@@ -194,13 +204,23 @@ impl Planned {
 impl Launch {
     /// Returns the launch that is asked for.
     pub fn resolve(&self, name: Option<VmName>) -> anyhow::Result<LaunchRequest> {
-        let (remove_at_end, detached) = (self.rm, self.detach);
+        let (remove_at_end, detached, restart) = (self.rm, self.detach, self.restart);
+        let misuse = match restart {
+            RestartPolicy::No => None,
+            _ if !detached => Some("--restart needs --detach"),
+            _ if remove_at_end => Some("--restart and --rm exclude each other"),
+            _ => None,
+        };
+        if let Some(misuse) = misuse {
+            return Err(Misuse(misuse.to_owned()).into());
+        }
         Ok(LaunchRequest {
             name,
             secrets: Vec::new(),
             policy: self.policy.resolve()?,
             remove_at_end,
             detached,
+            restart,
         })
     }
 }
@@ -221,8 +241,8 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         context.printer.data(signed?.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let LaunchRequest { policy, remove_at_end, detached, .. } = launch;
-    let request = RunRequest { secrets, policy, remove_at_end, detached, ..request };
+    let LaunchRequest { policy, remove_at_end, detached, restart, .. } = launch;
+    let request = RunRequest { secrets, policy, remove_at_end, detached, restart, ..request };
     let launched = engine.run(request, &progress, context.signals.cancel());
     progress.finish();
     attend(context, launched?, detached)

@@ -3,6 +3,9 @@
 pub mod acts;
 mod inspect;
 pub mod ls;
+pub mod start;
+pub mod stats;
+mod status;
 
 use crate::context::Context;
 use clap::Subcommand;
@@ -21,15 +24,20 @@ pub enum Command {
         /// The VM
         name: VmName,
     },
+    Status(status::Args),
+    Stats(stats::Args),
     Logs(super::logs::Args),
     Events(super::events::Args),
     Attach(super::attach::Args),
+    Start(start::Start),
     Stop(acts::Stop),
+    Restart(start::Restart),
     Kill(acts::Kill),
     Wait(acts::Wait),
     Pause(acts::Pause),
     #[command(visible_alias = "unpause")]
     Resume(acts::Resume),
+    Rename(start::Rename),
     Rm(acts::Rm),
 }
 
@@ -41,9 +49,14 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
             inspect::run(context, &name, json)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Status(args) => status::run(context, &args),
+        Command::Stats(args) => stats::run(context, &args),
         Command::Logs(args) => super::logs::run(context, args),
         Command::Events(args) => super::events::run(context, &args),
         Command::Attach(args) => super::attach::run(context, &args),
+        Command::Start(args) => start::start(context, &args),
+        Command::Restart(args) => start::restart(context, &args),
+        Command::Rename(args) => start::rename(context, &args),
         Command::Stop(args) => acts::stop(context, &args),
         Command::Kill(args) => acts::kill(context, &args),
         Command::Wait(args) => acts::wait(context, &args),

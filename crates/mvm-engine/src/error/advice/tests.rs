@@ -145,9 +145,13 @@ fn of_machines() -> Vec<Row> {
     let not_installed = || ExecError::NotFound { program: "q".to_owned(), searched: "/bin".to_owned() };
     vec![
         (VmError::NotFound(name()).into(), NotFound, Some("mvmctl vm ls --all lists them")),
-        (VmError::NameTaken(name()).into(), Conflict, Some("choose another --name, or: mvmctl vm rm web")),
+        (VmError::NameTaken(name()).into(), Conflict, Some("choose another name, or: mvmctl vm rm web")),
         (VmError::Running(name()).into(), Conflict, Some("mvmctl vm stop web, or rm --force")),
-        (VmError::NotRunning { name: name(), phase: Phase::Exited }.into(), Conflict, None),
+        (
+            VmError::NotRunning { name: name(), phase: Phase::Exited }.into(),
+            Conflict,
+            Some("mvmctl vm start web; mvmctl vm status web says how it ended"),
+        ),
         (refused(FailureKind::NotFound), CommandNotFound, None),
         (refused(FailureKind::NotExecutable), CommandNotExecutable, None),
         (refused(FailureKind::NoSuchUser), Failure, None),

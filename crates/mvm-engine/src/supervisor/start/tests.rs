@@ -96,6 +96,7 @@ pub(in crate::supervisor) fn vm(change: impl FnOnce(&mut Plan, &mut Record)) -> 
         created_at: now,
         remove_at_end: false,
         secrets: Vec::new(),
+        restart: crate::vm::RestartPolicy::No,
     };
     change(&mut plan, &mut record);
     let local = engine.key_store().local().unwrap();
@@ -127,7 +128,7 @@ impl Drop for Hypervisor {
 
 /// Launches a VM and puts its supervisor together, with pipes that the test holds.
 pub(in crate::supervisor) fn supervisor(vm: &Vm, detached: bool) -> (Supervisor, AdmittedPlan, Ends) {
-    let mut launched = launch(&vm.fixture.engine, &vm.directory, &vm.record).unwrap();
+    let mut launched = launch(&vm.fixture.engine, &vm.directory, &vm.record, 0).unwrap();
     let machine = &mut launched.started.machine;
     while machine.stderr().is_empty() {
         std::thread::sleep(Duration::from_millis(5));
@@ -279,7 +280,7 @@ fn what_the_plan_does_not_allow_is_not_launched() {
     for (case, change, kind, rule) in table {
         let Some(vm) = vm(change) else { return };
         let before = vm.fixture.events().len();
-        let error = launch(&vm.fixture.engine, &vm.directory, &vm.record).err().unwrap();
+        let error = launch(&vm.fixture.engine, &vm.directory, &vm.record, 0).err().unwrap();
         assert_eq!(error.kind(), kind, "{case}: {}", chain(&error));
         assert_eq!(vm.directory.state().unwrap().phase, Phase::Created, "{case}");
         let told = vm.fixture.events().split_off(before);
@@ -291,7 +292,7 @@ fn what_the_plan_does_not_allow_is_not_launched() {
 #[test]
 fn a_refusal_names_the_rules_and_what_satisfies_them() {
     let Some(vm) = vm(|_, record| record.policy = vec![named("production")]) else { return };
-    let error = launch(&vm.fixture.engine, &vm.directory, &vm.record).err().unwrap();
+    let error = launch(&vm.fixture.engine, &vm.directory, &vm.record, 0).err().unwrap();
     let Some(Event::Refuse { rules, policy, .. }) = vm.fixture.events().pop() else { panic!() };
     assert_eq!(policy, "production");
     assert_eq!(rules, [Rule::ReleaseKey, Rule::PinnedImage, Rule::HardwareIsolation]);
@@ -307,7 +308,7 @@ fn a_refusal_names_the_rules_and_what_satisfies_them() {
 #[test]
 fn too_little_memory_and_changed_files_are_found_before_the_start() {
     let Some(vm) = vm(|plan, _| plan.resources.memory_mib = 64) else { return };
-    let error = launch(&vm.fixture.engine, &vm.directory, &vm.record).err().unwrap();
+    let error = launch(&vm.fixture.engine, &vm.directory, &vm.record, 0).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert_eq!(error.hint().unwrap(), "--memory 87m or more", "{error}");
 
@@ -315,12 +316,12 @@ fn too_little_memory_and_changed_files_are_found_before_the_start() {
     let kernel = vm.fixture.engine.choose_kernel(None).unwrap().image();
     fs::set_permissions(&kernel, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     fs::write(&kernel, b"another").unwrap();
-    let error = launch(&vm.fixture.engine, &vm.directory, &vm.record).err().unwrap();
+    let error = launch(&vm.fixture.engine, &vm.directory, &vm.record, 0).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Verification, "{error}");
 
     let Some(vm) = self::vm(|_, _| {}) else { return };
     fs::write(vm.directory.file(vm::PLAN), b"{}").unwrap();
-    let error = launch(&vm.fixture.engine, &vm.directory, &vm.record).err().unwrap();
+    let error = launch(&vm.fixture.engine, &vm.directory, &vm.record, 0).err().unwrap();
     assert!(matches!(error, EngineError::Plan { act: "read", .. }), "{error:?}");
 }
 

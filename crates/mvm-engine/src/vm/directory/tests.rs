@@ -23,6 +23,7 @@ fn record(name: &str) -> Record {
         created_at: 1_700_000_000,
         remove_at_end: false,
         secrets: Vec::new(),
+        restart: crate::vm::RestartPolicy::No,
     }
 }
 

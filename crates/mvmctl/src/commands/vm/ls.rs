@@ -52,6 +52,7 @@ pub fn status(vm: &VmListing, now: i64) -> String {
     match (vm.phase, vm.exit_code) {
         (Phase::Running, _) => format!("running {}", since(vm.started_at)),
         (Phase::Paused, _) => "paused".to_owned(),
+        (Phase::Restarting, Some(code)) => format!("restarting ({code})"),
         (Phase::Exited, Some(code)) => format!("exited ({code}) {} ago", since(vm.finished_at)),
         (Phase::Exited, None) => format!("stopped {} ago", since(vm.finished_at)),
         (Phase::Failed, _) => format!("failed {} ago", since(vm.finished_at)),

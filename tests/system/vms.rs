@@ -1,0 +1,204 @@
+//! The verbs on VMs: what they wrote and what happened to them, start and stop, pause and rename, restarts, attaching.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+use mvm_tests::fixtures;
+use mvm_tests::process::holders;
+use mvm_tests::sandbox::Sandbox;
+
+use crate::{Case, GUEST, Outcome, ensure, ensure_eq};
+
+pub const CASES: &[Case] = &[
+    Case { name: "vms::logs_and_verbs", needs: GUEST, run: logs_and_verbs },
+    Case { name: "vms::restart_policies", needs: GUEST, run: restart_policies },
+    Case { name: "vms::attach_joins_input_and_output", needs: GUEST, run: attach },
+    Case { name: "vms::ends_that_nobody_asked_for", needs: GUEST, run: ends },
+    Case { name: "vms::twenty_at_once_leave_nothing", needs: GUEST, run: twenty },
+];
+
+fn image() -> Result<String, Failed> {
+    Ok(format!("oci:{}:latest", fixtures::busybox()?.display()))
+}
+
+/// Waits until a condition holds; gives up long after it should.
+fn eventually(mut condition: impl FnMut() -> Result<bool, Failed>) -> Result<bool, Failed> {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(90) {
+        if condition()? {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(false)
+}
+
+/// Returns what happened to a VM, by the names of the events.
+fn events(sandbox: &Sandbox, vm: &str) -> Result<Vec<String>, Failed> {
+    let text = sandbox.mvmctl(["events", "--vm", vm, "--json"]).run()?.ok()?.out();
+    let mut names = Vec::new();
+    for line in text.lines() {
+        let event: serde_json::Value = serde_json::from_str(line)?;
+        names.push(event["event"].as_str().ok_or("an event without a name")?.to_owned());
+    }
+    Ok(names)
+}
+
+fn phase(sandbox: &Sandbox, vm: &str) -> Result<String, Failed> {
+    let list = sandbox.json(["vm", "ls", "--all", "--json"])?;
+    let found = list.as_array().into_iter().flatten().find(|listed| listed["name"] == vm);
+    Ok(found.and_then(|vm| vm["phase"].as_str()).unwrap_or("none").to_owned())
+}
+
+fn logs_and_verbs() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let script = "trap 'exit 4' TERM; ls /mark 2>/dev/null; touch /mark; echo up; echo err >&2; \
+                  printf '\\033[2J\\n'; while :; do sleep 0.1; done";
+    sandbox.mvmctl(["run", "-d", "--name", "one", &image()?, "sh", "-c", script]).run()?.ok()?;
+    let logged = |vm: &str, lines| {
+        let text = sandbox.mvmctl(["logs", vm]).run()?.ok()?;
+        Ok::<bool, Failed>(text.out().lines().count() + text.err().lines().count() >= lines)
+    };
+    ensure!(eventually(|| logged("one", 3))?, "it writes nothing");
+    let text = sandbox.mvmctl(["logs", "one"]).run()?.ok()?;
+    ensure_eq!((text.out(), text.err()), ("up\n\u{1b}[2J\n".to_owned(), "err\n".to_owned()));
+    let last = sandbox.mvmctl(["logs", "--tail", "1", "--service", "main", "-t", "one"]).run()?.ok()?;
+    let last = last.out();
+    let (time, rest) = last.split_once(' ').ok_or("no time")?;
+    ensure!(time.ends_with('Z') && time.len() == 24, "{time:?} is no time");
+    ensure_eq!(rest, "\u{1b}[2J\n");
+    ensure_eq!(sandbox.mvmctl(["logs", "-s", "other", "one"]).run()?.ok()?.out(), "");
+    let console = sandbox.mvmctl(["logs", "--console", "one"]).run()?.ok()?;
+    ensure!(console.err().is_empty(), "{}", console.err());
+
+    sandbox.mvmctl(["vm", "pause", "one"]).run()?.ok()?;
+    ensure_eq!(phase(&sandbox, "one")?, "paused");
+    let paused = sandbox.mvmctl(["exec", "one", "true"]).run()?.exits(125)?;
+    ensure!(paused.err().contains("paused"), "{}", paused.err());
+    sandbox.mvmctl(["vm", "pause", "one"]).run()?.exits(1)?;
+    sandbox.mvmctl(["vm", "resume", "one"]).run()?.ok()?;
+
+    sandbox.mvmctl(["vm", "rename", "one", "two"]).run()?.ok()?;
+    sandbox.mvmctl(["logs", "one"]).run()?.exits(3)?;
+    sandbox.mvmctl(["exec", "two", "true"]).run()?.ok()?;
+    sandbox.mvmctl(["gc"]).run()?.ok()?;
+    sandbox.mvmctl(["vm", "kill", "-s", "TERM", "two"]).run()?.ok()?;
+    ensure_eq!(sandbox.mvmctl(["vm", "wait", "two"]).run()?.ok()?.out(), "4\n");
+    ensure_eq!(events(&sandbox, "one")?, ["started", "ready", "paused", "resumed"]);
+    ensure_eq!(events(&sandbox, "two")?, ["renamed", "exited"]);
+
+    // Started again: a new scratch disk, the log goes on.
+    sandbox.mvmctl(["vm", "start", "two"]).run()?.ok()?;
+    ensure!(eventually(|| logged("two", 6))?, "it writes nothing after its second start");
+    ensure_eq!(sandbox.mvmctl(["logs", "two"]).run()?.ok()?.out(), "up\n\u{1b}[2J\nup\n\u{1b}[2J\n");
+    let mut follower =
+        sandbox.mvmctl(["logs", "-f", "--tail", "0", "two"]).spawn(Stdio::piped(), Stdio::null())?;
+    sandbox.mvmctl(["vm", "start", "two"]).run()?.exits(7)?;
+    sandbox.mvmctl(["stop", "two"]).run()?.ok()?;
+    ensure!(eventually(|| Ok(follower.try_wait()?.is_some()))?, "logs -f outlives its VM");
+    sandbox.mvmctl(["vm", "rename", "two", "three"]).run()?.ok()?;
+    sandbox.mvmctl(["rm", "three"]).run()?.ok()?;
+    ensure_eq!(events(&sandbox, "three")?, ["renamed", "removed"]);
+    ensure_eq!(sandbox.mvmctl(["audit", "verify"]).run()?.ok()?.code(), 0);
+    Ok(())
+}
+
+fn restart_policies() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let failing = ["run", "-d", "--restart", "on-failure:2", "--name", "fails"];
+    sandbox.mvmctl(failing).args([&image()?, "sh", "-c", "echo once; exit 3"]).run()?.ok()?;
+    ensure!(eventually(|| Ok(phase(&sandbox, "fails")? == "exited"))?, "it never ends for good");
+    ensure_eq!(sandbox.mvmctl(["wait", "fails"]).run()?.ok()?.out(), "3\n");
+    ensure_eq!(sandbox.mvmctl(["logs", "fails"]).run()?.ok()?.out(), "once\nonce\nonce\n");
+    let launch = ["started", "ready", "exited"];
+    let expected = [&launch[..], &["restarting"], &launch, &["restarting"], &launch].concat();
+    ensure_eq!(events(&sandbox, "fails")?, expected);
+    let launches = sandbox.mvmctl(["audit", "tail", "-n", "100", "--json"]).run()?.ok()?.out();
+    ensure_eq!(launches.matches("\"event\":\"launch\"").count(), 3);
+
+    let always = ["run", "-d", "--restart", "always", "--name", "always"];
+    sandbox.mvmctl(always).args([&image()?, "true"]).run()?.ok()?;
+    let often = || Ok(events(&sandbox, "always")?.iter().filter(|name| *name == "restarting").count() >= 3);
+    ensure!(eventually(often)?, "it is not restarted");
+    sandbox.mvmctl(["stop", "always"]).run()?.ok()?;
+    ensure_eq!(phase(&sandbox, "always")?, "exited");
+    let over = eventually(|| Ok(holders(&sandbox.store())?.is_empty()))?;
+    ensure!(over, "it still runs: {:?}", holders(&sandbox.store())?);
+    sandbox.mvmctl(["run", "--rm", "-d", "--restart", "always", &image()?, "true"]).run()?.exits(125)?;
+    sandbox.mvmctl(["run", "--restart", "always", &image()?, "true"]).run()?.exits(125)?;
+    Ok(())
+}
+
+fn attach() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    sandbox.mvmctl(["run", "-di", "--name", "cat", &image()?, "sh", "-c", "cat; exit 6"]).run()?.ok()?;
+    let mut watcher = sandbox.mvmctl(["attach", "--no-stdin", "cat"]).spawn(Stdio::piped(), Stdio::null())?;
+    // Joined before anything is written: `attach` says nothing, so it is asked of the output.
+    std::thread::sleep(Duration::from_secs(2));
+    let joined = sandbox.mvmctl(["attach", "cat"]).input("fed\n").run()?.exits(6)?;
+    ensure_eq!(joined.out(), "fed\n");
+    ensure_eq!(watcher.wait()?.code(), Some(6));
+    let mut seen = String::new();
+    std::io::Read::read_to_string(&mut watcher.stdout.take().ok_or("no pipe")?, &mut seen)?;
+    ensure_eq!(seen, "fed\n");
+    ensure_eq!(sandbox.mvmctl(["logs", "cat"]).run()?.ok()?.out(), "fed\n");
+    Ok(())
+}
+
+fn ends() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let script = "echo 2 > /proc/sys/vm/panic_on_oom && exec tail /dev/zero";
+    sandbox.mvmctl(["run", "-d", "--name", "panics", &image()?, "sh", "-c", script]).run()?.ok()?;
+    ensure!(eventually(|| Ok(phase(&sandbox, "panics")? == "failed"))?, "a panic goes unnoticed");
+    let message = sandbox.json(["vm", "inspect", "panics", "--json"])?["message"].clone();
+    let message = message.as_str().unwrap_or_default();
+    ensure!(message.starts_with("the guest's kernel panicked: "), "{message:?}");
+    Ok(())
+}
+
+fn twenty() -> Outcome {
+    const COUNT: usize = 20;
+    let sandbox = Sandbox::with_kernel()?;
+    let image = image()?;
+    // The image is there before, so that what is counted is VMs.
+    sandbox.mvmctl(["run", "--rm", &image, "true"]).run()?.ok()?;
+    let leases = || Ok::<String, Failed>(sandbox.mvmctl(["df", "--json"]).run()?.ok()?.out());
+    let before = leases()?;
+    let names: Vec<String> = (0..COUNT).map(|number| format!("vm{number:02}")).collect();
+    let all = |verb: &[&str], tail: &[&str]| -> Outcome {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = names
+                .iter()
+                .map(|name| {
+                    let words: Vec<&str> = verb.iter().chain([&name.as_str()]).chain(tail).copied().collect();
+                    let program = sandbox.mvmctl(words);
+                    scope.spawn(move || program.run()?.ok().map(drop))
+                })
+                .collect();
+            for thread in threads {
+                thread.join().map_err(|_| "a thread panicked")??;
+            }
+            Ok(())
+        })
+    };
+    let small = ["--memory", "128m"];
+    all(&["run", "-d", small[0], small[1], "--name"], &[&image, "sleep", "1000"])?;
+    let running = || {
+        let list = sandbox.json(["ps", "--json"])?;
+        let list = list.as_array().cloned().unwrap_or_default();
+        Ok(list.iter().filter(|vm| vm["phase"] == "running").count() == COUNT)
+    };
+    ensure!(eventually(running)?, "not all of them run");
+    all(&["stop", "-t", "0"], &[])?;
+    ensure_eq!(sandbox.json(["ps", "--json"])?, serde_json::json!([]));
+    all(&["rm"], &[])?;
+    let over = eventually(|| Ok(holders(&sandbox.store())?.is_empty()))?;
+    ensure!(over, "processes are left: {:?}", holders(&sandbox.store())?);
+    ensure_eq!(std::fs::read_dir(sandbox.store().join("vms"))?.count(), 0);
+    ensure_eq!(leases()?, before);
+    // Nothing holds the image any more.
+    sandbox.mvmctl(["image", "rm", &image]).run()?.ok()?;
+    sandbox.mvmctl(["audit", "verify"]).run()?.ok()?;
+    Ok(())
+}
