@@ -188,13 +188,7 @@ impl EngineError {
                 "choose another platform with --platform; other architectures are not supported"
             }
             Self::Fetch(FetchError::Registry(error)) => return for_registry(error),
-            Self::Pull { source, .. } => match &**source {
-                PullError::Layer { source, .. } => match &**source {
-                    UnpackError::Fetch(FetchError::Registry(error)) => return for_registry(error),
-                    _ => return None,
-                },
-                _ => return None,
-            },
+            Self::Pull { source, .. } => return for_pull(source),
             _ => return None,
         };
         Some(text.to_owned())
@@ -315,6 +309,16 @@ fn for_store(error: &StoreError) -> Option<String> {
 }
 
 /// Returns what to do about a problem with the audit log.
+fn for_pull(error: &PullError) -> Option<String> {
+    match error {
+        PullError::Layer { source, .. } => match &**source {
+            UnpackError::Fetch(FetchError::Registry(error)) => for_registry(error),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 fn for_vm(error: &VmError) -> Option<String> {
     Some(match error {
         VmError::NameTaken(name) => format!("choose another name, or: mvmctl vm rm {name}"),

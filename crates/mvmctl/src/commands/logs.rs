@@ -74,6 +74,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     for line in begin(&args, &mut logs)? {
         out.put(&line)?;
     }
+    out.flush()?;
     while args.follow && !context.signals.cancel().requested() {
         // In this order: what was written before the end is read after it was seen.
         let over = logs.is_over()?;
@@ -81,7 +82,11 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
             if wanted(&args, &line) {
                 out.put(&line)?;
             }
+            if context.signals.cancel().requested() {
+                break;
+            }
         }
+        out.flush()?;
         if over {
             break;
         }
@@ -100,7 +105,10 @@ fn begin(args: &Args, logs: &mut VmLogs) -> anyhow::Result<VecDeque<LogLine>> {
     let mut kept: VecDeque<(bool, LogLine)> = VecDeque::new();
     let mut open: BTreeMap<Origin, bool> = BTreeMap::new();
     let mut lines = 0;
+    let now = mvm_engine::unix_seconds();
     while let Some(line) = logs.next_line()? {
+        // What is written faster than it is read has no end.
+        let late = line.time.unix_seconds() > now + 1;
         if !wanted(args, &line) {
             continue;
         }
@@ -110,6 +118,9 @@ fn begin(args: &Args, logs: &mut VmLogs) -> anyhow::Result<VecDeque<LogLine>> {
         while args.tail.0.is_some_and(|most| lines > most) {
             let Some((begins, _)) = kept.pop_front() else { break };
             lines -= usize::from(begins);
+        }
+        if late {
+            break;
         }
     }
     // A line that is left out goes with all its pieces.
@@ -126,16 +137,32 @@ struct Out<'a> {
     escaped: bool,
     /// Whose line has no end yet.
     open: Option<Origin>,
+    /// What is still to be written, and whether to stderr.
+    held: (bool, Vec<u8>),
 }
+
+/// How much is held before it is written.
+const HELD: usize = 64 << 10;
 
 impl<'a> Out<'a> {
     fn new(context: &'a Context, named: bool, timestamps: bool) -> Self {
-        Self { context, named, timestamps, escaped: context.printer.shows_data(), open: None }
+        Self {
+            context,
+            named,
+            timestamps,
+            escaped: context.printer.shows_data(),
+            open: None,
+            held: (false, Vec::new()),
+        }
     }
 
     fn put(&mut self, line: &LogLine) -> anyhow::Result<()> {
-        let printer = &self.context.printer;
-        let mut text = Vec::new();
+        let aside = line.origin.stream == OutputStream::Stderr;
+        if aside != self.held.0 || self.held.1.len() >= HELD {
+            self.flush()?;
+            self.held.0 = aside;
+        }
+        let text = &mut self.held.1;
         if self.named || self.timestamps {
             if self.open.as_ref().is_some_and(|open| *open != line.origin) {
                 text.push(b'\n');
@@ -156,9 +183,16 @@ impl<'a> Out<'a> {
             text.extend(&line.bytes);
         }
         self.open = (!line.bytes.ends_with(b"\n")).then(|| line.origin.clone());
-        match line.origin.stream {
-            OutputStream::Stderr => printer.aside(text)?,
-            OutputStream::Stdout | OutputStream::Output => printer.data(text)?,
+        Ok(())
+    }
+
+    /// Writes what is held.
+    fn flush(&mut self) -> anyhow::Result<()> {
+        let (aside, text) = (self.held.0, std::mem::take(&mut self.held.1));
+        match (text.is_empty(), aside) {
+            (true, _) => {}
+            (false, true) => self.context.printer.aside(text)?,
+            (false, false) => self.context.printer.data(text)?,
         }
         Ok(())
     }
