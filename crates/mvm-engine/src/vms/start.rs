@@ -76,7 +76,7 @@ impl Engine {
     }
 
     /// Starts a VM that has ended, and is its supervisor until it ends. Returns the exit code of its main process, if that ran,
-    /// and whether it failed.
+    /// and whether it failed; neither if it was stopped.
     ///
     /// `notify` is the address of a service manager's socket, as `$NOTIFY_SOCKET` has it (sd_notify(3)): it hears when the VM is
     /// up, which is when its health checks, if it has any, succeed.
@@ -107,7 +107,8 @@ impl Engine {
             })?;
             directory.remove_scratch()?;
         }
-        outcome.map(|ended| (ended.exit_code, ended.failed))
+        // To be ended by a signal is no failure for who was asked to end.
+        outcome.map(|ended| if ended.asked { (None, false) } else { (ended.exit_code, ended.failed) })
     }
 
     /// Stops a VM, if it runs, and starts it again.
