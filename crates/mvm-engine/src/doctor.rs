@@ -46,6 +46,15 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
             "the disk that takes a VM's writes is formatted with it",
             "apt-get install e2fsprogs",
         ),
+        Check {
+            required: false,
+            ..program(
+                settings,
+                "slirp4netns",
+                "guests have no network without it; --network none and forwarded ports work",
+                "apt-get install --no-install-recommends slirp4netns",
+            )
+        },
     ];
     let store = Store::open_to_look(&settings.root);
     let kernel = match &store {

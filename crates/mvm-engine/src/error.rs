@@ -14,7 +14,7 @@ use crate::push::PushError;
 use crate::secrets::SecretError;
 use crate::signatures::SignatureError;
 use crate::store_settings::SettingsError;
-use crate::supervisor::SupervisorError;
+use crate::supervisor::{ForwardError, SupervisorError};
 use crate::vm::VmError;
 use crate::vms::StartError;
 use crate::volumes::VolumeError;
@@ -168,6 +168,9 @@ pub enum EngineError {
     /// A VM can't be started again.
     #[error(transparent)]
     NotStarted(#[from] StartError),
+    /// A port can't be forwarded.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
     /// A running VM failed.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),

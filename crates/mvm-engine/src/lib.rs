@@ -22,6 +22,7 @@ mod keys;
 mod link;
 mod load;
 mod login;
+mod network;
 mod plan_bundle;
 mod plans;
 mod policies;
@@ -81,6 +82,7 @@ pub use mvm_tree::{SettingError, UnpackPolicy};
 pub use mvm_wire::{
     ExitStatus, Health, HealthOutcome, HealthResult, HealthStatus, ServiceState, ServiceStatus, WindowSize,
 };
+pub use network::{Destination, NetworkWordError, PortMapping, user_network};
 pub use plan_bundle::{BundleError, ImportedPlan};
 pub use plans::{PlanReport, PlanView, PolicyReport, RuleReport, SignatureView, utc_time};
 pub use policies::{PolicyFileError, PolicySource, SYSTEM_POLICY};

@@ -36,8 +36,13 @@ pub enum LinkError {
 impl Link {
     /// Takes over a connected socket.
     pub fn new(socket: UnixStream, role: Role) -> Result<Self, LinkError> {
+        Self::with_limits(socket, role, Limits::default())
+    }
+
+    /// Takes over a connected socket, with its own limits of what this side holds.
+    pub fn with_limits(socket: UnixStream, role: Role, limits: Limits) -> Result<Self, LinkError> {
         socket.set_nonblocking(true).map_err(|source| LinkError::Io { act: "set up", source })?;
-        Ok(Self { socket, wire: Connection::new(role, Limits::default()), closed: false, deaf: false })
+        Ok(Self { socket, wire: Connection::new(role, limits), closed: false, deaf: false })
     }
 
     /// Receives what is there, up to 64 KiB. Returns whether the peer is still there.

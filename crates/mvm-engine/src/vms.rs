@@ -183,9 +183,11 @@ impl Engine {
     }
 }
 
-/// Returns the ports that a plan forwards, as they are shown.
-fn ports(plan: &mvm_plan::Plan) -> Vec<String> {
-    plan.ports
+/// Returns the ports that are forwarded, as they are shown: those of the plan, but with the host's own numbers once they
+/// are known.
+fn ports(plan: &mvm_plan::Plan, state: &State) -> Vec<String> {
+    let ports = if state.ports.is_empty() { &plan.ports } else { &state.ports };
+    ports
         .iter()
         .map(|port| {
             let (host, protocol) = (SocketAddr::new(port.address, port.host), port.protocol);
@@ -207,7 +209,7 @@ fn listing(directory: &VmDirectory) -> Result<VmListing, VmError> {
         isolation: state.isolation,
         exit_code: state.exit_code,
         health,
-        ports: control::stored_plan(directory).map(|plan| ports(&plan)).unwrap_or_default(),
+        ports: control::stored_plan(directory).map(|plan| ports(&plan, &state)).unwrap_or_default(),
         message: state.message,
         command: record.command,
         created_at: record.created_at,

@@ -9,12 +9,14 @@
 //!
 //! A host that hangs up ends it at once.
 
+mod forwards;
 mod processes;
 mod requests;
 mod secrets;
 mod streams;
 
 use crate::{boot, console, end};
+use forwards::Forwards;
 use mvm_wire::{
     BootFacts, BootStage, Connection, Event, GuestDocument, GuestEvent, Hello, Limits, Message,
     ProtocolError, Request, Role, SendError, VersionError, negotiate,
@@ -76,6 +78,8 @@ struct Agent {
     document: GuestDocument,
     processes: Processes,
     secrets: Secrets,
+    /// Streams to ports.
+    forwards: Forwards,
     /// Which processes of the document were started, by index.
     started: BTreeSet<usize>,
     phase: Phase,
@@ -86,12 +90,15 @@ struct Agent {
 pub(crate) fn serve(port: OwnedFd, document: GuestDocument) -> Result<(), AgentError> {
     let signals = watch_children()
         .map_err(|error| AgentError::Io { act: "watching processes", source: error.into() })?;
+    let own = document.interface.iter().flat_map(|interface| &interface.addresses);
+    let own = own.map(|address| address.address).collect();
     let mut agent = Agent {
         wire: Connection::new(Role::Guest, Limits::default()),
         port,
         document,
         processes: Processes::default(),
         secrets: Secrets::default(),
+        forwards: Forwards::new(own),
         started: BTreeSet::new(),
         phase: Phase::Serving,
         hello: hello(),
@@ -140,6 +147,9 @@ impl Agent {
                 self.read()?;
             }
             self.gather();
+            for (id, result) in self.forwards.take_answers() {
+                self.wire.send(&Message::Response { id, result })?;
+            }
             for (handle, status, main) in self.processes.take_ended(&mut self.wire) {
                 self.wire.send(&Message::Event { event: GuestEvent::Exited { handle, status } })?;
                 if main && matches!(self.phase, Phase::Serving) {
@@ -153,7 +163,11 @@ impl Agent {
     /// Moves what can be moved. A process that writes little at a time gets to write more before it is sent: a turn
     /// of the loop and the host's attention cost far more than the bytes.
     fn gather(&mut self) {
-        while self.processes.pump(&mut self.wire) && self.wire.output().len() < ENOUGH {
+        loop {
+            let moved = self.processes.pump(&mut self.wire);
+            if !(self.forwards.pump(&mut self.wire) | moved) || self.wire.output().len() >= ENOUGH {
+                break;
+            }
             std::thread::yield_now();
         }
     }
@@ -165,6 +179,7 @@ impl Agent {
         wanted.set(PollFlags::OUT, !self.wire.output().is_empty());
         let mut fds = vec![PollFd::new(&self.port, wanted), PollFd::new(signals, PollFlags::IN)];
         self.processes.add_interests(&self.wire, &mut fds);
+        self.forwards.add_interests(&self.wire, &mut fds);
         let timeout = self.timeout();
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -253,6 +268,13 @@ impl Agent {
                 };
                 self.respond(begun.err().map(|failure| (id, Err(failure))))
             }
+            Event::Message(Message::Request {
+                id,
+                request: Request::Connect { port, transport, stream },
+            }) => {
+                self.forwards.connect(&mut self.wire, id, (port, transport, stream));
+                Ok(())
+            }
             Event::Message(Message::Request { id, request }) => {
                 let result = self.answer(request);
                 Ok(self.wire.send(&Message::Response { id, result })?)
@@ -280,6 +302,18 @@ impl Agent {
             Event::Reset { stream, .. } if self.secrets.has(stream) => {
                 let answer = self.secrets.take_reset();
                 self.respond(answer)
+            }
+            Event::Data { stream, bytes } if self.forwards.has(stream) => {
+                self.forwards.take_data(&mut self.wire, stream, &bytes);
+                Ok(())
+            }
+            Event::Eof { stream } if self.forwards.has(stream) => {
+                self.forwards.take_eof(stream);
+                Ok(())
+            }
+            Event::Reset { stream, .. } if self.forwards.has(stream) => {
+                self.forwards.take_reset(stream);
+                Ok(())
             }
             Event::Data { stream, bytes } => {
                 self.processes.take_data(&mut self.wire, stream, &bytes);

@@ -7,6 +7,7 @@ mod ext4;
 mod kernel;
 mod modules;
 pub(crate) mod mounts;
+mod netlink;
 mod network;
 mod port;
 mod prepare;
@@ -110,11 +111,11 @@ pub(crate) fn boot() -> Result<Booted, BootError> {
     let verified = dm::open_verity(&described.name, disks[0], &described.verity)?;
     let scratch = root::mount_image(described, &verified, disks[1..own].first().copied())?;
     kernel::mount_under_dev_and_sys()?;
-    prepare::prepare(Path::new(root::MERGED), &document.hostname)?;
+    prepare::prepare(Path::new(root::MERGED), &document.hostname, document.interface.as_ref())?;
     root::switch()?;
 
     let volumes = mounts::mount_all(&document, &disks[own..])?;
-    network::set_up(&document.hostname)?;
+    network::set_up(&document.hostname, document.interface.as_ref(), DEVICE_WAIT)?;
     if matches!(described.overlay, mvm_wire::Overlay::None {}) {
         mounts::seal_root()?;
     }

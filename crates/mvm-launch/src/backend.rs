@@ -4,6 +4,7 @@ use crate::confinement::{ConfinementError, Protection, Reservation};
 use crate::exec::ExecError;
 use crate::kernel::KernelInfo;
 use crate::machine::Machine;
+use crate::network::{NetworkConfig, NetworkError};
 use mvm_plan::{AdmittedPlan, Isolation};
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ pub struct MachineConfig<'a> {
     pub initrd: &'a Path,
     /// The disks, in the order in which the guest sees them.
     pub disks: &'a [Disk],
+    /// What the guest's network is made with, if the plan gives it one.
+    pub network: Option<NetworkConfig<'a>>,
     /// What executes the guest's instructions; it must be what the plan was admitted for.
     pub accelerator: Accelerator,
 }
@@ -176,6 +179,9 @@ pub enum LaunchError {
         /// What the kernel answered.
         source: io::Error,
     },
+    /// The guest can't have the network that it should.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The hypervisor cannot be confined.
     #[error(transparent)]
     Confinement(#[from] ConfinementError),

@@ -1,8 +1,9 @@
 //! The guest document of a plan.
 
-use mvm_plan::plan::{self, FileSystem, Scratch};
+use crate::network::{GATEWAY, GUEST, MTU, PREFIX_LENGTH, RESOLVER};
+use mvm_plan::plan::{self, FileSystem, Network, Scratch};
 use mvm_plan::{AdmittedPlan, Plan};
-use mvm_wire::document::mounts::{Mount, MountSource};
+use mvm_wire::document::mounts::{Address, Interface, Mount, MountSource};
 use mvm_wire::document::services::{Group, HealthCheck, Limits, Restart, Service, User};
 use mvm_wire::document::{HashAlgorithm, Schema};
 use mvm_wire::{Filesystem, GuestDocument, Hex, Overlay, Process, Root, Verity};
@@ -63,7 +64,22 @@ fn document(plan: &Plan, salt: &[u8]) -> GuestDocument {
         service_group: service_group(plan),
         mounts: plan.mounts.iter().enumerate().map(mount).collect(),
         secrets: plan.secrets.iter().map(ToString::to_string).collect(),
-        interface: None,
+        interface: interface(&plan.network),
+    }
+}
+
+/// Returns the guest's end of its link, which is the same for every guest.
+fn interface(network: &Network) -> Option<Interface> {
+    match network {
+        Network::None => None,
+        Network::User { .. } => Some(Interface {
+            name: "eth0".to_owned(),
+            addresses: vec![Address { address: GUEST.into(), prefix: PREFIX_LENGTH }],
+            gateways: vec![GATEWAY.into()],
+            resolvers: vec![RESOLVER.into()],
+            hosts: Vec::new(),
+            mtu: Some(MTU.into()),
+        }),
     }
 }
 

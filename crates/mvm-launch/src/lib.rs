@@ -14,6 +14,7 @@ pub mod fuzzing;
 pub mod initramfs;
 pub mod kernel;
 mod machine;
+pub mod network;
 mod qemu;
 mod scratch;
 mod volume;

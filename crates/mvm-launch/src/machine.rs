@@ -2,6 +2,7 @@
 
 use crate::confinement::Reservation;
 use crate::exec::Running;
+use crate::network::UserNetwork;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use std::io;
 use std::process::ExitStatus;
@@ -16,14 +17,26 @@ pub struct Machine {
     /// Never blocks; its writing end neither, so a talkative hypervisor loses words instead of time.
     stderr: OwnedFd,
     said: Vec<u8>,
+    /// Ends after the hypervisor.
+    network: Option<UserNetwork>,
     /// Given back after the process has been killed.
     _confinement: Reservation,
 }
 
 impl Machine {
-    /// Wraps a started hypervisor, the reading end of its standard error, and what is reserved for it.
-    pub(crate) fn new(running: Running, stderr: OwnedFd, confinement: Reservation) -> Self {
-        Self { running, stderr, said: Vec::new(), _confinement: confinement }
+    /// Wraps a started hypervisor, the reading end of its standard error, its network, and what is reserved for it.
+    pub(crate) fn new(
+        running: Running,
+        stderr: OwnedFd,
+        network: Option<UserNetwork>,
+        confinement: Reservation,
+    ) -> Self {
+        Self { running, stderr, said: Vec::new(), network, _confinement: confinement }
+    }
+
+    /// Tells how the program is confined that carries the guest's packets, if it has a network.
+    pub fn network_protections(&self) -> Option<&str> {
+        self.network.as_ref().map(UserNetwork::protections)
     }
 
     /// Returns the hypervisor's process ID.
@@ -49,8 +62,12 @@ impl Machine {
     }
 
     /// Ends the machine at once, without asking the guest; a machine that has ended already is no error.
+    ///
+    /// Its network ends with it, after telling what is not told yet of what was not let through.
     pub fn kill(&mut self) -> io::Result<()> {
-        self.running.kill()
+        let killed = self.running.kill();
+        self.network = None;
+        killed
     }
 
     /// Returns what the hypervisor has written to standard error so far, at most 64 KiB.

@@ -14,6 +14,7 @@ use crate::document::ROOT_SERIAL;
 use crate::exec::{Invocation, find_program};
 use crate::kernel::KernelInfo;
 use crate::machine::Machine;
+use crate::network::UserNetwork;
 use arguments::{AttachedDisk, Console, Hardware};
 use mvm_plan::Plan;
 use mvm_plan::plan::{Mount, MountKind, Network};
@@ -88,6 +89,16 @@ impl Backend for Qemu {
             readable: &[kernel.as_fd(), initrd.as_fd()],
             largest_file,
         })?;
+        let (network, link) = match (&plan.network, &config.network) {
+            (Network::None, _) => (None, None),
+            (Network::User { egress, host }, Some(network)) => {
+                let (network, link) = UserNetwork::start(network, egress.as_deref(), host, &confinement)?;
+                (Some(network), Some(link))
+            }
+            (Network::User { .. }, None) => {
+                return Err(LaunchError::NotSupported { what: "networks without a helper" });
+            }
+        };
         let (agent, their_agent) = pair("agent")?;
         let (console, their_console) = pair("console")?;
         console.set_nonblocking(true).map_err(|source| LaunchError::Pipe { what: "console", source })?;
@@ -101,6 +112,7 @@ impl Backend for Qemu {
             disks: &disks,
             agent: Some(invocation.inherit(their_agent.into())),
             console: Console::Socket(invocation.inherit(their_console.into())),
+            network: link.map(|link| invocation.inherit(link)),
             accelerator: config.accelerator,
             tsc_khz: tsc_khz(config.accelerator),
             parameters: &[],
@@ -110,7 +122,7 @@ impl Backend for Qemu {
             .map_err(|errno| LaunchError::Pipe { what: "standard error", source: errno.into() })?;
         let invocation = invocation.args(arguments).restrict(restrictions);
         let running = invocation.start(Stdio::null(), Stdio::from(their_stderr))?;
-        let machine = Machine::new(running, stderr, confinement);
+        let machine = Machine::new(running, stderr, network, confinement);
         Ok(Launched { machine, agent, console: console.into(), protections })
     }
 }
@@ -156,8 +168,6 @@ fn check_supported(plan: &Plan) -> Result<(), LaunchError> {
         (!plan.services.is_empty() || !plan.users.is_empty() || plan.service_group.is_some(), "services"),
         (!plan.health_checks.is_empty(), "health checks"),
         (plan.mounts.iter().any(of_host), "directories of the host"),
-        (plan.network != Network::None, "networks beside the loopback"),
-        (!plan.ports.is_empty(), "forwarded ports"),
     ];
     match asked.into_iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(LaunchError::NotSupported { what }),

@@ -52,7 +52,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            streams: 64,
+            streams: 256,
             window: 256 * 1024,
             windows: 4 * 1024 * 1024,
             window_floor: 16 * 1024,

@@ -1,5 +1,7 @@
 //! What kind of failure an error is, and what to do about it.
 
+mod launch;
+
 use super::{EngineError, ErrorKind};
 use crate::attach::AttachError;
 use crate::audit_log::{AuditError, Tampering, WitnessError};
@@ -11,14 +13,17 @@ use crate::pull::{PullError, UnpackError};
 use crate::push::PushError;
 use crate::secrets::SecretError;
 use crate::signatures::SignatureError;
+use crate::supervisor::ForwardError;
 use crate::vm::{Phase, VmError};
 use crate::vms::StartError;
 use crate::volumes::VolumeError;
+use launch::for_launch;
 use mvm_fetch::{
     AuthError, DockerArchiveError, FetchError, HelperError, InflateError, LayoutError, MirrorsError,
     RegistryError,
 };
 use mvm_launch::exec::ExecError;
+use mvm_launch::network::NetworkError;
 use mvm_launch::{LaunchError, ScratchError};
 use mvm_plan::KeyError;
 use mvm_store::{FileError, IndexError, KernelError, StoreError};
@@ -84,6 +89,8 @@ impl EngineError {
             Self::NoKernel | Self::NoKernelSource(_) | Self::Launch(LaunchError::NotInstalled { .. }) => {
                 ErrorKind::Missing
             }
+            Self::Launch(LaunchError::Network(NetworkError::NotInstalled { .. })) => ErrorKind::Missing,
+            Self::Forward(ForwardError::InUse { .. }) => ErrorKind::Conflict,
             Self::Launch(LaunchError::Confinement(_) | LaunchError::Exec(ExecError::Confine { .. })) => {
                 ErrorKind::Missing
             }
@@ -147,6 +154,9 @@ impl EngineError {
             Self::DefaultKernel(_) => "mvmctl kernel default makes another one the default",
             Self::KernelInUse { .. } => "mvmctl vm stop ends them",
             Self::Launch(error) => return for_launch(error),
+            Self::Forward(ForwardError::InUse { .. }) => {
+                "another program listens there; -p GUEST without a port of the host takes a free one"
+            }
             Self::Secret(SecretError::Missing(name)) => {
                 return Some(format!("--secret {name}=FILE, {name}=env:VARIABLE or {name}=- gives it"));
             }
@@ -235,23 +245,6 @@ fn for_quota(scope: &mvm_ref::ScopeName) -> String {
     format!(
         "mvmctl gc --scope {scope} --budget 0 removes what isn't needed; mvmctl scope set {scope} --quota SIZE allows more"
     )
-}
-
-/// Returns what to do about a launch that failed.
-fn for_launch(error: &LaunchError) -> Option<String> {
-    Some(match error {
-        LaunchError::NotInstalled { package, .. } => {
-            format!("apt-get install --no-install-recommends {package}")
-        }
-        LaunchError::Confinement(_) | LaunchError::Exec(ExecError::Confine { .. }) => {
-            "mvmctl doctor says how hypervisors are confined here; none is started without that".to_owned()
-        }
-        LaunchError::Memory { needed_mib, .. } => format!("--memory {needed_mib}m or more"),
-        LaunchError::NotSupported { what: "directories of the host" } => {
-            "mvmctl cp copies files into a VM and out of it; what is to stay is kept in a volume".to_owned()
-        }
-        _ => return None,
-    })
 }
 
 /// Returns what to do about a key.

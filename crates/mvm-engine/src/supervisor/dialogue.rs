@@ -295,11 +295,18 @@ impl Supervisor {
             }
             Request::Pause {} => self.pause_or_resume(client, id, true),
             Request::Resume {} => self.pause_or_resume(client, id, false),
+            Request::Connect { port, transport, stream } => match self.connect_both_ways(client, stream) {
+                Ok(Some(stream)) => self.ask_guest(Request::Connect { port, transport, stream }, from, false),
+                Ok(None) => Ok(()),
+                Err(message) => {
+                    self.clients.tell(client, &refuse(message));
+                    Ok(())
+                }
+            },
             Request::Secret { .. }
             | Request::StartServices { .. }
             | Request::Services {}
             | Request::SetTime { .. }
-            | Request::Connect { .. }
             | Request::Pack { .. }
             | Request::Unpack { .. }
             | Request::Stat { .. } => {
@@ -309,6 +316,21 @@ impl Supervisor {
                 Ok(())
             }
         }
+    }
+
+    /// Accepts a client's stream, opens the guest's counterpart and lays a pipe each way.
+    fn connect_both_ways(&mut self, client: u32, theirs: StreamId) -> Result<Option<StreamId>, String> {
+        let Some(link) = self.clients.link(client) else { return Ok(None) };
+        link.wire.accept(theirs, Direction::Both).map_err(|error| error.to_string())?;
+        let opened = self.guest.wire.open_stream(Direction::Both);
+        let guests = opened.map_err(|error| {
+            link.wire.reset(theirs, mvm_wire::ResetReason::Refused);
+            error.to_string()
+        })?;
+        let (client_end, guest_end) = ((Peer::Client(client), theirs), (Peer::Guest, guests));
+        self.relay.connect(client_end, guest_end, false);
+        self.relay.connect(guest_end, client_end, false);
+        Ok(Some(guests))
     }
 
     /// Accepts a client's streams, opens the guest's counterparts and lays the pipes between them.

@@ -13,8 +13,10 @@
 mod clients;
 mod dialogue;
 mod door;
+mod forward;
 mod joining;
 mod log;
+mod network;
 mod notify;
 mod pausing;
 mod relay;
@@ -22,6 +24,7 @@ mod restart;
 mod secrets;
 mod start;
 
+pub use forward::ForwardError;
 pub use notify::Notifier;
 pub use restart::{Mode, supervise};
 pub use start::Handshake;
@@ -30,6 +33,7 @@ use crate::journal::{EventLog, Happening, Journal, Origin, OutputStream};
 use crate::link::{Link, LinkError};
 use crate::vm::{Phase, State, VmDirectory, VmError};
 use clients::Clients;
+use forward::Forwarder;
 use joining::Joining;
 use log::BoundedLog;
 use mvm_launch::Machine;
@@ -113,6 +117,9 @@ pub enum SupervisorError {
         /// Why it failed.
         source: io::Error,
     },
+    /// A port can't be forwarded.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
     /// The VM's directory could not be used.
     #[error(transparent)]
     Vm(#[from] VmError),
@@ -131,6 +138,7 @@ struct Supervisor {
     events: EventLog,
     listener: UnixListener,
     clients: Clients,
+    forwarder: Forwarder,
     relay: Relay,
     /// Requests under way to the guest, by the number that the guest knows them by.
     pending: BTreeMap<u64, Pending>,

@@ -2,7 +2,9 @@
 
 use super::clients::Clients;
 use super::door::Door;
+use super::forward::Listeners;
 use super::log::BoundedLog;
+use super::network;
 use super::relay::Relay;
 use super::restart::Ended;
 use super::secrets::Delivery;
@@ -72,6 +74,8 @@ pub enum FailureKind {
     CommandNotFound,
     /// See [`ErrorKind::CommandNotExecutable`].
     CommandNotExecutable,
+    /// See [`ErrorKind::Conflict`].
+    Conflict,
     /// Everything else.
     Failure,
 }
@@ -84,6 +88,7 @@ impl From<FailureKind> for ErrorKind {
             FailureKind::Verification => Self::Verification,
             FailureKind::CommandNotFound => Self::CommandNotFound,
             FailureKind::CommandNotExecutable => Self::CommandNotExecutable,
+            FailureKind::Conflict => Self::Conflict,
             FailureKind::Failure => Self::Failure,
         }
     }
@@ -97,6 +102,7 @@ impl From<ErrorKind> for FailureKind {
             ErrorKind::Verification => Self::Verification,
             ErrorKind::CommandNotFound => Self::CommandNotFound,
             ErrorKind::CommandNotExecutable => Self::CommandNotExecutable,
+            ErrorKind::Conflict => Self::Conflict,
             _ => Self::Failure,
         }
     }
@@ -148,6 +154,7 @@ pub(super) struct Launched {
     admitted: AdmittedPlan,
     state: State,
     listener: UnixListener,
+    listeners: Listeners,
     notice: Option<String>,
 }
 
@@ -171,6 +178,7 @@ pub(super) fn launch(
     let qemu = Qemu::find(&engine.settings.program_path)?;
     let accelerator = engine.accelerator(&qemu, &kernel, &info, &base);
     let (accelerator, notice) = accelerator.or_else(|error| door.refuse_kernel(error))?;
+    let slirp = network::helper(engine, signed.unverified_plan())?;
     let confinement = Host::look(&engine.settings.kvm).reserve().map_err(LaunchError::from)?;
     std::thread::scope(|scope| {
         // Hashing the kernel takes as long as all the rest.
@@ -179,6 +187,7 @@ pub(super) fn launch(
         let prepared = prepare(&door, directory, record, &admitted, &base, confinement.active())?;
         let verified = verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         verified.or_else(|error| door.refuse_kernel(error.into()))?;
+        let listeners = Listeners::bind(&admitted.plan().ports)?;
         door.use_up(&admitted)?;
         let mut state = State::created(ProcessIdentity::current().map_err(VmError::from)?);
         // Should this process be killed, whoever notices knows from this which launch has ended.
@@ -187,12 +196,14 @@ pub(super) fn launch(
         directory.write_state(&state)?;
         // On disk before anything runs.
         engine.audit.append(&record.scope, vec![prepared.admit, prepared.launch])?;
+        let network = |slirp| network::config(slirp, engine, directory, record, &admitted);
         let config = MachineConfig {
             plan: &admitted,
             kernel: &kernel.image(),
             kernel_info: &info,
             initrd: &prepared.initrd,
             disks: &prepared.disks,
+            network: slirp.as_ref().map(network).transpose()?,
             accelerator,
         };
         let started = qemu.launch(&config, confinement)?;
@@ -201,9 +212,11 @@ pub(super) fn launch(
         state.isolation = Some(isolation_text(admitted.isolation()).to_owned());
         state.confinement.clone_from(&started.protections);
         state.policy = Some(admitted.policy().to_owned());
+        state.ports = listeners.ports().to_vec();
+        state.network = started.machine.network_protections().map(str::to_owned);
         state.started_at = Some(clock::unix_seconds());
         directory.write_state(&state)?;
-        Ok(Launched { started, admitted, state, listener: prepared.listener, notice })
+        Ok(Launched { started, admitted, state, listener: prepared.listener, listeners, notice })
     })
 }
 
@@ -310,13 +323,14 @@ impl Launched {
         signals: UnixStream,
         secrets: Vec<Secret>,
     ) -> Result<(Supervisor, AdmittedPlan), SupervisorError> {
-        let Self { started, admitted, state, listener, .. } = self;
+        let Self { started, admitted, state, listener, listeners, .. } = self;
         let Started { machine, agent, console, .. } = started;
         let isolation = isolation_text(admitted.isolation()).to_owned();
         let unattended =
             admitted.plan().process.as_ref().map(|main| Unattended { terminal: main.tty, stdin: main.stdin });
         let held = directory.held()?;
         let console_log = BoundedLog::create(held.file(vm::CONSOLE), CONSOLE_LIMIT);
+        let mut clients = Clients::default();
         let mut supervisor = Supervisor {
             guest: Link::new(agent, Role::Host)?,
             console: Some(console),
@@ -327,7 +341,8 @@ impl Launched {
             state,
             machine,
             listener,
-            clients: Clients::default(),
+            forwarder: listeners.start(&mut clients)?,
+            clients,
             relay: Relay::default(),
             pending: BTreeMap::new(),
             next_request: 1,
@@ -432,6 +447,7 @@ pub(super) fn end(
     let words = message.unwrap_or_else(|| "stopped".to_owned());
     let patience = (record.restart != RestartPolicy::No).then_some(HANG_UP_LIMIT);
     supervisor.hang_up(&words, patience)?;
+    std::mem::take(&mut supervisor.forwarder).finish();
     audited?;
     cleaned?;
     Ok(Ended {

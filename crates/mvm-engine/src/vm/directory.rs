@@ -29,6 +29,8 @@ pub const PLAN: &str = "plan.dsse.json";
 pub const INITRD: &str = "initrd.cpio";
 /// The writable disk under the root's overlay.
 pub const SCRATCH: &str = "scratch.img";
+/// The directory in which the network's helper makes its socket; it is there for a moment only.
+pub const NETWORK: &str = "network";
 /// The guest's console, bounded.
 pub const CONSOLE: &str = "console.log";
 /// What the supervisor itself had to say.

@@ -6,7 +6,8 @@ mod record;
 mod restart;
 
 pub use directory::{
-    CONSOLE, GONE, INITRD, PLAN, SCRATCH, SUPERVISOR_LOG, VmDirectory, VmError, VmRegistry, write_atomically,
+    CONSOLE, GONE, INITRD, NETWORK, PLAN, SCRATCH, SUPERVISOR_LOG, VmDirectory, VmError, VmRegistry,
+    write_atomically,
 };
 pub use process::ProcessIdentity;
 pub use record::{Phase, Record, State};

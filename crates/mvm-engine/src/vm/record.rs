@@ -6,6 +6,7 @@ use crate::policies::PolicySource;
 use crate::secrets::NamedSource;
 use mvm_launch::confinement::Protection;
 use mvm_plan::LaunchNonce;
+use mvm_plan::plan::Port;
 use mvm_ref::{Digest, ScopeName, VmName};
 use mvm_wire::{Health, HealthStatus, ServiceStatus};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -96,6 +97,12 @@ pub struct State {
     /// How the hypervisor is confined; nothing before it has started.
     #[serde(default)]
     pub confinement: Vec<Protection>,
+    /// The ports that are forwarded, all with the host's numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+    /// How the program is confined that carries the guest's packets, if it has a network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
     /// Exit code of the main process, 128 + signal for one that a signal ended.
     pub exit_code: Option<u8>,
     /// Why it failed.
@@ -126,6 +133,8 @@ impl State {
             isolation: None,
             policy: None,
             confinement: Vec::new(),
+            ports: Vec::new(),
+            network: None,
             exit_code: None,
             message: None,
             started_at: None,

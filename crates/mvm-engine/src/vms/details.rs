@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::vm::{self, Phase};
 use mvm_launch::confinement::Protection;
+use mvm_plan::plan::Network;
 use mvm_plan::{Plan, SignedPlan};
 use mvm_ref::{Digest, ScopeName, VmName};
 use mvm_wire::{Health, HealthStatus, ServiceStatus};
@@ -63,6 +64,10 @@ pub struct VmDetails {
     pub supervisor_pid: Option<u32>,
     /// Process ID of its hypervisor, while that lives.
     pub hypervisor_pid: Option<u32>,
+    /// What its plan lets it reach.
+    pub network: Network,
+    /// How the program is confined that carries its packets, once it has started with a network.
+    pub network_helper: Option<String>,
     /// How its hypervisor is confined, once it has started.
     pub confinement: Vec<Protection>,
 }
@@ -115,7 +120,7 @@ impl Engine {
             admitted_under: state.policy,
             command: record.command,
             resources: VmResources::of(plan),
-            ports: super::ports(plan),
+            ports: super::ports(plan, &state),
             restart: record.restart.to_string(),
             restarts: state.restarts,
             health,
@@ -125,6 +130,8 @@ impl Engine {
             isolation: state.isolation,
             supervisor_pid: live(&state.supervisor),
             hypervisor_pid: state.hypervisor.as_ref().and_then(live),
+            network: plan.network.clone(),
+            network_helper: state.network,
             confinement: state.confinement,
         })
     }

@@ -1,10 +1,10 @@
-//! The guest's name, its loopback interface and the network's defaults.
+//! The guest's name, its interfaces and the network's defaults.
 
-use rustix::io::Errno;
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
+use super::netlink::{LOOPBACK, Netlink};
+use mvm_wire::document::mounts::Interface;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// A network that can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -17,57 +17,82 @@ pub(crate) enum NetworkError {
     },
     #[error("bringing the loopback interface up failed")]
     Loopback(#[source] io::Error),
+    #[error("{act} interface {name} failed")]
+    Interface {
+        act: &'static str,
+        name: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("writing {path} failed")]
     Setting {
-        path: &'static str,
+        path: String,
         #[source]
         source: io::Error,
     },
 }
 
+/// How often is looked for an interface that is not there yet.
+const POLL: Duration = Duration::from_millis(5);
+
 /// Sets the host name, brings the loopback interface up, and lets every user ping and serve on low ports, as
-/// container engines do.
-pub(crate) fn set_up(hostname: &str) -> Result<(), NetworkError> {
+/// container engines do. Then the guest's own interface, which may take up to `wait` to appear.
+pub(crate) fn set_up(
+    hostname: &str,
+    interface: Option<&Interface>,
+    wait: Duration,
+) -> Result<(), NetworkError> {
     rustix::system::sethostname(hostname.as_bytes())
         .map_err(|error| NetworkError::Hostname { name: hostname.to_owned(), source: error.into() })?;
-    raise_loopback().map_err(NetworkError::Loopback)?;
+    let netlink = Netlink::open().map_err(NetworkError::Loopback)?;
+    netlink.raise(LOOPBACK, None).map_err(NetworkError::Loopback)?;
     for (path, value) in [
         ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
         ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
     ] {
-        if Path::new(path).exists() {
-            std::fs::write(path, value).map_err(|source| NetworkError::Setting { path, source })?;
-        }
+        write_setting(path, value)?;
+    }
+    interface.map_or(Ok(()), |interface| configure(&netlink, interface, wait))
+}
+
+/// Gives an interface its addresses and routes.
+fn configure(netlink: &Netlink, interface: &Interface, wait: Duration) -> Result<(), NetworkError> {
+    let name = interface.name.as_str();
+    let failed = |act| move |source| NetworkError::Interface { act, name: name.to_owned(), source };
+    let index = find(name, wait).map_err(failed("finding"))?;
+    if interface.addresses.iter().all(|address| address.address.is_ipv4()) {
+        // What nobody answers need not be asked.
+        write_setting(&format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1")?;
+    }
+    netlink.raise(index, interface.mtu).map_err(failed("raising"))?;
+    for address in &interface.addresses {
+        netlink.add_address(index, address).map_err(failed("giving an address to"))?;
+    }
+    for gateway in &interface.gateways {
+        netlink.add_default_route(index, *gateway).map_err(failed("making a route by"))?;
     }
     Ok(())
 }
 
-/// Sends RTM_NEWLINK for interface 1, which is always the loopback, and reads the answer (rtnetlink(7)).
-fn raise_loopback() -> io::Result<()> {
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    let mut message = Vec::with_capacity(32);
-    // nlmsghdr: length, type RTM_NEWLINK, flags REQUEST and ACK, sequence, port.
-    message.extend(32u32.to_ne_bytes());
-    message.extend(16u16.to_ne_bytes());
-    message.extend(5u16.to_ne_bytes());
-    message.extend([0; 8]);
-    // ifinfomsg: family and type, index, flags IFF_UP, mask of the flags to change.
-    message.extend([0; 4]);
-    message.extend(1i32.to_ne_bytes());
-    message.extend(1u32.to_ne_bytes());
-    message.extend(1u32.to_ne_bytes());
-    sendto(&socket, &message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-
-    let mut answer = [0; 256];
-    let (length, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
-    // nlmsgerr: the error, negative, follows the header.
-    let error = answer[..length]
-        .get(16..20)
-        .and_then(|bytes| bytes.first_chunk())
-        .map(|bytes| i32::from_ne_bytes(*bytes));
-    match error {
-        Some(0) => Ok(()),
-        Some(error) => Err(Errno::from_raw_os_error(error.saturating_neg()).into()),
-        None => Err(io::ErrorKind::UnexpectedEof.into()),
+/// Returns the index of an interface, when it is there.
+fn find(name: &str, wait: Duration) -> io::Result<u32> {
+    let until = Instant::now() + wait;
+    loop {
+        // The document allows letters and digits only.
+        match std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")) {
+            Ok(text) => return text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound || Instant::now() >= until => {
+                return Err(error);
+            }
+            Err(_) => std::thread::sleep(POLL),
+        }
     }
+}
+
+/// Writes a setting of the kernel, if it has that.
+fn write_setting(path: &str, value: &str) -> Result<(), NetworkError> {
+    if !Path::new(path).exists() {
+        return Ok(());
+    }
+    std::fs::write(path, value).map_err(|source| NetworkError::Setting { path: path.to_owned(), source })
 }

@@ -3,6 +3,7 @@
 //! An image may lack them or have anything in their place: files, or links to nowhere, to themselves or out of
 //! the root. All is done relative to the root's directory, one name at a time or resolved inside it.
 
+use mvm_wire::document::mounts::Interface;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statat, unlinkat};
 use rustix::io::Errno;
 use std::fs::File;
@@ -31,9 +32,13 @@ pub(crate) enum PrepareError {
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Makes `/proc`, `/sys` and `/dev` directories, and writes `/etc/hostname`, `/etc/hosts` and, where there is none,
-/// an empty `/etc/resolv.conf`.
-pub(crate) fn prepare(root: &Path, hostname: &str) -> Result<(), PrepareError> {
+/// Makes `/proc`, `/sys` and `/dev` directories, and writes `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf`. Without
+/// an interface the last is left as it is, or empty.
+pub(crate) fn prepare(
+    root: &Path,
+    hostname: &str,
+    interface: Option<&Interface>,
+) -> Result<(), PrepareError> {
     let root =
         rustix::fs::open(root, DIRECTORY, Mode::empty()).map_err(|error| PrepareError::Root(error.into()))?;
     for name in ["proc", "sys", "dev"] {
@@ -41,7 +46,7 @@ pub(crate) fn prepare(root: &Path, hostname: &str) -> Result<(), PrepareError> {
     }
     let etc = directory_inside(root.as_fd(), "etc")
         .map_err(|source| PrepareError::Directory { name: "etc", source })?;
-    let hosts = format!(
+    let mut hosts = format!(
         "127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::0\tip6-localnet\n\
@@ -50,10 +55,15 @@ pub(crate) fn prepare(root: &Path, hostname: &str) -> Result<(), PrepareError> {
          ff02::2\tip6-allrouters\n\
          127.0.1.1\t{hostname}\n"
     );
+    let mut resolvers = String::new();
+    if let Some(interface) = interface {
+        hosts.extend(interface.hosts.iter().map(|entry| format!("{}\t{}\n", entry.address, entry.name)));
+        resolvers.extend(interface.resolvers.iter().map(|address| format!("nameserver {address}\n")));
+    }
     for (name, content, replace) in [
         ("hostname", format!("{hostname}\n"), true),
         ("hosts", hosts, true),
-        ("resolv.conf", String::new(), false),
+        ("resolv.conf", resolvers, interface.is_some()),
     ] {
         write_file(etc.as_fd(), name, &content, replace)
             .map_err(|source| PrepareError::File { name, source })?;
@@ -108,6 +118,7 @@ fn file_type(directory: BorrowedFd<'_>, name: &str) -> io::Result<Option<FileTyp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mvm_wire::document::mounts::HostEntry;
     use std::fs;
     use std::os::unix::fs::symlink;
 
@@ -115,7 +126,7 @@ mod tests {
     fn prepared(make: impl FnOnce(&Path)) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         make(dir.path());
-        prepare(dir.path(), "web-1").unwrap();
+        prepare(dir.path(), "web-1", None).unwrap();
         for name in ["proc", "sys", "dev"] {
             assert!(fs::symlink_metadata(dir.path().join(name)).unwrap().is_dir(), "{name}");
         }
@@ -129,6 +140,25 @@ mod tests {
         assert_eq!(read("etc/hostname"), "web-1\n");
         assert!(read("etc/hosts").ends_with("\n127.0.1.1\tweb-1\n"));
         assert_eq!(read("etc/resolv.conf"), "");
+    }
+
+    #[test]
+    fn an_interface_brings_names_and_resolvers() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("etc")).unwrap();
+        fs::write(dir.path().join("etc/resolv.conf"), "nameserver 192.0.2.1\n").unwrap();
+        let interface = Interface {
+            name: "eth0".to_owned(),
+            addresses: vec![],
+            gateways: vec![],
+            resolvers: vec!["10.0.2.3".parse().unwrap()],
+            hosts: vec![HostEntry { address: "192.0.2.7".parse().unwrap(), name: "db.example".to_owned() }],
+            mtu: None,
+        };
+        prepare(dir.path(), "web-1", Some(&interface)).unwrap();
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert!(read("etc/hosts").ends_with("\n127.0.1.1\tweb-1\n192.0.2.7\tdb.example\n"));
+        assert_eq!(read("etc/resolv.conf"), "nameserver 10.0.2.3\n");
     }
 
     #[test]

@@ -161,9 +161,14 @@ impl Group {
         Ok(format!("{}: {}", self.path.display(), told.join(", ")))
     }
 
+    /// Returns the path of the file by which a process joins the group.
+    pub fn door_path(&self) -> PathBuf {
+        self.path.join("cgroup.procs")
+    }
+
     /// Opens the file by which a process joins the group, by writing a 0.
     pub fn door(&self) -> Result<File, CgroupError> {
-        let path = self.path.join("cgroup.procs");
+        let path = self.door_path();
         File::options().write(true).open(&path).map_err(|source| CgroupError { act: "open", path, source })
     }
 }

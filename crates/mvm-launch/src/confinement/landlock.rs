@@ -13,6 +13,9 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Tells programs which name servers to ask.
+const RESOLVERS: &str = "/etc/resolv.conf";
+
 /// What is told of a kernel without it.
 pub(super) const LACKING: &str =
     "this kernel has no Landlock (Linux 5.13 with CONFIG_SECURITY_LANDLOCK, and landlock in lsm=)";
@@ -101,7 +104,6 @@ pub(super) struct Allowed<'a> {
 
 /// Makes the ruleset for a program; it restricts whoever enforces it.
 pub(super) fn ruleset(allowed: &Allowed<'_>) -> Result<OwnedFd, LandlockError> {
-    let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut rules = Rules(
         Ruleset::default()
             .handle_access(AccessFs::from_all(NEWEST))?
@@ -109,42 +111,74 @@ pub(super) fn ruleset(allowed: &Allowed<'_>) -> Result<OwnedFd, LandlockError> {
             .scope(Scope::from_all(NEWEST))?
             .create()?,
     );
-    let program = match allowed.program.canonicalize() {
-        Ok(program) => program,
-        // Who starts it will be told.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => allowed.program.to_owned(),
-        Err(source) => return Err(fail(allowed.program, source)),
-    };
-    for file in executables(&program).map_err(|source| fail(&program, source))? {
-        rules.path(&file, AccessFs::ReadFile | AccessFs::Execute)?;
-    }
-    for directory in SYSTEM {
-        rules.path(Path::new(directory), read)?;
-    }
-    if let Some(installed) = program.parent().and_then(Path::parent).filter(|path| *path != Path::new("/")) {
-        for directory in INSTALLED {
-            rules.path(&installed.join(directory), read)?;
-        }
-    }
-    for store in STORES.into_iter().filter(|store| program.starts_with(store)) {
-        rules.path(Path::new(store), read | AccessFs::Execute)?;
-    }
-    for file in FILES {
-        rules.path(Path::new(file), AccessFs::ReadFile.into())?;
-    }
-    rules.path(Path::new("/dev/null"), AccessFs::ReadFile | AccessFs::WriteFile)?;
+    rules.program(allowed.program)?;
     for device in allowed.devices {
         rules.path(device, AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev)?;
     }
     for file in allowed.readable {
         rules.add(file, AccessFs::ReadFile.into())?;
     }
-    Option::<OwnedFd>::from(rules.0).ok_or(LandlockError::Lacking)
+    rules.finish()
+}
+
+/// Makes the ruleset for a program that makes a socket in `directory`, connects to anywhere, and finds name servers.
+pub(super) fn helper_ruleset(program: &Path, directory: BorrowedFd<'_>) -> Result<OwnedFd, LandlockError> {
+    let mut rules = Rules(
+        Ruleset::default()
+            .handle_access(AccessFs::from_all(NEWEST))?
+            .handle_access(AccessNet::BindTcp)?
+            .scope(Scope::from_all(NEWEST))?
+            .create()?,
+    );
+    rules.program(program)?;
+    rules.add(&directory, AccessFs::MakeSock.into())?;
+    // The directories, since the file is replaced as a whole when the host comes to another network.
+    let resolvers = Path::new(RESOLVERS);
+    let real = resolvers.canonicalize().ok();
+    for directory in [Some(resolvers), real.as_deref()].into_iter().flatten().filter_map(Path::parent) {
+        rules.path(directory, AccessFs::ReadFile.into())?;
+    }
+    rules.finish()
 }
 
 struct Rules(RulesetCreated);
 
 impl Rules {
+    /// Allows a program to be executed, and to read its libraries and what comes with it.
+    fn program(&mut self, program: &Path) -> Result<(), LandlockError> {
+        let read = AccessFs::ReadFile | AccessFs::ReadDir;
+        let program = match program.canonicalize() {
+            Ok(program) => program,
+            // Who starts it will be told.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => program.to_owned(),
+            Err(source) => return Err(fail(program, source)),
+        };
+        for file in executables(&program).map_err(|source| fail(&program, source))? {
+            self.path(&file, AccessFs::ReadFile | AccessFs::Execute)?;
+        }
+        for directory in SYSTEM {
+            self.path(Path::new(directory), read)?;
+        }
+        if let Some(installed) =
+            program.parent().and_then(Path::parent).filter(|path| *path != Path::new("/"))
+        {
+            for directory in INSTALLED {
+                self.path(&installed.join(directory), read)?;
+            }
+        }
+        for store in STORES.into_iter().filter(|store| program.starts_with(store)) {
+            self.path(Path::new(store), read | AccessFs::Execute)?;
+        }
+        for file in FILES {
+            self.path(Path::new(file), AccessFs::ReadFile.into())?;
+        }
+        self.path(Path::new("/dev/null"), AccessFs::ReadFile | AccessFs::WriteFile)
+    }
+
+    fn finish(self) -> Result<OwnedFd, LandlockError> {
+        Option::<OwnedFd>::from(self.0).ok_or(LandlockError::Lacking)
+    }
+
     /// Allows `access` at or below `path`, unless nothing is there.
     fn path(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), LandlockError> {
         // Asked first: the crate's own error does not tell an absent file from others.

@@ -10,6 +10,7 @@
 //! ```
 
 mod cgroup;
+mod helper;
 mod host;
 mod landlock;
 mod measure;
@@ -18,6 +19,7 @@ mod reservation;
 mod user;
 
 pub use cgroup::CgroupError;
+pub(crate) use helper::HelperConfinement;
 pub use host::Host;
 pub use landlock::LandlockError;
 pub use measure::{Measure, Protection};

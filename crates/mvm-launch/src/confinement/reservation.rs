@@ -140,6 +140,19 @@ impl Reservation {
         Ok((restrictions, protections))
     }
 
+    pub(super) fn has_own_user(&self) -> bool {
+        self.user.is_some()
+    }
+
+    pub(super) fn has_landlock(&self) -> bool {
+        self.host.landlock.is_some()
+    }
+
+    /// Returns the file by which a process joins the machine's control group, if it has one.
+    pub(super) fn group_door(&self) -> Option<PathBuf> {
+        self.group.as_ref().map(Group::door_path)
+    }
+
     fn limits(&self, task: &Task<'_>) -> Vec<(Resource, u64)> {
         let mut limits = vec![
             (Resource::Core, 0),
@@ -182,7 +195,7 @@ fn make_readable(file: BorrowedFd<'_>) -> Result<(), ConfinementError> {
 }
 
 /// Returns where in the range the search for a user begins: anywhere, so that none is soon used again.
-fn start() -> Result<u32, ConfinementError> {
+pub(super) fn start() -> Result<u32, ConfinementError> {
     let mut bytes = [0; 4];
     let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|errno| ConfinementError::Io { act: "draw a random number", source: errno.into() })?;

@@ -2,6 +2,7 @@
 
 use crate::backend::Accelerator;
 use crate::kernel::{BootMachine, KernelInfo};
+use crate::network::GUEST_MAC;
 use serde_json::json;
 use std::ffi::OsString;
 use std::path::Path;
@@ -30,6 +31,8 @@ pub(super) struct Hardware<'a> {
     pub agent: Option<i32>,
     /// Where the console goes.
     pub console: Console,
+    /// The descriptor of the network's link, if the machine has a network.
+    pub network: Option<i32>,
     pub accelerator: Accelerator,
     /// The frequency of the guest's time stamp counter, if it is known.
     pub tsc_khz: Option<u32>,
@@ -82,6 +85,13 @@ impl Hardware<'_> {
             add(&["-device", &format!("virtio-serial-{bus},max_ports=2")]);
             add(&["-chardev", &format!("socket,id=agent,fd={agent}")]);
             add(&["-device", &format!("virtserialport,chardev=agent,name={AGENT_PORT}")]);
+        }
+        if let Some(network) = self.network {
+            add(&["-netdev", &format!("dgram,id=net,local.type=fd,local.str={network}")]);
+            // On PCI it would bring a program to boot from the network.
+            let boot = if bus == "pci" { ",romfile=" } else { "" };
+            let mac = GUEST_MAC.map(|byte| format!("{byte:02x}")).join(":");
+            add(&["-device", &format!("virtio-net-{bus},netdev=net,mac={mac}{boot}")]);
         }
         for (index, disk) in self.disks.iter().enumerate() {
             add(&["-add-fd", &format!("fd={},set={index}", disk.descriptor)]);

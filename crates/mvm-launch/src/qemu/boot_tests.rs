@@ -110,6 +110,7 @@ impl Guest {
             kernel_info: &self.kernel.info,
             initrd: &self.file("initrd"),
             disks: &[disk("root", true), disk("scratch", false)],
+            network: None,
             accelerator: Accelerator::Tcg,
         };
         let confinement = Host::look(Path::new("/dev/kvm")).reserve().unwrap();

@@ -102,6 +102,7 @@ pub(super) fn run(
         disks: &[],
         agent: None,
         console: Console::Stdout,
+        network: None,
         accelerator,
         tsc_khz: super::tsc_khz(accelerator),
         parameters: &[REQUEST],

@@ -34,6 +34,7 @@ fn arguments(cpus: u32, machine: BootMachine, accelerator: Accelerator, tsc_khz:
         disks: &disks,
         agent: Some(12),
         console: Console::Socket(13),
+        network: None,
         accelerator,
         tsc_khz,
         parameters: &[],
@@ -169,6 +170,7 @@ fn what_does_not_fit_the_plan_is_refused_before_anything_starts() {
             kernel_info: &kernel_info,
             initrd: &path("initrd"),
             disks: &disks,
+            network: None,
             accelerator,
         };
         let confinement = Host::look(Path::new("/dev/kvm")).reserve().unwrap();

@@ -193,6 +193,17 @@ pub enum Event {
         /// Digest of the plan that it was to have.
         plan: Digest,
     },
+    /// A guest tried to reach over its network what it may not.
+    Deny {
+        /// Its name.
+        vm: VmName,
+        /// Digest of the plan.
+        plan: Digest,
+        /// What tells this launch from others.
+        nonce: LaunchNonce,
+        /// How often since the entry before.
+        count: u64,
+    },
     /// Something was found to be other than it was written.
     Damage {
         /// What is damaged.

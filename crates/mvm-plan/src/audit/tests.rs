@@ -100,6 +100,7 @@ fn later_events() -> Vec<Event> {
             signatures: vec![Seal { keyid: id, sig: "c2lnbmF0dXJl".to_owned() }],
         },
         Event::Unwitnessed,
+        Event::Deny { vm: vm(), plan, nonce: LaunchNonce::from_bytes([3; 16]), count: 9 },
     ]
 }
 

@@ -141,14 +141,14 @@ fn numbers_streams_by_the_side_that_opens_them() {
 #[test]
 fn bounds_streams_and_their_windows() {
     let (mut host, mut guest) = pair();
-    for _ in 0..64 {
+    for _ in 0..256 {
         host.open_stream(Direction::Both).unwrap();
     }
-    assert_eq!(host.open_stream(Direction::Both), Err(StreamError::TooMany { limit: 64 }));
+    assert_eq!(host.open_stream(Direction::Both), Err(StreamError::TooMany { limit: 256 }));
     let windows: u32 = host.streams.values().map(|stream| stream.window).sum();
-    assert!(windows <= 4 * 1024 * 1024 + 64 * 16 * 1024, "{windows}");
+    assert!(windows <= 4 * 1024 * 1024 + 256 * 16 * 1024, "{windows}");
     flow(&mut host, &mut guest);
-    assert_eq!(guest.open_stream(Direction::Both), Err(StreamError::TooMany { limit: 64 }));
+    assert_eq!(guest.open_stream(Direction::Both), Err(StreamError::TooMany { limit: 256 }));
 }
 
 #[test]

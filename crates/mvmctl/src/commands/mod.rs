@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod gc;
+pub mod guest_network;
 pub mod image;
 pub mod kernel;
 pub mod key;

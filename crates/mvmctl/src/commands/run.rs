@@ -1,5 +1,6 @@
 //! `mvmctl run`.
 
+use crate::commands::guest_network::GuestNetworkArgs;
 use crate::commands::mounts::Mounts;
 use crate::commands::network::Network;
 use crate::commands::policy::Asked;
@@ -13,7 +14,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use mvm_engine::{
     Engine, LaunchRequest, Launched, PullPolicy, RequiredIsolation, RestartPolicy, RunRequest, Seconds,
-    Workload,
+    Surroundings, Workload,
 };
 use mvm_ref::{ImageSource, Platform, VmName};
 use std::path::PathBuf;
@@ -120,6 +121,8 @@ pub struct Planned {
     #[command(flatten)]
     signing: Signing,
     #[command(flatten)]
+    guest_network: GuestNetworkArgs,
+    #[command(flatten)]
     network: Network,
     #[command(flatten)]
     unpack: Unpack,
@@ -160,7 +163,11 @@ impl Planned {
     /// Returns the engine that the plan is made with, and what it is made of.
     pub fn resolve(self, context: &Context, validity: Seconds) -> anyhow::Result<(&Engine, RunRequest)> {
         let engine = context.engine_unpacking(Some(self.network), self.unpack)?;
-        let mut surroundings = mvm_engine::Surroundings::default();
+        let mut surroundings = Surroundings {
+            ports: self.guest_network.ports(),
+            network: self.guest_network.resolve()?,
+            ..Surroundings::default()
+        };
         self.mounts.add_to(&mut surroundings, self.memory)?;
         let request = RunRequest {
             signers: self.signing.open(context, engine)?,

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::printer::span;
-use mvm_engine::VmDetails;
+use mvm_engine::{GuestNetwork, VmDetails};
 use mvm_ref::VmName;
 use std::fmt::Write as _;
 
@@ -51,6 +51,14 @@ fn text(vm: &VmDetails, now: i64) -> Result<String, std::fmt::Error> {
             writeln!(text, "{:<13}{}", format!("{name}:"), printable(&value))?;
         }
     }
+    for (index, port) in vm.ports.iter().enumerate() {
+        let heading = if index == 0 { "ports:" } else { "" };
+        writeln!(text, "{heading:<13}{port}")?;
+    }
+    network(&mut text, &vm.network)?;
+    if let Some(helper) = &vm.network_helper {
+        writeln!(text, "{:<13}slirp4netns: {}", "helper:", printable(helper))?;
+    }
     for (index, held) in vm.confinement.iter().enumerate() {
         let heading = if index == 0 { "confinement:" } else { "" };
         let state = if held.active { "yes" } else { "no" };
@@ -63,6 +71,22 @@ fn text(vm: &VmDetails, now: i64) -> Result<String, std::fmt::Error> {
         )?;
     }
     Ok(text)
+}
+
+/// Tells what the guest may reach.
+fn network(text: &mut String, network: &GuestNetwork) -> std::fmt::Result {
+    let (egress, host) = match network {
+        GuestNetwork::None => return writeln!(text, "{:<13}none", "network:"),
+        GuestNetwork::User { egress, host } => (egress, host),
+    };
+    let all = if egress.is_none() { "user: all but this machine" } else { "user: only what is listed" };
+    writeln!(text, "{:<13}{all}", "network:")?;
+    for rule in egress.iter().flatten().chain(host) {
+        let port = rule.port.map_or_else(|| "all ports".to_owned(), |port| format!("port {port}"));
+        let addresses: Vec<String> = rule.addresses.iter().map(ToString::to_string).collect();
+        writeln!(text, "{:<13}{} ({}), {port}", "", printable(&rule.host), addresses.join(", "))?;
+    }
+    Ok(())
 }
 
 /// Takes the meaning from what would move a terminal's cursor: commands and names of images come from outside.
