@@ -9,7 +9,7 @@ pub enum Need {
     Mvmctl,
     /// The unpacked registry.
     Registry,
-    /// A kernel to boot and QEMU to boot it in.
+    /// A kernel to boot, QEMU to boot it in, and what carries its network.
     Guest,
     /// An installed program, and the package that has it.
     Program(&'static str, &'static str),
@@ -33,10 +33,13 @@ impl Need {
             }
             Need::Registry => (!workspace::docker_registry().is_file())
                 .then(|| "docker-registry is not unpacked: setup/setup test".to_owned()),
-            Need::Guest => Need::Program("qemu-system-x86_64", "qemu-system-x86").missing().or_else(|| {
-                (!workspace::distribution_kernel().is_dir())
-                    .then(|| "no kernel is unpacked: setup/setup test".to_owned())
-            }),
+            Need::Guest => Need::Program("qemu-system-x86_64", "qemu-system-x86")
+                .missing()
+                .or_else(|| Need::Program("slirp4netns", "slirp4netns").missing())
+                .or_else(|| {
+                    (!workspace::distribution_kernel().is_dir())
+                        .then(|| "no kernel is unpacked: setup/setup test".to_owned())
+                }),
             Need::Program(name, package) => workspace::find(name)
                 .is_none()
                 .then(|| format!("{name} is not installed: apt-get install {package}")),

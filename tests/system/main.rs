@@ -36,6 +36,7 @@ mod sharing;
 mod signatures;
 mod store;
 mod unprivileged;
+mod user_network;
 mod verify;
 mod vms;
 mod volumes;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         sharing::CASES,
         store::CASES,
         unprivileged::CASES,
+        user_network::CASES,
         verify::CASES,
         vms::CASES,
         volumes::CASES,

@@ -328,8 +328,8 @@ impl Supervisor {
             error.to_string()
         })?;
         let (client_end, guest_end) = ((Peer::Client(client), theirs), (Peer::Guest, guests));
-        self.relay.connect(client_end, guest_end, false);
-        self.relay.connect(guest_end, client_end, false);
+        self.relay.connect(client_end, guest_end, None);
+        self.relay.connect(guest_end, client_end, None);
         Ok(Some(guests))
     }
 

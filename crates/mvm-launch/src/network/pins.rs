@@ -38,7 +38,7 @@ pub enum PinError {
     },
     /// All addresses of the name are kept from guests.
     #[error(
-        "{host}, which --egress allows, stands for {address} ({reason}); allow that by its address if it is meant"
+        "{host} stands for {address} ({reason}); allow that by its address if it is meant"
     )]
     Protected {
         /// The name.
