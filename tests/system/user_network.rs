@@ -90,10 +90,10 @@ fn reach() -> Outcome {
         refused(format!("10.0.2.3:{port}")),
     ]
     .concat();
-    let (told, last) = output.out().split_at_checked(expected.len()).map_or_else(
-        || (output.out(), String::new()),
-        |(told, last)| (told.to_owned(), last.to_owned()),
-    );
+    let (told, last) = output
+        .out()
+        .split_at_checked(expected.len())
+        .map_or_else(|| (output.out(), String::new()), |(told, last)| (told.to_owned(), last.to_owned()));
     ensure_eq!(told, expected);
     // Whichever way its kernel refuses, it is not what the host serves.
     ensure!(last.starts_with("127.0.0.1:") && !last.contains("LOOPBACK"), "{last}");
@@ -116,7 +116,8 @@ fn reach() -> Outcome {
     let output = sandbox.mvmctl(["run", "--rm", &allow, &image, "sh", "-c", &script]).run()?.ok()?;
     ensure_eq!(output.out(), format!("{on_own}: OWN\n"));
 
-    let alone = sandbox.mvmctl(["run", "--rm", "--network", "none", &image, "ls", "/sys/class/net"]).run()?.ok()?;
+    let alone =
+        sandbox.mvmctl(["run", "--rm", "--network", "none", &image, "ls", "/sys/class/net"]).run()?.ok()?;
     ensure_eq!(alone.out(), "lo\n");
     Ok(())
 }
@@ -132,7 +133,9 @@ fn listed() -> Outcome {
     let output = sandbox.mvmctl(["run", "--rm", &egress, &image, "sh", "-c", &script]).run()?.ok()?;
     let refused = "Connection refused";
     ensure!(
-        output.out().starts_with(&format!("{first}: FIRST\n{second}: {refused}\n203.0.113.1: {refused}\nNXDOMAIN")),
+        output
+            .out()
+            .starts_with(&format!("{first}: FIRST\n{second}: {refused}\n203.0.113.1: {refused}\nNXDOMAIN")),
         "{}",
         output.out()
     );
@@ -161,7 +164,9 @@ fn helper_dies() -> Outcome {
     let allow = format!("--allow-host={served}");
     sandbox.mvmctl(["run", "-d", "--name", "net", &allow, &image, "sleep", "1000"]).run()?.ok()?;
     let script = format!("{FETCH} fetch {served}");
-    let fetch = || Ok(sandbox.mvmctl(["exec", "net", "sh", "-c", &script]).run()?.ok()?.out());
+    let fetch = || -> Result<String, Failed> {
+        Ok(sandbox.mvmctl(["exec", "net", "sh", "-c", &script]).run()?.ok()?.out())
+    };
     let expected = format!("{served}: OWN\n");
     ensure_eq!(fetch()?, expected);
     let before = helpers(&sandbox)?;
@@ -197,7 +202,8 @@ fn converse(port: u16, sent: &[u8]) -> std::io::Result<Vec<u8>> {
     client.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut writer = client.try_clone()?;
     let sent = sent.to_vec();
-    let writing = std::thread::spawn(move || writer.write_all(&sent).and_then(|()| writer.shutdown(Shutdown::Write)));
+    let writing =
+        std::thread::spawn(move || writer.write_all(&sent).and_then(|()| writer.shutdown(Shutdown::Write)));
     let mut heard = Vec::new();
     client.read_to_end(&mut heard)?;
     writing.join().map_err(|_| std::io::Error::other("the writer panicked"))??;
@@ -246,7 +252,10 @@ fn forwards() -> Outcome {
     ensure_eq!(host(0)?, fixed);
     let (udp, unserved, silent, http) = (host(1)?, host(2)?, host(3)?, host(4)?);
 
-    ensure!(eventually(|| Ok(converse(fixed, b"up").is_ok_and(|heard| heard == b"up")))?, "nothing is served");
+    ensure!(
+        eventually(|| Ok(converse(fixed, b"up").is_ok_and(|heard| heard == b"up")))?,
+        "nothing is served"
+    );
     // More than every buffer on the way; the end goes one way at a time.
     let data: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let heard = converse(fixed, &data)?;
@@ -284,7 +293,8 @@ fn forwards() -> Outcome {
     }
 
     // It is told before anything boots that the port has an owner.
-    let again = sandbox.mvmctl(["run", "--name", "late", "-p", &format!("{fixed}:7"), &image, "true"]).run()?;
+    let again =
+        sandbox.mvmctl(["run", "--name", "late", "-p", &format!("{fixed}:7"), &image, "true"]).run()?;
     refused(&again, 125, &[&format!("tcp port 127.0.0.1:{fixed} is in use")])?;
     sandbox.mvmctl(["vm", "stop", "-t", "0", "served"]).run()?.ok()?;
     drop(TcpListener::bind((Ipv4Addr::LOCALHOST, fixed))?);
@@ -300,8 +310,14 @@ fn bad_words() -> Outcome {
         (&["--egress", "deny"], &["write allow=HOST[:PORT],… or none"]),
         (&["--egress", "allow=::1"], &["is an IPv6 address, and guests have IPv4 only"]),
         (&["--egress", "allow=127.0.0.1:80"], &["127.0.0.1 is the host's loopback, which no guest reaches"]),
-        (&["--egress", "allow=nowhere.invalid"], &["--egress nowhere.invalid: cannot look up nowhere.invalid"]),
-        (&["--network", "none", "--egress", "none"], &["leaves nothing for --egress and --allow-host to allow"]),
+        (
+            &["--egress", "allow=nowhere.invalid"],
+            &["--egress nowhere.invalid: cannot look up nowhere.invalid"],
+        ),
+        (
+            &["--network", "none", "--egress", "none"],
+            &["leaves nothing for --egress and --allow-host to allow"],
+        ),
     ];
     for (options, words) in cases {
         let output = sandbox.mvmctl(["run"].iter().chain(options).chain(&[image.as_str()])).run()?;

@@ -37,9 +37,7 @@ pub enum PinError {
         host: String,
     },
     /// All addresses of the name are kept from guests.
-    #[error(
-        "{host} stands for {address} ({reason}); allow that by its address if it is meant"
-    )]
+    #[error("{host} stands for {address} ({reason}); allow that by its address if it is meant")]
     Protected {
         /// The name.
         host: String,
