@@ -248,7 +248,12 @@ fn forwards() -> Outcome {
     let command = [image.as_str(), "python3", "-c", SERVICES];
     sandbox.mvmctl(arguments.iter().chain(&ports).chain(&command)).run()?.ok()?;
     let details = sandbox.json(["vm", "inspect", "served", "--json"])?;
-    let host = |index: usize| u16::try_from(details["ports"][index]["host"].as_u64().unwrap_or(0));
+    // As 127.0.0.1:HOST->GUEST/PROTOCOL.
+    let host = |index: usize| -> Result<u16, Failed> {
+        let shown = details["ports"][index].as_str().unwrap_or_default();
+        let address = shown.split_once("->").ok_or_else(|| format!("{shown:?} shows no port"))?.0;
+        Ok(address.parse::<SocketAddr>()?.port())
+    };
     ensure_eq!(host(0)?, fixed);
     let (udp, unserved, silent, http) = (host(1)?, host(2)?, host(3)?, host(4)?);
 
@@ -296,7 +301,7 @@ fn forwards() -> Outcome {
     let again =
         sandbox.mvmctl(["run", "--name", "late", "-p", &format!("{fixed}:7"), &image, "true"]).run()?;
     refused(&again, 125, &[&format!("tcp port 127.0.0.1:{fixed} is in use")])?;
-    sandbox.mvmctl(["vm", "stop", "-t", "0", "served"]).run()?.ok()?;
+    sandbox.mvmctl(["vm", "rm", "--force", "served"]).run()?.ok()?;
     drop(TcpListener::bind((Ipv4Addr::LOCALHOST, fixed))?);
     Ok(())
 }

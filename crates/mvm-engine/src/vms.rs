@@ -200,6 +200,7 @@ fn listing(directory: &VmDirectory) -> Result<VmListing, VmError> {
     let record = directory.record()?;
     let state = directory.state()?;
     let health = if state.ended() { None } else { state.overall_health() };
+    let ports = control::stored_plan(directory).map(|plan| ports(&plan, &state)).unwrap_or_default();
     Ok(VmListing {
         name: record.name,
         image: record.image,
@@ -209,7 +210,7 @@ fn listing(directory: &VmDirectory) -> Result<VmListing, VmError> {
         isolation: state.isolation,
         exit_code: state.exit_code,
         health,
-        ports: control::stored_plan(directory).map(|plan| ports(&plan, &state)).unwrap_or_default(),
+        ports,
         message: state.message,
         command: record.command,
         created_at: record.created_at,

@@ -1,6 +1,5 @@
 //! From a VM's directory to a running supervisor: admission, launch, service, the end.
 
-use super::clients::Clients;
 use super::door::Door;
 use super::forward::Listeners;
 use super::log::BoundedLog;
@@ -324,13 +323,13 @@ impl Launched {
         secrets: Vec<Secret>,
     ) -> Result<(Supervisor, AdmittedPlan), SupervisorError> {
         let Self { started, admitted, state, listener, listeners, .. } = self;
+        let (clients, forwarder) = listeners.start()?;
         let Started { machine, agent, console, .. } = started;
         let isolation = isolation_text(admitted.isolation()).to_owned();
         let unattended =
             admitted.plan().process.as_ref().map(|main| Unattended { terminal: main.tty, stdin: main.stdin });
         let held = directory.held()?;
         let console_log = BoundedLog::create(held.file(vm::CONSOLE), CONSOLE_LIMIT);
-        let mut clients = Clients::default();
         let mut supervisor = Supervisor {
             guest: Link::new(agent, Role::Host)?,
             console: Some(console),
@@ -341,7 +340,7 @@ impl Launched {
             state,
             machine,
             listener,
-            forwarder: listeners.start(&mut clients)?,
+            forwarder,
             clients,
             relay: Relay::default(),
             pending: BTreeMap::new(),

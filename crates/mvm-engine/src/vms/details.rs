@@ -103,7 +103,7 @@ impl Engine {
             .map_err(|source| EngineError::Plan { act: "read", source: source.into() })?;
         let plan = plan.unverified_plan();
         let live = |process: &vm::ProcessIdentity| process.alive().then(|| process.pid());
-        let health = state.overall_health();
+        let (health, ports) = (state.overall_health(), super::ports(plan, &state));
         Ok(VmDetails {
             name: record.name,
             phase: state.phase,
@@ -120,7 +120,7 @@ impl Engine {
             admitted_under: state.policy,
             command: record.command,
             resources: VmResources::of(plan),
-            ports: super::ports(plan, &state),
+            ports,
             restart: record.restart.to_string(),
             restarts: state.restarts,
             health,

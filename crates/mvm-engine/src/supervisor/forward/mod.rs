@@ -119,10 +119,11 @@ impl Listeners {
         &self.ports
     }
 
-    /// Starts to forward, as one of the supervisor's clients. Does nothing where there are no ports.
-    pub fn start(self, clients: &mut Clients) -> Result<Forwarder, ForwardError> {
+    /// Starts to forward, as the first of a supervisor's clients. Does nothing where there are no ports.
+    pub fn start(self) -> Result<(Clients, Forwarder), ForwardError> {
+        let mut clients = Clients::default();
         if self.ports.is_empty() {
-            return Ok(Forwarder(None));
+            return Ok((clients, Forwarder(None)));
         }
         let (theirs, socket) = UnixStream::pair().map_err(ForwardError::Start)?;
         clients.add(theirs).map_err(ForwardError::Start)?;
@@ -131,7 +132,7 @@ impl Listeners {
         link.wire.send(&hello()).map_err(|error| ForwardError::Start(io::Error::other(error)))?;
         let worker = Worker::new(self, link);
         let thread = Builder::new().name("forwards".to_owned()).spawn(move || worker.run());
-        Ok(Forwarder(Some(thread.map_err(ForwardError::Start)?)))
+        Ok((clients, Forwarder(Some(thread.map_err(ForwardError::Start)?))))
     }
 }
 
