@@ -14,7 +14,7 @@ const MAX_ADDRESSES: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pin {
     /// The name, in lower case; none for what was given as an address.
-    pub name: Option<String>,
+    pub(super) name: Option<String>,
     pub addresses: Vec<Ipv4Addr>,
     pub port: Option<u16>,
 }
