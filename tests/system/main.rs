@@ -36,6 +36,7 @@ mod sharing;
 mod signatures;
 mod store;
 mod unprivileged;
+mod up;
 mod user_network;
 mod verify;
 mod vms;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         store::CASES,
         unprivileged::CASES,
         user_network::CASES,
+        up::CASES,
         verify::CASES,
         vms::CASES,
         volumes::CASES,

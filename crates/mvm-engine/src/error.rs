@@ -9,6 +9,7 @@ use crate::kernel_build::KernelBuildError;
 use crate::keys::KeysError;
 use crate::plan_bundle::BundleError;
 use crate::policies::PolicyFileError;
+use crate::project::{ProjectError, ProjectMistakes};
 use crate::pull::PullError;
 use crate::push::PushError;
 use crate::secrets::SecretError;
@@ -147,6 +148,12 @@ pub enum EngineError {
     /// A plan's bundle can't be made or used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// A file is no project.
+    #[error(transparent)]
+    Project(#[from] ProjectMistakes),
+    /// The VMs of a project are not changed, or not what they should be.
+    #[error(transparent)]
+    InProject(#[from] ProjectError),
     /// A policy can't be relied on.
     #[error(transparent)]
     Policy(#[from] PolicyFileError),

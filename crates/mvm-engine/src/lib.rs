@@ -27,6 +27,7 @@ mod plan_bundle;
 mod plans;
 mod policies;
 mod progress;
+mod project;
 mod pull;
 mod push;
 mod run;
@@ -87,9 +88,13 @@ pub use plan_bundle::{BundleError, ImportedPlan};
 pub use plans::{PlanReport, PlanView, PolicyReport, RuleReport, SignatureView, utc_time};
 pub use policies::{PolicyFileError, PolicySource, SYSTEM_POLICY};
 pub use progress::{Cancel, Progress, Sent, Silent, Step};
+pub use project::{
+    After, Bringing, Brought, MAX_PROJECT, Mistake, NetworkChoice, PROJECT_FILE, Project, ProjectError,
+    ProjectLock, ProjectMistakes, Trouble, Until, VmDefinition, VolumeDefinition,
+};
 pub use pull::{PullError, Pulled, QuotaExceeded};
 pub use push::{PushError, PushRequest, Pushed};
-pub use run::{LaunchRequest, Launched, PullPolicy, RunRequest, Surroundings, Workload};
+pub use run::{DraftPlan, LaunchRequest, Launched, PullPolicy, RunRequest, Surroundings, Workload};
 pub use save::{SaveFormat, SaveRequest, SaveTarget, UnknownFormat};
 pub use scopes::{RemovedScope, ScopeDetails, ScopeRow, Scopes};
 pub use secrets::{

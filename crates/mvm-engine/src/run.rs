@@ -1,5 +1,6 @@
 //! From a request to a signed plan to a supervised VM.
 
+mod beside;
 mod request;
 
 pub use request::{LaunchRequest, PullPolicy, RunRequest, Surroundings, Workload};
@@ -7,6 +8,7 @@ pub use request::{LaunchRequest, PullPolicy, RunRequest, Surroundings, Workload}
 use crate::attach::ControlConnection;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind};
+use crate::keys::Signers;
 use crate::plans;
 use crate::policies;
 use crate::progress::{Cancel, Progress, Step};
@@ -41,6 +43,21 @@ pub struct Launched {
     pub connection: ControlConnection,
 }
 
+/// A plan that nobody has signed yet.
+#[derive(Clone, Debug)]
+pub struct DraftPlan {
+    plan: Plan,
+    /// Whether its image was in the store.
+    found: bool,
+}
+
+impl DraftPlan {
+    /// Returns the plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
 /// The clock of the machine that admits may be a little behind.
 const CLOCK_SKEW: i64 = 60;
 
@@ -58,7 +75,8 @@ impl Engine {
         self.policy_or_refuse(&request.policy)?;
         let signed = self.create_plan(&request, progress, cancel)?;
         let RunRequest { name, secrets, policy, remove_at_end, detached, restart, .. } = request;
-        let request = LaunchRequest { name, secrets, policy, remove_at_end, detached, restart };
+        let request =
+            LaunchRequest { name, secrets, policy, remove_at_end, detached, restart, project: None };
         self.launch_signed(&signed, request, progress, cancel)
     }
 
@@ -69,9 +87,20 @@ impl Engine {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<SignedPlan, EngineError> {
-        let kernel = self.choose_kernel(request.kernel.as_deref())?;
         // A key that can't sign is told before anything is fetched.
-        let signers = self.signers(&request.signers)?;
+        self.signers(&request.signers)?;
+        let draft = self.draft_plan(request, progress, cancel)?;
+        self.sign_draft(draft, &request.signers)
+    }
+
+    /// Makes a plan for an image, which is pulled if need be.
+    pub fn draft_plan(
+        &self,
+        request: &RunRequest,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<DraftPlan, EngineError> {
+        let kernel = self.choose_kernel(request.kernel.as_deref())?;
         let (image, found) = self.image_for(request, progress, cancel)?;
         let policy = policies::load(&request.policy)?;
         if request.pull != PullPolicy::Never && plans::check_name(&request.image, &policy)?.is_ok() {
@@ -86,11 +115,18 @@ impl Engine {
             Some(name) => name.clone(),
             None => self.invent_name()?,
         };
-        let plan = self.plan(request, &name, &image, &kernel, initramfs)?;
+        Ok(DraftPlan { plan: self.plan(request, &name, &image, &kernel, initramfs)?, found })
+    }
+
+    /// Signs a plan, which goes on record.
+    pub fn sign_draft(&self, draft: DraftPlan, signers: &Signers) -> Result<SignedPlan, EngineError> {
+        let DraftPlan { plan, found } = draft;
+        let signers = self.signers(signers)?;
+        let root_hash = plan.root.root_hash;
         let signed = mvm_plan::sign(plan, &signers.keys().iter().collect::<Vec<_>>())
             .map_err(|source| EngineError::Plan { act: "sign", source: source.into() })?;
         let signers = signers.keys().iter().map(|key| key.public_key().id()).collect();
-        let hit = found.then_some(Event::CacheHit { subject: Subject::Image { root_hash: image.root_hash } });
+        let hit = found.then_some(Event::CacheHit { subject: Subject::Image { root_hash } });
         let sign = Event::Sign { plan: signed.digest(), signers };
         self.audit.append(&self.settings.scope, hit.into_iter().chain([sign]).collect())?;
         Ok(signed)
@@ -119,6 +155,7 @@ impl Engine {
             remove_at_end: request.remove_at_end,
             secrets: secrets.iter().map(|secret| secret.named.clone()).collect(),
             restart: request.restart,
+            project: request.project,
         };
         let directory = match self.vms.create(&record) {
             Err(VmError::NameTaken(_)) if request.name.is_none() => {
@@ -184,6 +221,10 @@ impl Engine {
         let pinned = request.image.reference().is_some_and(mvm_ref::Reference::is_pinned);
         let info = self.kernel_info(kernel)?;
         let around = request.surroundings.clone();
+        let main = match around.main {
+            true => Some(process(&request.workload, &image.config, &requested)?),
+            false => None,
+        };
         let plan = Plan {
             schema: Schema::V1,
             workload: name.clone(),
@@ -210,12 +251,9 @@ impl Engine {
                 record: Some(Digest::of(kernel.info())),
             },
             initramfs: Initramfs { digest: initramfs },
-            process: match around.main {
-                true => Some(process(&request.workload, &image.config, &requested)?),
-                false => None,
-            },
-            services: around.services,
-            health_checks: around.health_checks,
+            services: beside::services(around.services, &image.config),
+            health_checks: beside::health_checks(around.health_checks, main.as_ref(), &image.config),
+            process: main,
             users: around.users,
             service_group: around.service_group,
             mounts: around.mounts,

@@ -24,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+pub(crate) use control::stored_plan;
 pub use details::{VmDetails, VmResources};
 pub use logs::VmLogs;
 pub use start::{Lookup, Start, StartError};

@@ -47,6 +47,9 @@ pub struct Global {
 pub enum Command {
     Run(Box<commands::run::Args>),
     Launch(commands::launch::Args),
+    Up(Box<commands::up::Args>),
+    Down(commands::down::Args),
+    Validate(commands::validate::Args),
     Exec(commands::exec::Args),
     Attach(commands::attach::Args),
     Ps(commands::vm::ls::Args),

@@ -20,7 +20,12 @@ pub fn report(failure: &anyhow::Error, runs_a_command: bool) -> ExitCode {
     let other = if misuse { ErrorKind::Usage } else { ErrorKind::Failure };
     let kind = engine.map_or(other, EngineError::kind);
     let printer = crate::printer::Printer::new(false);
-    printer.always(format_args!("mvmctl: {}", chain(failure)));
+    let text = match engine {
+        // Its mistakes are made of lines, and it has seen to it that nothing else is in them.
+        Some(EngineError::Project(mistakes)) => mistakes.to_string(),
+        _ => chain(failure),
+    };
+    printer.always(format_args!("mvmctl: {text}"));
     if let Some(hint) = engine.and_then(EngineError::hint) {
         printer.always(format_args!("  hint: {hint}"));
     }

@@ -53,6 +53,9 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => commands::run::run(context, *args),
         Command::Launch(args) => commands::launch::run(context, args),
+        Command::Up(args) => commands::up::run(context, *args),
+        Command::Down(args) => commands::down::run(context, args),
+        Command::Validate(args) => commands::validate::run(context, args),
         Command::Exec(args) => commands::exec::run(context, args),
         Command::Attach(args) => commands::attach::run(context, &args),
         Command::Ps(args) => commands::vm::ls::run(context, &args),

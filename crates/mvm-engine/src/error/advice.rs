@@ -9,6 +9,7 @@ use crate::export::ExportError;
 use crate::keys::KeysError;
 use crate::plan_bundle::BundleError;
 use crate::policies::PolicyFileError;
+use crate::project::ProjectError;
 use crate::pull::{PullError, UnpackError};
 use crate::push::PushError;
 use crate::secrets::SecretError;
@@ -74,7 +75,8 @@ impl EngineError {
             )
             | Self::Bundle(BundleError::Config(_))
             | Self::OthersName { .. } => ErrorKind::Verification,
-            Self::Policy(PolicyFileError::Unknown(_)) => ErrorKind::Usage,
+            Self::InProject(ProjectError::Busy(_) | ProjectError::NotOurs { .. }) => ErrorKind::Conflict,
+            Self::Policy(PolicyFileError::Unknown(_)) | Self::Project(_) => ErrorKind::Usage,
             Self::Refused(_) | Self::UsedUp(_) | Self::Policy(_) | Self::OtherPolicy { .. } => {
                 ErrorKind::Refused
             }

@@ -235,6 +235,7 @@ fn vm_with(fixture: &Fixture, kernel: Digest) -> vm::VmDirectory {
         remove_at_end: false,
         secrets: Vec::new(),
         restart: crate::vm::RestartPolicy::No,
+        project: None,
     };
     let directory = engine.vms.create(&record).unwrap();
     fs::write(directory.file(vm::PLAN), signed.as_bytes()).unwrap();

@@ -7,9 +7,11 @@ use crate::vm::RestartPolicy;
 use mvm_plan::cosign::ImageKey;
 use mvm_plan::plan::{Group, HealthCheck, Mount, Network, Port, RequiredIsolation, Service, User};
 use mvm_ref::{ImageSource, Platform, SecretName, VmName};
+use serde::Serialize;
 
 /// When to ask the registry what a name means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PullPolicy {
     /// Always.
     Always,
@@ -140,4 +142,6 @@ pub struct LaunchRequest {
     pub detached: bool,
     /// When it is launched again after it ended; only without anyone attached.
     pub restart: RestartPolicy,
+    /// The project that the VM belongs to.
+    pub project: Option<VmName>,
 }

@@ -40,6 +40,9 @@ pub struct Record {
     /// When it is launched again after it ended.
     #[serde(default)]
     pub restart: RestartPolicy,
+    /// The project that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<VmName>,
 }
 
 /// Reads a list; earlier versions wrote one name.

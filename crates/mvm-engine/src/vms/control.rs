@@ -92,7 +92,7 @@ impl Engine {
 }
 
 /// Returns the plan in a VM's directory, which says what the VM is; it is believed for words only.
-pub(super) fn stored_plan(directory: &VmDirectory) -> Result<Plan, EngineError> {
+pub(crate) fn stored_plan(directory: &VmDirectory) -> Result<Plan, EngineError> {
     Ok(stored_signed_plan(directory)?.unverified_plan().clone())
 }
 

@@ -137,7 +137,7 @@ enum Isolation {
 }
 
 /// How long a plan that `run` makes may be admitted, in seconds: it is launched at once.
-const RUN_VALIDITY: i64 = 15 * 60;
+pub const RUN_VALIDITY: i64 = 15 * 60;
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Pull {
@@ -228,6 +228,7 @@ impl Launch {
             remove_at_end,
             detached,
             restart,
+            project: None,
         })
     }
 }

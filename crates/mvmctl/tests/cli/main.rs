@@ -5,6 +5,7 @@
 mod errors;
 mod help;
 mod output;
+mod project;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -97,6 +97,7 @@ pub(in crate::supervisor) fn vm(change: impl FnOnce(&mut Plan, &mut Record)) -> 
         remove_at_end: false,
         secrets: Vec::new(),
         restart: crate::vm::RestartPolicy::No,
+        project: None,
     };
     change(&mut plan, &mut record);
     let local = engine.key_store().local().unwrap();

@@ -24,6 +24,7 @@ fn record(name: &str) -> Record {
         remove_at_end: false,
         secrets: Vec::new(),
         restart: crate::vm::RestartPolicy::No,
+        project: None,
     }
 }
 
