@@ -54,8 +54,18 @@ fn share_nothing() -> Outcome {
             refused(&sandbox.mvmctl(["--scope", "b"]).args(words).run()?, 3, &["no image"])?;
         }
     }
-    for words in [&["image", "ls"][..], &["df"], &["gc"], &["gc", "--dry-run"], &["image", "verify", "--all"]]
-    {
+    for words in [
+        &["image", "ls"][..],
+        &["df"],
+        &["gc"],
+        &["gc", "--dry-run"],
+        &["image", "verify", "--all"],
+        &["vm", "ls"],
+        &["audit", "tail"],
+        &["audit", "verify"],
+        &["image", "push", "x"],
+        &["image", "save", "-o", "x", "x"],
+    ] {
         let words = words.iter().copied();
         refused(&sandbox.mvmctl(["--scope", "typo"]).args(words).run()?, 3, &["no scope typo"])?;
     }

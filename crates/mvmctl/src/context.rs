@@ -94,6 +94,16 @@ impl Context {
         self.engine_unpacking(Some(network), Unpack::default())
     }
 
+    /// Returns the engine for what is done with a scope that is there, and with registries; the first use decides.
+    pub fn engine_over_existing(&self, network: Network) -> anyhow::Result<&Engine> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        self.check_authfile()?;
+        let engine = Engine::open_existing(self.settings_over(network)?)?;
+        Ok(self.engine.get_or_init(|| engine))
+    }
+
     /// Returns the engine, which reaches registries, where it does, and unpacks layers as the options say; the first use
     /// decides.
     pub fn engine_unpacking(&self, network: Option<Network>, unpack: Unpack) -> anyhow::Result<&Engine> {

@@ -20,7 +20,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let attached = context.engine()?.attach_vm(&args.name)?;
+    let attached = context.engine_of_existing()?.attach_vm(&args.name)?;
     let stdin = attached.stdin && !args.no_stdin;
     if attached.terminal && stdin {
         terminal::require()?;

@@ -98,13 +98,16 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Show { what, json } => show::run(context, &what, json)?,
         Command::Verify { witness, key, json } => verify::run(context, witness, key, json)?,
         Command::Export { since, until, format } => return export::run(context, since, until, format),
-        Command::Checkpoint { witness } => match context.engine()?.audit_checkpoint(witness.as_deref())? {
+        Command::Checkpoint { witness } => match context
+            .engine_of_existing()?
+            .audit_checkpoint(witness.as_deref())?
+        {
             Some(signed) => {
                 context.printer.line(format!("signed {} entries, head {}", signed.entries, signed.head))?;
             }
             None => context.printer.words("the audit log is empty; there is nothing to sign"),
         },
-        Command::Rotate => match context.engine()?.audit_rotate()? {
+        Command::Rotate => match context.engine_of_existing()?.audit_rotate()? {
             Some(kept) => context.printer.line(kept.display())?,
             None => context.printer.words("nothing has been written since the last time"),
         },
@@ -114,7 +117,7 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn witness(context: &Context, file: Option<PathBuf>, off: bool) -> anyhow::Result<()> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     if file.is_none() && !off {
         let witness = engine.audit_settings()?.witness;
         let witness = witness.map_or_else(|| "none".to_owned(), |path| path.display().to_string());
@@ -141,10 +144,10 @@ fn tail(context: &Context, count: usize, follow: bool, form: &Form) -> anyhow::R
         out.finish()
     };
     if !follow {
-        print(&context.engine()?.audit_tail(count)?)?;
+        print(&context.engine_of_existing()?.audit_tail(count)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let (lines, mut follower) = context.engine()?.audit_follow(count)?;
+    let (lines, mut follower) = context.engine_of_existing()?.audit_follow(count)?;
     print(&lines)?;
     while !context.signals.cancel().requested() {
         if nobody_reads()? {

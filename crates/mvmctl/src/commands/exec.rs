@@ -47,7 +47,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     if args.tty && args.interactive {
         terminal::require()?;
     }
-    let (connection, process) = context.engine()?.exec(&args.name, request)?;
+    let (connection, process) = context.engine_of_existing()?.exec(&args.name, request)?;
     let streams = terminal::Streams { stdin: args.interactive, terminal: args.tty };
     let target = mvm_engine::Target::Exec(Box::new(process));
     let status = terminal::attach(connection, target, streams, &context.signals, context.printer)?;

@@ -61,7 +61,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     if args.console {
         let text = engine.console(&args.name)?;
         let text = if context.printer.shows_data() { harmless(&text).into_bytes() } else { text };

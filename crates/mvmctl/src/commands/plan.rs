@@ -115,12 +115,12 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Verify { policy, json, plan } => {
             let plan = read_plan(&plan)?;
-            let report = context.engine()?.verify_plan(&plan, &policy.resolve()?)?;
+            let report = context.engine_of_existing()?.verify_plan(&plan, &policy.resolve()?)?;
             return policy::print(context, &report, json);
         }
         Command::Bundle { output, plan } => {
             let plan = read_plan(&plan)?;
-            let engine = context.engine()?;
+            let engine = context.engine_of_existing()?;
             crate::files::replace_with(&output, |file| {
                 engine.bundle_plan(&plan, file).map_err(anyhow::Error::from)
             })

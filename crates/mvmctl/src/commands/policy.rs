@@ -73,7 +73,7 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Check { policy, json, plan } => {
             let plan = read_plan(&plan)?;
-            let report = context.engine()?.check_plan(&plan, &policy.resolve()?)?;
+            let report = context.engine_of_existing()?.check_plan(&plan, &policy.resolve()?)?;
             print(context, &report, json)
         }
     }

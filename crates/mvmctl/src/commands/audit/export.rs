@@ -49,7 +49,7 @@ pub fn run(
         Format::Csv => out.line(&format!("{}\r", COLUMNS.join(","))),
         Format::Jsonl => Ok(()),
     };
-    context.engine()?.audit_lines(&mut |line| {
+    context.engine_of_existing()?.audit_lines(&mut |line| {
         let entry = text::entry(line);
         let time = entry.as_ref().and_then(|entry| entry["time"].as_str()?.parse::<UtcTime>().ok());
         let (Some(entry), Some(time)) = (entry, time) else {

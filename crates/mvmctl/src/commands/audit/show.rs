@@ -13,7 +13,7 @@ const FEWEST: usize = 6;
 
 /// Prints the entries about something.
 pub fn run(context: &Context, what: &str, json: bool) -> anyhow::Result<()> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     let about = About::new(context, what)?;
     let users = Users::of_this_machine();
     let mut out = context.printer.stream();
@@ -57,7 +57,7 @@ impl About {
         }
         let mut plans = BTreeSet::new();
         let mut is_vm = false;
-        context.engine()?.audit_lines(&mut |line| {
+        context.engine_of_existing()?.audit_lines(&mut |line| {
             if let Some(entry) = text::entry(line)
                 && names_vm(&entry, what)
             {

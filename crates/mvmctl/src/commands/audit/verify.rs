@@ -12,7 +12,7 @@ pub fn run(
     keys: Vec<PathBuf>,
     json: bool,
 ) -> anyhow::Result<()> {
-    let report = context.engine()?.audit_verify_with(&Verification { witness, keys })?;
+    let report = context.engine_of_existing()?.audit_verify_with(&Verification { witness, keys })?;
     if json {
         return context.printer.json(&report);
     }

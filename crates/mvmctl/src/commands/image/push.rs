@@ -32,7 +32,8 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let Args { compression, json, network, image, destination } = args;
     let request = PushRequest { image, destination, compression };
     let progress = context.progress();
-    let pushed = context.engine_over(network)?.push_image(&request, &progress, context.signals.cancel());
+    let pushed =
+        context.engine_over_existing(network)?.push_image(&request, &progress, context.signals.cancel());
     progress.finish();
     let pushed = pushed?;
     context.printer.words(format_args!("pushed {} for {}", pushed.reference, pushed.platform));

@@ -49,7 +49,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
             SaveTarget::Stream(stream.insert(context.printer.raw()?))
         }
     };
-    let (engine, progress) = (context.engine_over(args.network)?, context.progress());
+    let (engine, progress) = (context.engine_over_existing(args.network)?, context.progress());
     let saved = engine.save_images(&request, target, &progress, context.signals.cancel());
     progress.finish();
     saved?;

@@ -68,37 +68,37 @@ pub struct Rm {
 
 /// Runs `stop`.
 pub fn stop(context: &Context, args: &Stop) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     each(context, &args.name, |name| engine.stop(name, Duration::from_secs(args.time)))
 }
 
 /// Runs `kill`.
 pub fn kill(context: &Context, args: &Kill) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     each(context, &args.name, |name| engine.kill_vm(name, args.signal))
 }
 
 /// Runs `pause`.
 pub fn pause(context: &Context, args: &Pause) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     each(context, &args.name, |name| engine.pause_vm(name))
 }
 
 /// Runs `resume`.
 pub fn resume(context: &Context, args: &Resume) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     each(context, &args.name, |name| engine.resume_vm(name))
 }
 
 /// Runs `rm`.
 pub fn rm(context: &Context, args: &Rm) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     each(context, &args.name, |name| engine.remove_vm(name, args.force))
 }
 
 /// Runs `wait`.
 pub fn wait(context: &Context, args: &Wait) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     for name in &args.name {
         match engine.wait_vm(name, context.signals.cancel())? {
             Some(code) => context.printer.line(code)?,

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 /// Shows all that is known of a VM.
 pub fn run(context: &Context, name: &VmName, json: bool) -> anyhow::Result<()> {
-    let details = context.engine()?.inspect_vm(name)?;
+    let details = context.engine_of_existing()?.inspect_vm(name)?;
     if json {
         return context.printer.json(&details);
     }

@@ -18,7 +18,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let mut vms = context.engine()?.vms()?;
+    let mut vms = context.engine_of_existing()?.vms()?;
     vms.retain(|vm| args.all || !matches!(vm.phase, Phase::Exited | Phase::Failed));
     if args.json {
         context.printer.json(&vms)?;

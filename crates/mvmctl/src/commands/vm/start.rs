@@ -48,7 +48,7 @@ pub struct Rename {
 
 /// Runs `start`.
 pub fn start(context: &Context, args: &Start) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     let (progress, cancel) = (context.progress(), context.signals.cancel());
     let start = |detached| mvm_engine::Start { detached, variable: &passed_to_guest };
     if (args.attach || args.foreground) && args.name.len() > 1 {
@@ -72,7 +72,7 @@ pub fn start(context: &Context, args: &Start) -> anyhow::Result<ExitCode> {
 
 /// Runs `restart`.
 pub fn restart(context: &Context, args: &Restart) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     let (progress, cancel) = (context.progress(), context.signals.cancel());
     let grace = Duration::from_secs(args.time);
     let code = each(context, &args.name, |name| {
@@ -84,7 +84,7 @@ pub fn restart(context: &Context, args: &Restart) -> anyhow::Result<ExitCode> {
 
 /// Runs `rename`.
 pub fn rename(context: &Context, args: &Rename) -> anyhow::Result<ExitCode> {
-    context.engine()?.rename_vm(&args.name, &args.to)?;
+    context.engine_of_existing()?.rename_vm(&args.name, &args.to)?;
     context.printer.line(&args.to)?;
     Ok(ExitCode::SUCCESS)
 }

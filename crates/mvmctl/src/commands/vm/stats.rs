@@ -42,7 +42,7 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 
 /// Runs the verb.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     let mut before = sample(engine, &args.name)?;
     loop {
         let begun = Instant::now();

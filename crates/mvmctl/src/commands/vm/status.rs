@@ -21,7 +21,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let status = context.engine()?.vm_status(&args.name)?;
+    let status = context.engine_of_existing()?.vm_status(&args.name)?;
     if args.json {
         context.printer.json(&status)?;
     } else {
