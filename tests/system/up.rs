@@ -1,21 +1,29 @@
 //! Projects: the VMs of an mvm.toml started, left alone, made anew, stopped and removed together.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 use mvm_tests::fixtures;
+use mvm_tests::need::Need;
 use mvm_tests::process::Program;
 use mvm_tests::sandbox::Sandbox;
 use rustix::process::Signal;
 
-use crate::{Case, GUEST, Outcome, ensure, ensure_eq};
+use crate::{Case, GUEST, MMDEBSTRAP, Outcome, UMOCI, ensure, ensure_eq};
 
 pub const CASES: &[Case] = &[
     Case { name: "up::a_project_comes_and_goes", needs: GUEST, run: comes_and_goes },
     Case { name: "up::attached_until_interrupted", needs: GUEST, run: attached },
     Case { name: "up::what_is_in_the_way", needs: GUEST, run: in_the_way },
+    Case {
+        name: "up::a_python_service_and_its_data",
+        needs: &[Need::Mvmctl, Need::Guest, UMOCI, MMDEBSTRAP],
+        run: python_service,
+    },
 ];
 
 /// A store and a directory with an mvm.toml.
@@ -169,4 +177,55 @@ fn in_the_way() -> Outcome {
     let expected = "mvmctl: start shop-b: executing /no/such failed: No such file or directory (os error 2)";
     ensure_eq!(said.lines().last(), Some(expected));
     place.says(&["down"], &["shop-a: removed"])
+}
+
+/// The service of `examples/web`, from a Debian image: it needs a secret, keeps its data in a volume, and is reached
+/// through a port of the host although the guest has no network.
+fn python_service() -> Outcome {
+    let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+    let program = include_str!("../../examples/web/serve.py");
+    let image = format!("oci:{}:latest", fixtures::debian_python()?.display());
+    let text = format!(
+        "
+[volumes.data]
+size = '32m'
+[vm.web]
+image = '{image}'
+network = 'none'
+ports = ['{port}:8080']
+mounts = ['data:/mnt/data']
+command = ['python3', '-c', '''{program}''']
+[vm.web.secrets]
+token = 'file:token'
+"
+    );
+    let place = Place::new(&text)?;
+    fs::write(place.directory.join("token"), "open sesame\n")?;
+    place.says(&["up", "--wait"], &["shop-web: created"])?;
+    ensure_eq!(ask(port, "open sesame")?, "visit 1\n");
+    ensure_eq!(ask(port, "open")?, "who are you?\n");
+    place.says(&["down"], &["shop-web: removed"])?;
+    place.says(&["up", "--wait"], &["shop-web: created"])?;
+    ensure_eq!(ask(port, "open sesame")?, "visit 2\n");
+    place.says(&["up", "-d"], &["shop-web: running"])?;
+    place.says(&["down", "-v"], &["shop-web: removed"])?;
+    ensure_eq!(place.sandbox.json(["volume", "ls", "--json"])?, serde_json::json!([]));
+    Ok(())
+}
+
+/// Asks the service, which may not listen yet, and returns the body of its answer.
+fn ask(port: u16, token: &str) -> Result<String, Failed> {
+    let begin = Instant::now();
+    let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    while begin.elapsed() < Duration::from_secs(60) {
+        let mut answer = String::new();
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        // Nobody behind the forward is a connection that ends at once.
+        let asked = stream.write_all(request.as_bytes()).and_then(|()| stream.read_to_string(&mut answer));
+        if let (Ok(_), Some((_, body))) = (asked, answer.split_once("\r\n\r\n")) {
+            return Ok(body.to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err(Failed::from(format!("nobody answers on port {port}")))
 }
