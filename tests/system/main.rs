@@ -20,6 +20,7 @@ mod door;
 mod export;
 mod faults;
 mod harness;
+mod health;
 mod hostile;
 mod images;
 mod keys;
@@ -32,6 +33,7 @@ mod properties;
 mod reproducible;
 mod run;
 mod scopes;
+mod services;
 mod sharing;
 mod signatures;
 mod store;
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         door::CASES,
         export::CASES,
         harness::CASES,
+        health::CASES,
         hostile::CASES,
         images::CASES,
         keys::CASES,
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         reproducible::CASES,
         run::CASES,
         scopes::CASES,
+        services::CASES,
         signatures::CASES,
         sharing::CASES,
         store::CASES,

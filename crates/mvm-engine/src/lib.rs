@@ -94,7 +94,9 @@ pub use project::{
 };
 pub use pull::{PullError, Pulled, QuotaExceeded};
 pub use push::{PushError, PushRequest, Pushed};
-pub use run::{DraftPlan, LaunchRequest, Launched, PullPolicy, RunRequest, Surroundings, Workload};
+pub use run::{
+    DraftPlan, LaunchRequest, Launched, PullPolicy, RunRequest, Surroundings, Workload, WorkloadHealth,
+};
 pub use save::{SaveFormat, SaveRequest, SaveTarget, UnknownFormat};
 pub use scopes::{RemovedScope, ScopeDetails, ScopeRow, Scopes};
 pub use secrets::{

@@ -1,8 +1,10 @@
 //! From a request to a signed plan to a supervised VM.
 
 mod beside;
+mod health;
 mod request;
 
+pub use health::WorkloadHealth;
 pub use request::{LaunchRequest, PullPolicy, RunRequest, Surroundings, Workload};
 
 use crate::attach::ControlConnection;
@@ -225,6 +227,11 @@ impl Engine {
             true => Some(process(&request.workload, &image.config, &requested)?),
             false => None,
         };
+        let mut health_checks = beside::health_checks(around.health_checks, main.as_ref(), &image.config);
+        if let Some(main) = &main {
+            let own = image.config.process().healthcheck.as_ref();
+            health_checks.extend(health::check(&request.workload.health, own, main)?);
+        }
         let plan = Plan {
             schema: Schema::V1,
             workload: name.clone(),
@@ -252,7 +259,7 @@ impl Engine {
             },
             initramfs: Initramfs { digest: initramfs },
             services: beside::services(around.services, &image.config),
-            health_checks: beside::health_checks(around.health_checks, main.as_ref(), &image.config),
+            health_checks,
             process: main,
             users: around.users,
             service_group: around.service_group,
@@ -436,6 +443,10 @@ pub(crate) fn invalid(error: PlanError) -> EngineError {
         "process.user" => "--user",
         "mounts" | "mounts.target" | "mounts.source.name" | "mounts.source.size_mib" => "--volume or --tmpfs",
         "secrets" => "--secret",
+        "health_checks.interval_secs" => "--health-interval in seconds",
+        "health_checks.timeout_secs" => "--health-timeout in seconds",
+        "health_checks.start_period_secs" => "--health-start-period in seconds",
+        "health_checks.retries" => "--health-retries",
         _ => return EngineError::Plan { act: "make", source: error.into() },
     };
     EngineError::Option { option, problem: error.problem() }

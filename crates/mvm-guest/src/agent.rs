@@ -10,15 +10,20 @@
 //! A host that hangs up ends it at once.
 
 mod forwards;
+mod health;
 mod processes;
 mod requests;
 mod secrets;
+mod services;
 mod streams;
+mod words;
 
+use crate::cgroup::Tree;
 use crate::{boot, console, end};
 use forwards::Forwards;
+use health::Checks;
 use mvm_wire::{
-    BootFacts, BootStage, Connection, Event, GuestDocument, GuestEvent, Hello, Limits, Message,
+    BootFacts, BootStage, Connection, Event, ExitStatus, GuestDocument, GuestEvent, Hello, Limits, Message,
     ProtocolError, Request, Role, SendError, VersionError, negotiate,
 };
 use nix::sys::signal::{SigSet, Signal};
@@ -26,7 +31,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use processes::Processes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use secrets::Secrets;
+use services::Services;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -82,6 +89,10 @@ struct Agent {
     forwards: Forwards,
     /// Which processes of the document were started, by index.
     started: BTreeSet<usize>,
+    /// The control groups, or why there are none.
+    groups: Result<Tree, String>,
+    services: Services,
+    checks: Checks,
     phase: Phase,
     hello: Hello,
 }
@@ -92,7 +103,12 @@ pub(crate) fn serve(port: OwnedFd, document: GuestDocument) -> Result<(), AgentE
         .map_err(|error| AgentError::Io { act: "watching processes", source: error.into() })?;
     let own = document.interface.iter().flat_map(|interface| &interface.addresses);
     let own = own.map(|address| address.address).collect();
+    let groups = Tree::make(!document.processes.is_empty(), !document.services.is_empty())
+        .map_err(|error| console::chain(&error));
     let mut agent = Agent {
+        groups,
+        services: Services::new(&document, Instant::now()),
+        checks: Checks::new(&document),
         wire: Connection::new(Role::Guest, Limits::default()),
         port,
         document,
@@ -146,6 +162,10 @@ impl Agent {
             if port.contains(PollFlags::IN) {
                 self.read()?;
             }
+            let now = Instant::now();
+            self.services.advance(now);
+            self.checks.advance(&mut self.services, now);
+            self.checks.take_output();
             self.gather();
             for (id, result) in self.forwards.take_answers() {
                 self.wire.send(&Message::Response { id, result })?;
@@ -156,6 +176,7 @@ impl Agent {
                     self.phase = Phase::MainEnded { until: Instant::now() + MAIN_ENDED_WAIT };
                 }
             }
+            self.tell_changes()?;
             self.write()?;
         }
     }
@@ -164,12 +185,29 @@ impl Agent {
     /// of the loop and the host's attention cost far more than the bytes.
     fn gather(&mut self) {
         loop {
-            let moved = self.processes.pump(&mut self.wire);
-            if !(self.forwards.pump(&mut self.wire) | moved) || self.wire.output().len() >= ENOUGH {
+            let processes = self.processes.pump(&mut self.wire);
+            let services = self.services.pump(&mut self.wire);
+            let forwards = self.forwards.pump(&mut self.wire);
+            if !(processes || services || forwards) || self.wire.output().len() >= ENOUGH {
                 break;
             }
             std::thread::yield_now();
         }
+    }
+
+    /// Tells what changed of services and health checks; as much as the host takes, so that what changes faster is
+    /// told less often.
+    fn tell_changes(&mut self) -> Result<(), AgentError> {
+        let now = Instant::now();
+        while !self.wire.is_congested() {
+            let services: Vec<_> = self.services.take_changed(now).into_iter().collect();
+            let health: Vec<_> = self.checks.take_changed(now).into_iter().collect();
+            if services.is_empty() && health.is_empty() {
+                break;
+            }
+            self.wire.send(&Message::Event { event: GuestEvent::Changed { services, health } })?;
+        }
+        Ok(())
     }
 
     /// Sleeps until something can be done; returns what the port is ready for, and whether a process ended.
@@ -180,6 +218,8 @@ impl Agent {
         let mut fds = vec![PollFd::new(&self.port, wanted), PollFd::new(signals, PollFlags::IN)];
         self.processes.add_interests(&self.wire, &mut fds);
         self.forwards.add_interests(&self.wire, &mut fds);
+        self.services.add_interests(&self.wire, &mut fds);
+        self.checks.add_interests(&mut fds);
         let timeout = self.timeout();
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -191,12 +231,14 @@ impl Agent {
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        let until = match self.phase {
-            Phase::Serving => return None,
-            Phase::MainEnded { until } | Phase::Stopping { until } | Phase::Killing { until } => until,
-            Phase::Over => return Some(Timespec::default()),
+        let now = Instant::now();
+        let phase = match self.phase {
+            Phase::Serving => None,
+            Phase::MainEnded { until } | Phase::Stopping { until } | Phase::Killing { until } => Some(until),
+            Phase::Over => Some(now),
         };
-        let left = until.saturating_duration_since(Instant::now());
+        let wakes = [phase, self.services.wakes(now), self.checks.wakes()];
+        let left = wakes.into_iter().flatten().min()?.saturating_duration_since(now);
         Some(Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
@@ -206,7 +248,11 @@ impl Agent {
     fn advance_phase(&mut self) {
         let now = Instant::now();
         self.phase = match self.phase {
-            Phase::Stopping { .. } | Phase::Killing { .. } if self.processes.is_empty() => Phase::Over,
+            Phase::Stopping { .. } | Phase::Killing { .. }
+                if self.processes.is_empty() && self.services.is_empty() =>
+            {
+                Phase::Over
+            }
             Phase::MainEnded { until } | Phase::Killing { until } if now >= until => Phase::Over,
             Phase::Stopping { until } if now >= until => {
                 end::kill_all();
@@ -220,9 +266,29 @@ impl Agent {
     fn reap(&mut self, signals: &SignalFd) -> Result<(), AgentError> {
         let error = |error: nix::Error| AgentError::Io { act: "reading a signal", source: error.into() };
         while signals.read_signal().map_err(error)?.is_some() {}
-        self.processes
-            .reap()
-            .map_err(|error| AgentError::Io { act: "waiting for a process", source: error.into() })
+        let now = Instant::now();
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => self.note_end(pid, status, now),
+                Ok(None) | Err(Errno::CHILD) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => {
+                    return Err(AgentError::Io { act: "waiting for a process", source: error.into() });
+                }
+            }
+        }
+    }
+
+    fn note_end(&mut self, pid: Pid, status: WaitStatus, now: Instant) {
+        let status = match (status.exit_status(), status.terminating_signal()) {
+            // An exit status has eight bits.
+            (Some(code), _) => ExitStatus::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
+            (None, Some(signal)) => ExitStatus::Signal(signal),
+            (None, None) => return,
+        };
+        if !self.services.reaped(pid, status, now) && !self.checks.reaped(pid, status, now) {
+            self.processes.reaped(pid, status);
+        }
     }
 
     fn read(&mut self) -> Result<(), AgentError> {
@@ -325,6 +391,7 @@ impl Agent {
             }
             Event::Reset { stream, .. } => {
                 self.processes.take_reset(&mut self.wire, stream);
+                self.services.take_reset(stream);
                 Ok(())
             }
             // A request names the stream; credit is looked at before each wait.

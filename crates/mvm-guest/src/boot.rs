@@ -12,6 +12,7 @@ mod network;
 mod port;
 mod prepare;
 mod root;
+mod users;
 
 pub(crate) use port::open as open_port;
 
@@ -63,6 +64,8 @@ pub(crate) enum BootError {
     #[error(transparent)]
     Mounts(#[from] mounts::MountError),
     #[error(transparent)]
+    Users(#[from] users::UsersError),
+    #[error(transparent)]
     Network(#[from] network::NetworkError),
     #[error(transparent)]
     Port(#[from] port::PortError),
@@ -78,7 +81,7 @@ impl BootError {
             Self::Disks(_) => BootStage::Disks,
             Self::Verity(_) => BootStage::Verity,
             Self::Root(error) => error.stage(),
-            Self::Prepare(_) => BootStage::Prepare,
+            Self::Prepare(_) | Self::Users(_) => BootStage::Prepare,
             Self::Mounts(_) => BootStage::Mounts,
             Self::Network(_) => BootStage::Network,
             Self::Port(_) => BootStage::Agent,
@@ -112,6 +115,7 @@ pub(crate) fn boot() -> Result<Booted, BootError> {
     let scratch = root::mount_image(described, &verified, disks[1..own].first().copied())?;
     kernel::mount_under_dev_and_sys()?;
     prepare::prepare(Path::new(root::MERGED), &document.hostname, document.interface.as_ref())?;
+    users::add(Path::new(root::MERGED), &document)?;
     root::switch()?;
 
     let volumes = mounts::mount_all(&document, &disks[own..])?;

@@ -11,6 +11,7 @@
 
 mod agent;
 mod boot;
+mod cgroup;
 mod console;
 mod end;
 mod process;

@@ -1,22 +1,67 @@
 //! One process: who it runs as, which file it executes, its environment, and its start.
 
 pub(crate) mod environment;
+mod log_file;
 pub(crate) mod lookup;
 pub(crate) mod spawn;
 pub(crate) mod user;
 
+use crate::cgroup::Group;
 use environment::environment;
 use mvm_wire::{Failure, FailureKind, Process};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use spawn::{Plan, SpawnError, Spawned, StandardStreams};
+use spawn::{OutputTo, Plan, SpawnError, Spawned, StandardStreams};
 use std::os::fd::AsFd;
 
+/// What a process is started with beside what it says of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Circumstances<'a> {
+    pub(crate) hostname: &'a str,
+    /// The control group that it joins.
+    pub(crate) group: Option<&'a Group>,
+    /// A group that it is in whatever its user is.
+    pub(crate) supplementary: Option<u32>,
+    pub(crate) rights: Rights,
+}
+
+/// What a process may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Rights {
+    /// Whatever its user is.
+    #[default]
+    Users,
+    /// Never root, and nothing that it executes either.
+    Confined,
+    /// As [`Rights::Confined`] unless its user is root.
+    ConfinedUnlessRoot,
+}
+
 /// Starts a process in the root that is `/`.
-pub(crate) fn start(process: &Process, hostname: &str, streams: StandardStreams) -> Result<Spawned, Failure> {
+pub(crate) fn start(
+    process: &Process,
+    circumstances: &Circumstances<'_>,
+    streams: StandardStreams,
+) -> Result<Spawned, Failure> {
     let failure = |kind, message: String| Failure { kind, message };
-    let user = user::resolve_in_root(&process.user)
+    let Circumstances { hostname, group, supplementary, rights } = *circumstances;
+    let mut user = user::resolve_in_root(&process.user)
         .map_err(|error| failure(error.kind(), crate::console::chain(&error)))?;
+    let confined = match rights {
+        Rights::Users => false,
+        Rights::ConfinedUnlessRoot => user.uid != 0,
+        Rights::Confined if user.uid == 0 => {
+            let message =
+                format!("user {:?} is root in the image, and services never run as root", process.user);
+            return Err(failure(FailureKind::NoSuchUser, message));
+        }
+        Rights::Confined => true,
+    };
+    if let Some(gid) = supplementary
+        && !user.groups.contains(&gid)
+    {
+        user.groups.push(gid);
+    }
     let env = environment(&process.env, &user.home, hostname, process.terminal);
     let directory = if process.working_dir.is_empty() { "/" } else { &process.working_dir };
     std::fs::create_dir_all(directory).map_err(|error| {
@@ -34,7 +79,16 @@ pub(crate) fn start(process: &Process, hostname: &str, streams: StandardStreams)
         };
         failure(kind, error.to_string())
     })?;
-    let plan = Plan { program: &program, argv: &process.argv, env: &env, directory, user: &user };
+    let door = group
+        .map(Group::door)
+        .transpose()
+        .map_err(|error| failure(FailureKind::Internal, crate::console::chain(&error)))?;
+    if let StandardStreams::Output(OutputTo::File(path)) = &streams {
+        log_file::prepare(root.as_fd(), path, &user)
+            .map_err(|error| failure(FailureKind::Invalid, crate::console::chain(&error)))?;
+    }
+    let plan =
+        Plan { program: &program, argv: &process.argv, env: &env, directory, user: &user, door, confined };
     spawn::spawn(&plan, streams).map_err(|error| {
         let kind = error_kind(&error);
         let mut message = crate::console::chain(&error);

@@ -165,8 +165,6 @@ fn check(config: &MachineConfig<'_>) -> Result<(), LaunchError> {
 fn check_supported(plan: &Plan) -> Result<(), LaunchError> {
     let of_host = |mount: &Mount| mount.source.kind() == MountKind::HostDirectory;
     let asked = [
-        (!plan.services.is_empty() || !plan.users.is_empty() || plan.service_group.is_some(), "services"),
-        (!plan.health_checks.is_empty(), "health checks"),
         (plan.mounts.iter().any(of_host), "directories of the host"),
     ];
     match asked.into_iter().find(|(asked, _)| *asked) {

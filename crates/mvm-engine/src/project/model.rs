@@ -165,6 +165,7 @@ impl VmDefinition {
             user: self.user.clone(),
             terminal: false,
             stdin: false,
+            health: crate::run::WorkloadHealth::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What can be asked of a run.
 
+use super::WorkloadHealth;
 use crate::keys::Signers;
 use crate::policies::PolicySource;
 use crate::secrets::Secret;
@@ -38,6 +39,8 @@ pub struct Workload {
     pub terminal: bool,
     /// Whether the command gets the caller's stdin.
     pub stdin: bool,
+    /// How to see whether it is well.
+    pub health: WorkloadHealth,
 }
 
 /// What the guest does and has beside its main process.

@@ -38,7 +38,9 @@ impl Supervisor {
             Message::Event { event: GuestEvent::Failed { stage, message } } => {
                 return Err(SupervisorError::GuestFailed { stage: stage.to_string(), message });
             }
-            Message::Event { event: GuestEvent::Changed { .. } } => {}
+            Message::Event { event: GuestEvent::Changed { services, health } } => {
+                self.services_changed(services, health)
+            }
             // Supervisors say this; a guest that does is beside the point.
             Message::Event { event: GuestEvent::Ended { .. } } => {}
             Message::Request { id, .. } => {
@@ -78,6 +80,7 @@ impl Supervisor {
                 None => self.announce()?,
             }
         }
+        self.start_services()?;
         for (client, id, request) in std::mem::take(&mut self.early) {
             self.pass_on(client, id, request)?;
         }
@@ -130,6 +133,7 @@ impl Supervisor {
         // An answer to nothing is the guest's own affair.
         let Some(pending) = self.pending.remove(&id) else { return Ok(()) };
         let client = pending.from.map(|(client, _)| client);
+        self.services_answered(id, &result)?;
         match &result {
             Ok(Reply::Started { handle, pid }) => {
                 self.owners.insert(*handle, client.into_iter().collect());
@@ -159,7 +163,7 @@ impl Supervisor {
         self.let_join();
         if self.main_exit.is_some() && !self.stopping {
             // Nothing is left to run.
-            self.stop(Duration::ZERO)?;
+            self.stop(self.services.grace())?;
         }
         Ok(())
     }
@@ -171,7 +175,7 @@ impl Supervisor {
         if self.main == Some(handle) {
             self.main_exit = Some(status);
             if !self.stopping {
-                self.stop(Duration::ZERO)?;
+                self.stop(self.services.grace())?;
             }
         }
         Ok(())
@@ -286,9 +290,10 @@ impl Supervisor {
                 self.clients.tell(client, &Message::Response { id, result: Ok(Reply::Done {}) });
                 self.stop(Duration::from_millis(grace_ms))
             }
-            other @ (Request::Signal { .. } | Request::Resize { .. } | Request::Status {}) => {
-                self.ask_guest(other, from, false)
-            }
+            other @ (Request::Signal { .. }
+            | Request::Resize { .. }
+            | Request::Status {}
+            | Request::Services {}) => self.ask_guest(other, from, false),
             Request::Attach { process, streams } => {
                 self.join(client, id, &process, streams);
                 Ok(())
@@ -305,7 +310,6 @@ impl Supervisor {
             },
             Request::Secret { .. }
             | Request::StartServices { .. }
-            | Request::Services {}
             | Request::SetTime { .. }
             | Request::Pack { .. }
             | Request::Unpack { .. }

@@ -22,6 +22,7 @@ mod pausing;
 mod relay;
 mod restart;
 mod secrets;
+mod services;
 mod start;
 
 pub use forward::ForwardError;
@@ -171,6 +172,7 @@ struct Supervisor {
     /// Whether somebody wants it to end, other than itself.
     asked: bool,
     paused: bool,
+    services: services::Services,
     signals: UnixStream,
     /// Who wants to hear when it is up.
     notifier: Option<Notifier>,
@@ -246,6 +248,7 @@ impl Supervisor {
                     Source::Client(client) => self.hear_client(client)?,
                 }
             }
+            self.write_told()?;
             if let Some((at, what, limit)) = self.deadline
                 && Instant::now() >= at
             {
@@ -294,9 +297,9 @@ impl Supervisor {
             .iter()
             .map(|&(_, descriptor, flags)| PollFd::from_borrowed_fd(descriptor, flags))
             .collect();
-        let timeout = self.deadline.map(|(at, ..)| {
-            timespec(at.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
-        });
+        let due = [self.deadline.map(|(at, ..)| at), self.services.due()].into_iter().flatten().min();
+        let timeout =
+            due.map(|at| timespec(at.saturating_duration_since(Instant::now()) + Duration::from_millis(1)));
         match poll(&mut polled, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(io_error("wait for the guest")(error.into())),

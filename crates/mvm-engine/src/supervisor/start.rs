@@ -325,7 +325,6 @@ impl Launched {
         let Self { started, admitted, state, listener, listeners, .. } = self;
         let (clients, forwarder) = listeners.start()?;
         let Started { machine, agent, console, .. } = started;
-        let isolation = isolation_text(admitted.isolation()).to_owned();
         let unattended =
             admitted.plan().process.as_ref().map(|main| Unattended { terminal: main.tty, stdin: main.stdin });
         let held = directory.held()?;
@@ -363,10 +362,11 @@ impl Launched {
             stopping: false,
             asked: false,
             paused: false,
+            services: super::services::Services::of(admitted.plan()),
             signals,
             notifier: None,
         };
-        supervisor.tell(Happening::Started { isolation });
+        supervisor.tell(Happening::Started { isolation: isolation_text(admitted.isolation()).to_owned() });
         Ok((supervisor, admitted))
     }
 }

@@ -4,8 +4,7 @@ use super::streams::{Pumped, Sink, Source};
 use crate::process::spawn::{OwnStreams, Spawned};
 use mvm_wire::{Connection, ExitStatus, ProcessStatus, ResetReason, StreamId, Streams};
 use rustix::event::{PollFd, PollFlags};
-use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+use rustix::process::Pid;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -102,25 +101,8 @@ impl Processes {
         self.last_handle
     }
 
-    /// Takes the end of every child that has ended.
-    pub(super) fn reap(&mut self) -> rustix::io::Result<()> {
-        loop {
-            match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) => self.note_end(pid, status),
-                Ok(None) | Err(Errno::CHILD) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn note_end(&mut self, pid: Pid, status: WaitStatus) {
-        let status = match (status.exit_status(), status.terminating_signal()) {
-            // An exit status has eight bits.
-            (Some(code), _) => ExitStatus::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
-            (None, Some(signal)) => ExitStatus::Signal(signal),
-            (None, None) => return,
-        };
+    /// Takes the end of a process, if it is one of these.
+    pub(super) fn reaped(&mut self, pid: Pid, status: ExitStatus) {
         let ended = self.running.values_mut().find(|process| process.pid == pid && process.ended.is_none());
         if let Some(process) = ended {
             process.ended = Some(status);

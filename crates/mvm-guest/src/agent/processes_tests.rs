@@ -1,6 +1,6 @@
 use super::*;
 use mvm_wire::{Limits, Role};
-use rustix::io::write;
+use rustix::io::{Errno, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 

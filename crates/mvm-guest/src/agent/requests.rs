@@ -3,10 +3,13 @@
 use super::{Agent, Phase, uptime_ms};
 use crate::console;
 use crate::process::spawn::{self, StandardStreams};
+use crate::process::{Circumstances, Rights};
 use mvm_wire::{
-    Direction, Failure, FailureKind, Memory, Process, Reply, Request, ResetReason, StreamId, Streams,
-    WindowSize,
+    Direction, Failure, FailureKind, Memory, Process, Reply, Request, ResetReason, ServiceOutput, StreamId,
+    Streams, WindowSize,
 };
+use rustix::time::{ClockId, Timespec};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Processes at one time.
@@ -51,10 +54,15 @@ impl Agent {
                 memory: memory()?,
                 processes: self.processes.statuses(),
             }),
+            Request::StartServices { outputs } => self.start_services(&outputs),
+            Request::Services {} => {
+                let now = Instant::now();
+                let services = self.services.statuses(now);
+                let health = self.checks.statuses(now, &services);
+                Ok(Reply::Services { services, health })
+            }
+            Request::SetTime { unix_ns } => set_time(unix_ns),
             Request::Secret { .. }
-            | Request::StartServices { .. }
-            | Request::Services {}
-            | Request::SetTime { .. }
             | Request::Connect { .. }
             | Request::Pack { .. }
             | Request::Unpack { .. }
@@ -75,7 +83,17 @@ impl Agent {
             return Err(invalid(format!("process {name:?} was started before")));
         }
         let process = self.document.processes[index].clone();
-        self.launch(&process, streams, index == 0)
+        let started = self.launch(&process, streams, index == 0)?;
+        if index == 0 && self.document.services.is_empty() && self.document.health_checks.is_empty() {
+            // Nobody is going to ask for those that the root brings.
+            self.start_checks(Instant::now());
+        }
+        Ok(started)
+    }
+
+    fn start_checks(&mut self, now: Instant) {
+        let groups = self.groups.as_ref().map_err(String::as_str);
+        self.checks.start(&self.document, &self.services, groups, now);
     }
 
     fn launch(&mut self, process: &Process, streams: &Streams, main: bool) -> Result<Reply, Failure> {
@@ -106,7 +124,14 @@ impl Agent {
             }
         };
         let accepted = self.accept(streams)?;
-        match crate::process::start(process, &self.document.hostname, standard) {
+        let groups = self.groups.as_ref().ok();
+        let circumstances = Circumstances {
+            hostname: &self.document.hostname,
+            group: groups.map(|groups| if main { &groups.main } else { &groups.exec }),
+            supplementary: self.document.service_group.as_ref().filter(|_| main).map(|group| group.gid),
+            rights: Rights::Users,
+        };
+        match crate::process::start(process, &circumstances, standard) {
             Ok(spawned) => {
                 let pid = spawned.pid.as_raw_nonzero().get().unsigned_abs();
                 let about = (process.name.clone(), process.stop_signal, main);
@@ -119,6 +144,36 @@ impl Agent {
                 Err(failure)
             }
         }
+    }
+
+    fn start_services(&mut self, outputs: &[ServiceOutput]) -> Result<Reply, Failure> {
+        if !matches!(self.phase, Phase::Serving) {
+            return Err(invalid("the machine is ending".to_owned()));
+        }
+        if self.services.is_started() {
+            return Err(invalid("the services were started before".to_owned()));
+        }
+        let mut streams = BTreeMap::new();
+        for ServiceOutput { service, stream } in outputs {
+            let known = self.services.position(service).is_some();
+            if !known || streams.insert(service.clone(), *stream).is_some() {
+                return Err(invalid(format!(
+                    "service {service:?} is named twice or not in the guest document"
+                )));
+            }
+        }
+        for (number, stream) in streams.values().enumerate() {
+            if let Err(error) = self.wire.accept(*stream, Direction::Send) {
+                for accepted in streams.values().take(number) {
+                    self.wire.reset(*accepted, ResetReason::Refused);
+                }
+                return Err(invalid(error.to_string()));
+            }
+        }
+        let now = Instant::now();
+        self.services.start(self.groups.as_ref().map_err(String::as_str), &streams, now)?;
+        self.start_checks(now);
+        Ok(Reply::Done {})
     }
 
     /// Accepts the streams that a request names, all or none.
@@ -149,6 +204,8 @@ impl Agent {
             }
         }
         let now = Instant::now();
+        self.checks.stop();
+        self.services.stop(now, grace);
         let until = match self.phase {
             // A second stop may shorten the first, not lengthen it.
             Phase::Stopping { until } => until.min(now + grace),
@@ -169,6 +226,16 @@ pub(super) fn invalid(message: String) -> Failure {
 
 fn internal(message: String) -> Failure {
     Failure { kind: FailureKind::Internal, message }
+}
+
+/// Sets the clock that tells the time of day.
+fn set_time(unix_ns: u64) -> Result<Reply, Failure> {
+    let seconds = i64::try_from(unix_ns / 1_000_000_000).map_err(|error| invalid(error.to_string()))?;
+    let nanoseconds = (unix_ns % 1_000_000_000).cast_signed();
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    rustix::time::clock_settime(ClockId::Realtime, time)
+        .map_err(|error| internal(format!("setting the clock failed: {error}")))?;
+    Ok(Reply::Done {})
 }
 
 /// Reads the kernel's account of memory (proc(5), `/proc/meminfo`).

@@ -10,6 +10,7 @@ pub mod events;
 pub mod exec;
 pub mod gc;
 pub mod guest_network;
+pub mod health;
 pub mod image;
 pub mod kernel;
 pub mod key;

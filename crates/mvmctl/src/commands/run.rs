@@ -1,6 +1,7 @@
 //! `mvmctl run`.
 
 use crate::commands::guest_network::GuestNetworkArgs;
+use crate::commands::health::Health;
 use crate::commands::mounts::Mounts;
 use crate::commands::network::Network;
 use crate::commands::policy::Asked;
@@ -117,6 +118,8 @@ pub struct Planned {
     #[command(flatten)]
     mounts: Mounts,
     #[command(flatten)]
+    health: Health,
+    #[command(flatten)]
     verify_key: VerifyKey,
     #[command(flatten)]
     signing: Signing,
@@ -186,6 +189,7 @@ impl Planned {
                 user: self.user,
                 terminal: self.tty,
                 stdin: self.interactive,
+                health: self.health.resolve(),
             },
             surroundings,
             cpus: self.cpus,
