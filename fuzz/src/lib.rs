@@ -23,6 +23,7 @@ pub mod kernel;
 pub mod keys;
 pub mod layers;
 pub mod messages;
+pub mod network;
 pub mod plan;
 pub mod plan_bundle;
 pub mod policy;
@@ -65,6 +66,7 @@ pub const TARGETS: &[Target] = &[
     Target { label: "keys", body: keys::body, seeds: seeds::documents::keys },
     Target { label: "layers", body: layers::body, seeds: seeds::trees::layers },
     Target { label: "messages", body: messages::body, seeds: seeds::wire::messages },
+    Target { label: "network", body: network::body, seeds: network::seeds },
     Target { label: "plan", body: plan::body, seeds: seeds::documents::plan },
     Target { label: "plan_bundle", body: plan_bundle::body, seeds: plan_bundle::seeds },
     Target { label: "policy", body: policy::body, seeds: policy::seeds },

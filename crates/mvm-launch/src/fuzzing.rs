@@ -1,3 +1,4 @@
-//! What fuzz targets reach and no other caller: parsers of a kernel's files, on bytes in memory.
+//! What fuzz targets reach and no other caller: parsers of a kernel's files and of a guest's frames, on bytes in memory.
 
 pub use crate::kernel::fuzzing::{boot_image, inflate, modinfo};
+pub use crate::network::fuzzing::judge_frame;

@@ -58,7 +58,7 @@ fn what_a_guest_does_wrong_ends_it() {
             "more streams than there may be",
             |guest| {
                 boot(guest);
-                for stream in 0..65_u32 {
+                for stream in 0..257_u32 {
                     let [a, b, c, d] = (2 * stream + 1).to_le_bytes();
                     guest.send_raw(&[4, 0, 0, 0, a, b, c, d, 2, 1, 0, 0, 0, 0, 1, 0]);
                 }

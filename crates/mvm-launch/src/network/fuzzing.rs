@@ -17,7 +17,7 @@ impl OwnAddresses for OddAddresses {
 
 /// Judges a frame of a guest that may reach everything, or only a short list. Returns where it may go, if it is a packet
 /// that may go somewhere, and what the filter answers.
-pub fn judge(frame: &[u8], listed: bool) -> (Option<Ipv4Addr>, Option<Vec<u8>>) {
+pub fn judge_frame(frame: &[u8], listed: bool) -> (Option<Ipv4Addr>, Option<Vec<u8>>) {
     let addresses = vec![Ipv4Addr::new(203, 0, 113, 8).into()];
     let list = [EgressRule { host: "a.example".to_owned(), port: Some(443), addresses }];
     let mut rules = Rules::new(listed.then_some(&list[..]), &[], OddAddresses);
