@@ -10,6 +10,7 @@ use crate::commands::unpack::Unpack;
 use crate::commands::verify_key::VerifyKey;
 use crate::context::Context;
 use crate::error::Misuse;
+use crate::files::read_limited;
 use crate::terminal;
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -277,11 +278,16 @@ pub fn attend(context: &Context, launched: Launched, detached: bool) -> anyhow::
     Ok(ExitCode::from(status))
 }
 
+/// Bytes that a file of variables has fewer of; more fit into no command's environment.
+const MAX_ENV_FILE: u64 = 4 << 20;
+
 /// Joins `--env-file` and `-e`, later ones winning in the guest.
 pub fn environment(files: &[PathBuf], variables: &[String]) -> anyhow::Result<Vec<String>> {
     let mut joined = Vec::new();
     for path in files {
-        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let read = || format!("read {}", path.display());
+        let text = read_limited(path, MAX_ENV_FILE).with_context(read)?;
+        let text = String::from_utf8(text).with_context(read)?;
         for (index, line) in text.lines().enumerate() {
             let line = line.trim_start();
             if line.is_empty() || line.starts_with('#') {
