@@ -179,7 +179,7 @@ fn in_the_way() -> Outcome {
     place.says(&["down"], &["shop-a: removed"])
 }
 
-/// The service of `examples/web`, from a Debian image: it needs a secret, keeps its data in a volume, and is reached
+/// The service of `examples/web`, from a Debian image: it is healthy, needs a secret, keeps its data in a volume, and is reached
 /// through a port of the host although the guest has no network.
 fn python_service() -> Outcome {
     let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
@@ -194,9 +194,16 @@ image = '{image}'
 network = 'none'
 ports = ['{port}:8080']
 mounts = ['data:/mnt/data']
-command = ['python3', '-c', '''{program}''']
 [vm.web.secrets]
 token = 'file:token'
+[vm.web.services.http]
+command = ['python3', '-c', '''{program}''']
+pre-start = ['chown', 'mvm:mvm', '/mnt/data']
+[vm.web.health.http]
+service = 'http'
+command = ['python3', '-c', '''{program}''', 'check']
+interval = 1
+start-period = 30
 "
     );
     let place = Place::new(&text)?;
