@@ -128,11 +128,11 @@ mod tests {
         }
     }
 
-    /// Returns command and times of the check, or the error.
-    fn made(
-        wanted: &WorkloadHealth,
-        image: Option<&Healthcheck>,
-    ) -> Result<Option<(Vec<String>, [u32; 4])>, String> {
+    /// Command and times of a check.
+    type Made = (Vec<String>, [u32; 4]);
+
+    /// Returns what the check amounts to, or the error.
+    fn made(wanted: &WorkloadHealth, image: Option<&Healthcheck>) -> Result<Option<Made>, String> {
         let check = check(wanted, image, &main()).map_err(|error| error.to_string())?;
         Ok(check.map(|check| {
             let HealthCheck { name, service, process, .. } = &check;

@@ -185,6 +185,7 @@ pub fn entry(item: &Collected) -> String {
         CollectedKind::Segment => "segments",
         CollectedKind::Document => "documents",
         CollectedKind::Leftover => "staging",
+        kind => panic!("no scope holds a {kind:?}"),
     };
     item.path.strip_prefix(below).unwrap().to_str().unwrap().to_owned()
 }
