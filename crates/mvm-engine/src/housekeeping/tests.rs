@@ -14,7 +14,19 @@ fn what_is_on_the_disk_by_kind() {
     let names: Vec<_> = empty.kinds.iter().map(|kind| kind.kind).collect();
     assert_eq!(
         names,
-        ["images", "layers", "documents", "staging", "kernels", "vms", "scratch", "cache", "plans", "audit"]
+        [
+            "images",
+            "layers",
+            "documents",
+            "volumes",
+            "staging",
+            "kernels",
+            "vms",
+            "scratch",
+            "cache",
+            "plans",
+            "audit"
+        ]
     );
     assert_eq!((empty.total, empty.reclaimable, empty.other_scopes), (0, 0, 0));
     let layout = fixture.layout("layout", &"hello\n".repeat(2000), &json!({}));
