@@ -212,9 +212,12 @@ fn entries(directory: &Path) -> Result<Vec<std::path::PathBuf>, EngineError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         found => {
             let found = found.map_err(fail)?.map(|entry| entry.map_err(fail));
-            // A VM that was removed counts no more, and whoever lists VMs next removes the rest of it.
-            let is_there =
-                |entry: &fs::DirEntry| !entry.file_name().as_bytes().starts_with(vm::GONE.as_bytes());
+            // A VM that was removed counts no more, one that is being made not yet; whoever lists VMs next removes what is
+            // left of either.
+            let is_there = |entry: &fs::DirEntry| {
+                let name = entry.file_name();
+                ![vm::GONE, vm::NEW].iter().any(|start| name.as_bytes().starts_with(start.as_bytes()))
+            };
             found
                 .filter(|entry| entry.as_ref().map_or(true, is_there))
                 .map(|entry| Ok(entry?.path()))

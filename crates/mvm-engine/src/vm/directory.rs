@@ -1,5 +1,7 @@
 //! A VM's directory: `<root>/vms/NAME`, holding all that is kept about it.
 
+mod create;
+
 use super::process::ProcessIdentity;
 use super::record::{Phase, Record, State};
 use crate::audit_log::{AuditError, AuditLog, Fate, Note};
@@ -11,10 +13,10 @@ use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::process::Signal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,6 +110,8 @@ pub enum VmError {
     },
 }
 
+pub use create::NEW;
+
 /// What the name of a directory begins with whose VM was removed; no VM has such a name.
 pub const GONE: &str = ".gone-";
 
@@ -115,23 +119,6 @@ impl VmRegistry {
     /// Names the directory below which VMs live; it is made when the first VM is.
     pub fn new(store_root: &Path) -> Self {
         Self { root: store_root.join("vms"), audit: AuditLog::new(store_root) }
-    }
-
-    /// Makes the directory of a new VM with its record. The caller answers for it until a supervisor does.
-    pub fn create(&self, record: &Record) -> Result<VmDirectory, VmError> {
-        let directory = self.at(&record.name);
-        let mut builder = DirBuilder::new();
-        builder.mode(0o700);
-        builder.recursive(true).create(&self.root).map_err(io_error("create", &self.root))?;
-        builder.recursive(false).create(&directory.path).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => VmError::NameTaken(record.name.clone()),
-            _ => io_error("create", &directory.path)(source),
-        })?;
-        let creator = ProcessIdentity::current()?;
-        // State first: a directory without one belongs to nobody, and whoever lists VMs next removes it.
-        directory.write_state(&State::created(creator))?;
-        directory.write_json(RECORD, record)?;
-        Ok(directory)
     }
 
     /// Finds a VM by its name.
@@ -157,6 +144,10 @@ impl VmRegistry {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if name.starts_with(GONE) {
                 remove_all(&path)?;
+                continue;
+            }
+            if let Some(maker) = name.strip_prefix(NEW) {
+                create::remove_if_abandoned(maker, &path)?;
                 continue;
             }
             let name: VmName =

@@ -6,7 +6,7 @@ mod record;
 mod restart;
 
 pub use directory::{
-    CONSOLE, GONE, INITRD, NETWORK, PLAN, SCRATCH, SUPERVISOR_LOG, VmDirectory, VmError, VmRegistry,
+    CONSOLE, GONE, INITRD, NETWORK, NEW, PLAN, SCRATCH, SUPERVISOR_LOG, VmDirectory, VmError, VmRegistry,
     write_atomically,
 };
 pub use process::ProcessIdentity;

@@ -127,6 +127,24 @@ fn a_name_is_given_once() {
 }
 
 #[test]
+fn a_creator_that_died_on_the_way_has_taken_no_name() {
+    let (_root, registry) = registry();
+    registry.create(&record("sound")).unwrap();
+    let [dead, live] =
+        [u32::MAX - 1, std::process::id()].map(|pid| registry.root.join(format!("{NEW}{pid}-7")));
+    for path in [&dead, &live, &registry.root.join(format!("{NEW}x"))] {
+        fs::create_dir(path).unwrap();
+        fs::write(path.join(RECORD), "half").unwrap();
+    }
+    assert_eq!(names(&registry), ["sound"]);
+    assert_eq!((dead.exists(), live.exists()), (false, true));
+    fs::remove_dir_all(&live).unwrap();
+    // One whose name is taken leaves nothing either.
+    assert!(matches!(registry.create(&record("sound")), Err(VmError::NameTaken(_))));
+    assert_eq!(fs::read_dir(&registry.root).unwrap().count(), 1);
+}
+
+#[test]
 fn what_a_dead_creator_left_is_removed_by_the_next_list() {
     let (_root, registry) = registry();
     registry.create(&record("sound")).unwrap();
