@@ -17,6 +17,7 @@ pub const CASES: &[Case] = &[
     Case { name: "volumes::full_and_grown", needs: GUEST, run: full_and_grown },
     Case { name: "volumes::damaged", needs: GUEST, run: damaged },
     Case { name: "volumes::secrets", needs: GUEST, run: secrets },
+    Case { name: "volumes::copies", needs: GUEST, run: copies },
     Case { name: "volumes::read_only_root", needs: GUEST, run: read_only_root },
 ];
 
@@ -227,6 +228,85 @@ fn secrets() -> Outcome {
     ensure!(refused.err().contains("the plan names secret one"), "{}", refused.err());
     let launched = sandbox.mvmctl(["launch", "--rm", "--secret", &from_file, &plan]).run()?.ok()?;
     ensure_eq!(launched.out(), VALUES[0]);
+    Ok(())
+}
+
+/// Copies go both ways by docker's rules, and what comes out of a guest stays where it was to go.
+fn copies() -> Outcome {
+    let machines = Machines::new()?;
+    let sandbox = &machines.sandbox;
+    let here = |name: &str| sandbox.path().join(name).display().to_string();
+    sandbox.mvmctl(["run", "-d", "--name", "box", &machines.image, "sleep", "1000"]).run()?.ok()?;
+    let exec = |script: &str| sandbox.mvmctl(["exec", "box", "sh", "-c", script]).run();
+    let cp = |source: &str, target: &str| sandbox.mvmctl(["cp", source, target]).run();
+    std::fs::create_dir_all(here("dir/inner"))?;
+    std::fs::write(here("dir/inner/file"), "text")?;
+    std::fs::write(here("large"), (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>())?;
+    std::os::unix::fs::symlink("inner/file", here("dir/link"))?;
+
+    cp(&here("dir"), "box:/tmp")?.ok()?;
+    cp(&here("dir"), "box:/tmp/new")?.ok()?;
+    cp(&format!("{}/.", here("dir")), "box:/tmp/new")?.ok()?;
+    cp(&here("dir/inner/file"), "box:/tmp/renamed")?.ok()?;
+    cp(&here("large"), "box:/")?.ok()?;
+    let inside = exec("cd /tmp; find dir new renamed | sort; cat renamed; readlink dir/link; stat -c %u /tmp/renamed; sha256sum < /large")?.ok()?;
+    let sum = Program::new("sha256sum").arg(here("large")).run()?.ok()?.out();
+    let sum = sum.split(' ').next().unwrap_or_default();
+    ensure_eq!(
+        inside.out(),
+        format!(
+            "dir\ndir/inner\ndir/inner/file\ndir/link\nnew\nnew/inner\nnew/inner/file\nnew/link\nrenamed\ntextinner/file\n0\n{sum}  -\n"
+        )
+    );
+    cp("box:/large", &here("back"))?.ok()?;
+    ensure!(std::fs::read(here("back"))? == std::fs::read(here("large"))?, "the copy differs");
+    cp("box:/tmp/dir", &here("out"))?.ok()?;
+    ensure_eq!(std::fs::read_to_string(here("out/inner/file"))?, "text");
+    ensure_eq!(std::fs::read_link(here("out/link"))?, std::path::Path::new("inner/file"));
+    // As archives, both ways.
+    let archive = cp("box:/tmp/dir", "-")?.ok()?.stdout;
+    exec("mkdir /again")?.ok()?;
+    sandbox.mvmctl(["cp", "-", "box:/again"]).input(archive).run()?.ok()?;
+    ensure_eq!(exec("cat /again/dir/inner/file")?.ok()?.out(), "text");
+
+    // Set-id bits, devices and owners stay in the guest.
+    exec("mkdir /odd; cd /odd; cp /bin/busybox set; chown 5:6 set; chmod 6755 set; mknod null c 1 3; mkfifo pipe")?.ok()?;
+    let left = cp("box:/odd", &here("odd"))?.ok()?;
+    ensure!(left.err().contains("left out 2 devices, pipes or sockets"), "{}", left.err());
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(here("odd/set"))?);
+    ensure_eq!(mode & 0o7777, 0o755);
+    ensure_eq!(std::fs::read_dir(here("odd"))?.count(), 1);
+    exec("head -c 60000000 /dev/zero > /many")?.ok()?;
+    for (code, source, target) in [
+        (3, "box:/none", here("x")),
+        (3, "none:/etc", here("x")),
+        (7, "box:/tmp", here("large")),
+        (1, "box:/many", "/proc/cannot".to_owned()),
+        (1, "/proc/self/mem-of-nobody", "box:/".to_owned()),
+        (3, here("large").as_str(), "box:/no/such/directory/x".to_owned()),
+        (2, "a", "b".to_owned()),
+        (2, "box:/a", "box:/b".to_owned()),
+    ] {
+        cp(source, &target)?.exits(code)?;
+    }
+    // A guest that is full says so.
+    let full = sandbox.mvmctl([
+        "run",
+        "-d",
+        "--name",
+        "small",
+        "--tmpfs",
+        "/small:size=1m",
+        &machines.image,
+        "sleep",
+        "1000",
+    ]);
+    full.run()?.ok()?;
+    let full = cp(&here("large"), "small:/small/")?.exits(1)?;
+    ensure!(full.err().contains("No space left on device"), "{}", full.err());
+    ensure_eq!(sandbox.mvmctl(["exec", "small", "echo", "alive"]).run()?.ok()?.out(), "alive\n");
+    sandbox.mvmctl(["vm", "rm", "--force", "box", "small"]).run()?.ok()?;
+    cp("box:/etc", &here("x"))?.exits(3)?;
     Ok(())
 }
 

@@ -107,6 +107,11 @@ const START: u64 = 1;
 const SIGNAL_BASE: u8 = 128;
 
 impl ControlConnection {
+    /// Returns the connection, for another dialogue.
+    pub(crate) fn into_link(self) -> Link {
+        self.0
+    }
+
     /// Greets a supervisor on a connected socket.
     pub fn new(socket: UnixStream) -> Result<Self, AttachError> {
         let mut link = Link::new(socket, Role::Host)?;

@@ -4,6 +4,7 @@ mod advice;
 
 use crate::attach::AttachError;
 use crate::audit_log::AuditError;
+use crate::copy::CopyError;
 use crate::export::ExportError;
 use crate::kernel_build::KernelBuildError;
 use crate::keys::KeysError;
@@ -178,6 +179,9 @@ pub enum EngineError {
     /// A port can't be forwarded.
     #[error(transparent)]
     Forward(#[from] ForwardError),
+    /// Files could not be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// A running VM failed.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),

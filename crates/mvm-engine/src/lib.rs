@@ -5,6 +5,7 @@ mod audit;
 mod audit_log;
 mod claims;
 mod clock;
+mod copy;
 mod doctor;
 mod engine;
 mod error;
@@ -53,6 +54,7 @@ pub use audit_log::{
     WitnessReport,
 };
 pub use clock::unix_seconds;
+pub use copy::{CopyError, CopyOptions, LandError, LeftBehind};
 pub use doctor::{Check, doctor};
 pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, chain};

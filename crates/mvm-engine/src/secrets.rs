@@ -10,7 +10,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -176,7 +178,7 @@ pub fn read_secrets(
                 (PathBuf::new(), SecretValue::read(bytes.as_slice()))
             }
             SecretSource::Stdin if first => {
-                (PathBuf::from("standard input"), SecretValue::read(io::stdin().lock()))
+                (PathBuf::from("standard input"), standard_input().and_then(SecretValue::read))
             }
             SecretSource::Stdin => return Err(SecretError::Gone(name.clone())),
         };
@@ -230,6 +232,26 @@ pub(crate) fn unpack(sources: &[NamedSource], mut from: impl Read) -> Result<Vec
         secrets.push(Secret { named: named.clone(), value });
     }
     Ok(secrets)
+}
+
+/// Takes a VM's secrets from standard input, where whoever starts its supervisor puts them, and wipes them there.
+pub(crate) fn take_over(sources: &[NamedSource]) -> Result<Vec<Secret>, SecretError> {
+    if sources.is_empty() {
+        return Ok(Vec::new());
+    }
+    let failed = |act| move |source| SecretError::Pass { act, source };
+    let input = standard_input().map_err(failed("take over"))?;
+    let secrets = unpack(sources, &input)?;
+    // A file in memory has no name. What has one is somebody else's file.
+    if input.metadata().map_err(failed("take over"))?.nlink() == 0 {
+        input.set_len(0).map_err(failed("wipe"))?;
+    }
+    Ok(secrets)
+}
+
+/// Returns standard input without a buffer, in which something would be left behind.
+fn standard_input() -> io::Result<File> {
+    Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
 }
 
 /// Makes the path of a secret's file absolute, so that it is found again from anywhere.

@@ -9,6 +9,7 @@
 //!
 //! A host that hangs up ends it at once.
 
+mod files;
 mod forwards;
 mod health;
 mod processes;
@@ -87,6 +88,7 @@ struct Agent {
     secrets: Secrets,
     /// Streams to ports.
     forwards: Forwards,
+    copies: files::Copies,
     /// Which processes of the document were started, by index.
     started: BTreeSet<usize>,
     /// The control groups, or why there are none.
@@ -115,6 +117,7 @@ pub(crate) fn serve(port: OwnedFd, document: GuestDocument) -> Result<(), AgentE
         processes: Processes::default(),
         secrets: Secrets::default(),
         forwards: Forwards::new(own),
+        copies: files::Copies::default(),
         started: BTreeSet::new(),
         phase: Phase::Serving,
         hello: hello(),
@@ -170,6 +173,9 @@ impl Agent {
             for (id, result) in self.forwards.take_answers() {
                 self.wire.send(&Message::Response { id, result })?;
             }
+            for answer in self.copies.pump(&mut self.wire) {
+                self.respond(Some(answer))?;
+            }
             for (handle, status, main) in self.processes.take_ended(&mut self.wire) {
                 self.wire.send(&Message::Event { event: GuestEvent::Exited { handle, status } })?;
                 if main && matches!(self.phase, Phase::Serving) {
@@ -220,6 +226,7 @@ impl Agent {
         self.forwards.add_interests(&self.wire, &mut fds);
         self.services.add_interests(&self.wire, &mut fds);
         self.checks.add_interests(&mut fds);
+        self.copies.add_interests(&self.wire, &mut fds);
         let timeout = self.timeout();
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -341,6 +348,10 @@ impl Agent {
                 self.forwards.connect(&mut self.wire, id, (port, transport, stream));
                 Ok(())
             }
+            Event::Message(Message::Request { id, request: Request::Unpack { path, owners, stream } }) => {
+                let begun = self.copies.unpack(&mut self.wire, id, (&path, owners, stream));
+                self.respond(begun.err().map(|failure| (id, Err(failure))))
+            }
             Event::Message(Message::Request { id, request }) => {
                 let result = self.answer(request);
                 Ok(self.wire.send(&Message::Response { id, result })?)
@@ -382,14 +393,19 @@ impl Agent {
                 Ok(())
             }
             Event::Data { stream, bytes } => {
+                if self.copies.take_data(&mut self.wire, stream, &bytes) {
+                    return Ok(());
+                }
                 self.processes.take_data(&mut self.wire, stream, &bytes);
                 Ok(())
             }
             Event::Eof { stream } => {
+                self.copies.take_eof(stream);
                 self.processes.take_eof(stream);
                 Ok(())
             }
             Event::Reset { stream, .. } => {
+                self.copies.take_reset(stream);
                 self.processes.take_reset(&mut self.wire, stream);
                 self.services.take_reset(stream);
                 Ok(())

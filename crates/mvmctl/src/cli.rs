@@ -51,6 +51,7 @@ pub enum Command {
     Down(commands::down::Args),
     Validate(commands::validate::Args),
     Exec(commands::exec::Args),
+    Cp(commands::cp::Args),
     Attach(commands::attach::Args),
     Ps(commands::vm::ls::Args),
     Stats(commands::vm::stats::Args),

@@ -57,6 +57,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Down(args) => commands::down::run(context, args),
         Command::Validate(args) => commands::validate::run(context, args),
         Command::Exec(args) => commands::exec::run(context, args),
+        Command::Cp(args) => commands::cp::run(context, args),
         Command::Attach(args) => commands::attach::run(context, &args),
         Command::Ps(args) => commands::vm::ls::run(context, &args),
         Command::Start(args) => commands::vm::start::start(context, &args),

@@ -5,6 +5,7 @@ mod launch;
 use super::{EngineError, ErrorKind};
 use crate::attach::AttachError;
 use crate::audit_log::{AuditError, Tampering, WitnessError};
+use crate::copy::CopyError;
 use crate::export::ExportError;
 use crate::keys::KeysError;
 use crate::plan_bundle::BundleError;
@@ -99,6 +100,9 @@ impl EngineError {
             Self::Scratch(ScratchError::NotInstalled(_)) => ErrorKind::Missing,
             Self::Launch(LaunchError::Memory { .. }) => ErrorKind::Usage,
             Self::Volume(error) => of_volume(error),
+            Self::Copy(CopyError::Absent { .. }) => ErrorKind::NotFound,
+            Self::Copy(CopyError::InTheWay { .. }) => ErrorKind::Conflict,
+            Self::Copy(CopyError::Interrupted) => ErrorKind::Interrupted,
             Self::Secret(SecretError::Read { .. } | SecretError::Pass { .. }) => ErrorKind::Failure,
             Self::Secret(_) => ErrorKind::Usage,
             Self::Attach(AttachError::Refused(failure)) => match failure.kind {

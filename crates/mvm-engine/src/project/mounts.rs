@@ -171,7 +171,7 @@ fn host_directory(item: Value<'_>, path: &str, reading: &mut Reading<'_>) -> Opt
     let message = format!(
         "{path:?} is a directory of the host, and those are not supported: no backend here shares them"
     );
-    let help = "keep it in a volume, or bring files in with `mvmctl exec -i`".to_owned();
+    let help = "keep it in a volume, or copy it into the VM with `mvmctl cp`".to_owned();
     reading.mistake_with(item.span, message, Some(help));
     None
 }

@@ -290,10 +290,31 @@ impl Supervisor {
                 self.clients.tell(client, &Message::Response { id, result: Ok(Reply::Done {}) });
                 self.stop(Duration::from_millis(grace_ms))
             }
+            Request::Pack { path, follow, stream } => {
+                let streams = Streams { stdout: Some(stream), ..Streams::default() };
+                match self.connect_one(client, streams) {
+                    Ok(stream) => self.ask_guest(Request::Pack { path, follow, stream }, from, false),
+                    Err(message) => {
+                        self.clients.tell(client, &refuse(message));
+                        Ok(())
+                    }
+                }
+            }
+            Request::Unpack { path, owners, stream } => {
+                let streams = Streams { stdin: Some(stream), ..Streams::default() };
+                match self.connect_one(client, streams) {
+                    Ok(stream) => self.ask_guest(Request::Unpack { path, owners, stream }, from, false),
+                    Err(message) => {
+                        self.clients.tell(client, &refuse(message));
+                        Ok(())
+                    }
+                }
+            }
             other @ (Request::Signal { .. }
             | Request::Resize { .. }
             | Request::Status {}
-            | Request::Services {}) => self.ask_guest(other, from, false),
+            | Request::Services {}
+            | Request::Stat { .. }) => self.ask_guest(other, from, false),
             Request::Attach { process, streams } => {
                 self.join(client, id, &process, streams);
                 Ok(())
@@ -308,12 +329,7 @@ impl Supervisor {
                     Ok(())
                 }
             },
-            Request::Secret { .. }
-            | Request::StartServices { .. }
-            | Request::SetTime { .. }
-            | Request::Pack { .. }
-            | Request::Unpack { .. }
-            | Request::Stat { .. } => {
+            Request::Secret { .. } | Request::StartServices { .. } | Request::SetTime { .. } => {
                 let message = "this supervisor doesn't pass such a request on".to_owned();
                 let failure = Failure { kind: FailureKind::Unsupported, message };
                 self.clients.tell(client, &Message::Response { id, result: Err(failure) });
@@ -335,6 +351,12 @@ impl Supervisor {
         self.relay.connect(client_end, guest_end, None);
         self.relay.connect(guest_end, client_end, None);
         Ok(Some(guests))
+    }
+
+    /// Does the same as [`Self::connect_streams`] for the one stream that there is.
+    fn connect_one(&mut self, client: u32, streams: Streams) -> Result<StreamId, String> {
+        let streams = self.connect_streams(client, streams, false)?;
+        streams.stdin.or(streams.stdout).ok_or_else(|| "the client is gone".to_owned())
     }
 
     /// Accepts a client's streams, opens the guest's counterparts and lays the pipes between them.

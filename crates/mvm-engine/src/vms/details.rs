@@ -2,9 +2,10 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::secrets::NamedSource;
 use crate::vm::{self, Phase};
 use mvm_launch::confinement::Protection;
-use mvm_plan::plan::Network;
+use mvm_plan::plan::{Mount, Network};
 use mvm_plan::{Plan, SignedPlan};
 use mvm_ref::{Digest, ScopeName, VmName};
 use mvm_wire::{Health, HealthStatus, ServiceStatus};
@@ -68,6 +69,10 @@ pub struct VmDetails {
     pub network: Network,
     /// How the program is confined that carries its packets, once it has started with a network.
     pub network_helper: Option<String>,
+    /// What is mounted in it beside its root.
+    pub mounts: Vec<Mount>,
+    /// Its secrets' names, and where they come from.
+    pub secrets: Vec<NamedSource>,
     /// How its hypervisor is confined, once it has started.
     pub confinement: Vec<Protection>,
 }
@@ -132,6 +137,8 @@ impl Engine {
             hypervisor_pid: state.hypervisor.as_ref().and_then(live),
             network: plan.network.clone(),
             network_helper: state.network,
+            mounts: plan.mounts.clone(),
+            secrets: record.secrets,
             confinement: state.confinement,
         })
     }

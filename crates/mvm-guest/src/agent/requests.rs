@@ -1,6 +1,6 @@
 //! Answers to the host's requests.
 
-use super::{Agent, Phase, uptime_ms};
+use super::{Agent, Phase, files, uptime_ms};
 use crate::console;
 use crate::process::spawn::{self, StandardStreams};
 use crate::process::{Circumstances, Rights};
@@ -62,11 +62,13 @@ impl Agent {
                 Ok(Reply::Services { services, health })
             }
             Request::SetTime { unix_ns } => set_time(unix_ns),
+            Request::Stat { path } => files::stat(&path),
+            Request::Pack { path, follow, stream } => {
+                self.copies.pack(&mut self.wire, (&path, follow, stream))
+            }
             Request::Secret { .. }
             | Request::Connect { .. }
-            | Request::Pack { .. }
             | Request::Unpack { .. }
-            | Request::Stat { .. }
             | Request::Pause {}
             | Request::Resume {}
             | Request::Attach { .. } => {

@@ -142,9 +142,11 @@ impl Scope {
         if !self.inner.volume(name)?.leads_to(DISK, &disk)? {
             return Err(self.inner.no_volume(name));
         }
-        if purpose != VolumeUse::Share {
-            // Told to whoever is refused meanwhile; it needs not outlive a loss of power.
-            drop(write_text(&dir, HOLDER, holder)?);
+        // Told to whoever is refused meanwhile; it needs not outlive a loss of power.
+        match write_text(&dir, HOLDER, holder) {
+            // Another one who shares it writes the same.
+            Err(_) if purpose == VolumeUse::Share => {}
+            written => drop(written?),
         }
         Ok(Volume { name: name.clone(), dir, disk })
     }

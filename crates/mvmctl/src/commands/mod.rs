@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod audit;
 pub mod completions;
+pub mod cp;
 pub mod df;
 pub mod doctor;
 pub mod down;

@@ -96,7 +96,7 @@ impl FromStr for Volume {
         }
         if source.contains('/') || source == "." || source == ".." || source.starts_with('~') {
             let words = "is a directory of the host, and those are not supported: no backend here shares them; \
-                         keep it in a volume, or bring files in with mvmctl exec -i";
+                         keep it in a volume, or copy it into the VM with mvmctl cp";
             return Err(format!("{source} {words}"));
         }
         let name = source.parse().map_err(|error: mvm_ref::NameError| error.to_string())?;

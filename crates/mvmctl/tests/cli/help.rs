@@ -2,13 +2,14 @@
 
 use super::{Outcome, Sandbox, names};
 
-const VERBS: [(&str, &str); 24] = [
+const VERBS: [(&str, &str); 25] = [
     ("run", "Run a command in a new VM made from an image"),
     ("launch", "Launch a signed plan, also one that was signed on another machine"),
     ("up", "Start the VMs of an mvm.toml"),
     ("down", "Stop and remove the VMs of an mvm.toml"),
     ("validate", "Check an mvm.toml and show what it would make"),
     ("exec", "Run a further command in a running VM"),
+    ("cp", "Copy files into a running VM or out of it"),
     ("pull", "Fetch an image, verify it and make its root file system"),
     ("login", "Keep the user name and password for a registry, once it has accepted them"),
     ("logout", "Forget the credentials of a registry"),

@@ -18,7 +18,7 @@ pub(super) fn for_launch(error: &LaunchError) -> Option<String> {
         }
         LaunchError::Memory { needed_mib, .. } => format!("--memory {needed_mib}m or more"),
         LaunchError::NotSupported { what: "directories of the host" } => {
-            "what is to stay is kept in a volume; mvmctl exec -i brings files in by its input".to_owned()
+            "mvmctl cp copies files into a VM and out of it; what is to stay is kept in a volume".to_owned()
         }
         _ => return None,
     })

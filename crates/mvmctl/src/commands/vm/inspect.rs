@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::printer::span;
-use mvm_engine::{GuestNetwork, VmDetails};
+use mvm_engine::{GuestNetwork, MountSource, SecretSource, VmDetails};
 use mvm_ref::VmName;
 use std::fmt::Write as _;
 
@@ -58,6 +58,25 @@ fn text(vm: &VmDetails, now: i64) -> Result<String, std::fmt::Error> {
     network(&mut text, &vm.network)?;
     if let Some(helper) = &vm.network_helper {
         writeln!(text, "{:<13}slirp4netns: {}", "helper:", printable(helper))?;
+    }
+    for (index, mount) in vm.mounts.iter().enumerate() {
+        let heading = if index == 0 { "mounts:" } else { "" };
+        let source = match &mount.source {
+            MountSource::Volume { name } => format!("volume {name}"),
+            MountSource::HostDirectory { path } => format!("directory {path}"),
+            MountSource::Tmpfs { size_mib } => format!("{size_mib} MiB of memory"),
+        };
+        let how = if mount.read_only { ", read-only" } else { "" };
+        writeln!(text, "{heading:<13}{}: {source}{how}", printable(&mount.target))?;
+    }
+    for (index, secret) in vm.secrets.iter().enumerate() {
+        let heading = if index == 0 { "secrets:" } else { "" };
+        let from = match &secret.source {
+            SecretSource::File { path } => printable(&path.display().to_string()),
+            SecretSource::Environment { variable } => format!("variable {}", printable(variable)),
+            SecretSource::Stdin => "standard input".to_owned(),
+        };
+        writeln!(text, "{heading:<13}{} from {from}", secret.name)?;
     }
     for (index, held) in vm.confinement.iter().enumerate() {
         let heading = if index == 0 { "confinement:" } else { "" };
