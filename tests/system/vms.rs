@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 use mvm_tests::fixtures;
-use mvm_tests::process::holders;
+use mvm_tests::process::{Program, holders};
 use mvm_tests::sandbox::Sandbox;
 
 use crate::{Case, GUEST, Outcome, ensure, ensure_eq};
@@ -15,6 +15,7 @@ pub const CASES: &[Case] = &[
     Case { name: "vms::restart_policies", needs: GUEST, run: restart_policies },
     Case { name: "vms::attach_joins_input_and_output", needs: GUEST, run: attach },
     Case { name: "vms::ends_that_nobody_asked_for", needs: GUEST, run: ends },
+    Case { name: "vms::update_and_rollback", needs: GUEST, run: update },
     Case { name: "vms::twenty_at_once_leave_nothing", needs: GUEST, run: twenty },
 ];
 
@@ -154,6 +155,54 @@ fn ends() -> Outcome {
     let message = sandbox.json(["vm", "inspect", "panics", "--json"])?["message"].clone();
     let message = message.as_str().unwrap_or_default();
     ensure!(message.starts_with("the guest's kernel panicked: "), "{message:?}");
+    Ok(())
+}
+
+/// An image whose command changes: a VM goes over to it, back by itself where it fails, and back when asked.
+fn update() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let layout = sandbox.path().join("layout");
+    Program::new("cp").arg("-a").arg(fixtures::busybox()?).arg(&layout).run()?.ok()?;
+    let command = |script: &str| -> Outcome {
+        let image = format!("{}:latest", layout.display());
+        let words =
+            ["--config.cmd=sh".to_owned(), "--config.cmd=-c".to_owned(), format!("--config.cmd={script}")];
+        Program::new("umoci").args(["config", "--image", &image]).args(words).run()?.ok()?;
+        Ok(())
+    };
+    // What it wrote in each generation; a command that was just started may not have come to that.
+    let written = |expected: &str| -> Outcome {
+        let logs = || sandbox.mvmctl(["logs", "app"]).run()?.ok();
+        ensure!(eventually(|| Ok(logs()?.out() == expected))?, "it wrote {:?}", logs()?.out());
+        Ok(())
+    };
+    let image = format!("oci:{}:latest", layout.display());
+    command("echo one; exec sleep 1000")?;
+    sandbox.mvmctl(["run", "-d", "--name", "app", &image]).run()?.ok()?;
+    written("one\n")?;
+    ensure_eq!(sandbox.mvmctl(["vm", "update", "app"]).run()?.ok()?.out(), "app: nothing new\n");
+    command("echo two; exec sleep 1000")?;
+    let updated = sandbox.mvmctl(["vm", "update", "-t", "0", "app"]).run()?.ok()?;
+    ensure_eq!(updated.out(), "app: generation 2\n");
+    written("one\ntwo\n")?;
+    command("echo three; exit 7")?;
+    let failed = sandbox.mvmctl(["vm", "update", "-t", "0", "app"]).run()?.exits(1)?;
+    let words = "VM app runs as before: its new generation was not up (it ended with 7)";
+    ensure!(failed.err().contains(words), "{}", failed.err());
+    ensure_eq!(phase(&sandbox, "app")?, "running");
+    written("one\ntwo\nthree\ntwo\n")?;
+    let back = sandbox.mvmctl(["vm", "rollback", "-t", "0", "app"]).run()?.ok()?;
+    ensure_eq!(back.out(), "app: generation 3\n");
+    written("one\ntwo\nthree\ntwo\none\n")?;
+    let details = sandbox.json(["vm", "inspect", "app", "--json"])?;
+    let kept: Vec<u64> = details["generations"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|kept| kept["generation"].as_u64())
+        .collect();
+    ensure_eq!((details["generation"].as_u64(), kept), (Some(3), vec![2, 1]));
+    sandbox.mvmctl(["audit", "verify"]).run()?.ok()?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use crate::signatures::SignatureError;
 use crate::store_settings::SettingsError;
 use crate::supervisor::{ForwardError, SupervisorError};
 use crate::vm::VmError;
-use crate::vms::StartError;
+use crate::vms::{StartError, UpdateError};
 use crate::volumes::VolumeError;
 use mvm_fetch::{AuthError, FetchError};
 use mvm_launch::LaunchError;
@@ -182,6 +182,9 @@ pub enum EngineError {
     /// Files could not be copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// A VM does not go over to another generation.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
     /// A running VM failed.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),

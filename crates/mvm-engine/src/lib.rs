@@ -113,8 +113,8 @@ pub use store_settings::SettingsError;
 pub use verify::{OnDamage, Verified};
 pub use vm::{Phase, RestartPolicy, RestartPolicyError, VmError};
 pub use vms::{
-    ExecRequest, GuestReport, Lookup, Start, StartError, Usage as VmUsage, VmDetails, VmListing, VmLogs,
-    VmResources, VmStatus,
+    ExecRequest, Generation, GuestReport, Lookup, Start, StartError, UpdateError, UpdateRequest,
+    Usage as VmUsage, VmDetails, VmListing, VmLogs, VmResources, VmStatus,
 };
 pub use volumes::{VOLUME_SIZE, VolumeError};
 

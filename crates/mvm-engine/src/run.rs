@@ -158,6 +158,7 @@ impl Engine {
             secrets: secrets.iter().map(|secret| secret.named.clone()).collect(),
             restart: request.restart,
             project: request.project,
+            generation: 1,
         };
         let directory = match self.vms.create(&record) {
             Err(VmError::NameTaken(_)) if request.name.is_none() => {
@@ -395,7 +396,11 @@ fn read_handshake(mut stdout: impl io::Read + AsFd, cancel: &Cancel) -> io::Resu
 }
 
 /// Joins what the image says with what the user asks for, as docker does.
-fn process(workload: &Workload, config: &ImageConfig, image: &str) -> Result<Process, EngineError> {
+pub(crate) fn process(
+    workload: &Workload,
+    config: &ImageConfig,
+    image: &str,
+) -> Result<Process, EngineError> {
     let image_process = config.process();
     let mut argv = match &workload.entrypoint {
         Some(entrypoint) => entrypoint.clone(),

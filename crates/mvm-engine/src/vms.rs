@@ -6,6 +6,7 @@ mod logs;
 mod rename;
 mod start;
 mod status;
+mod update;
 
 use crate::attach::ControlConnection;
 use crate::engine::Engine;
@@ -25,10 +26,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub(crate) use control::stored_plan;
-pub use details::{VmDetails, VmResources};
+pub use details::{Generation, VmDetails, VmResources};
 pub use logs::VmLogs;
 pub use start::{Lookup, Start, StartError};
 pub use status::{GuestReport, Usage, VmStatus};
+pub use update::{UpdateError, UpdateRequest};
 
 /// How long a supervisor may take to go once its hypervisor is gone.
 const SUPERVISOR_LIMIT: Duration = Duration::from_secs(3);

@@ -17,7 +17,7 @@ use crate::secrets::SecretError;
 use crate::signatures::SignatureError;
 use crate::supervisor::ForwardError;
 use crate::vm::{Phase, VmError};
-use crate::vms::StartError;
+use crate::vms::{StartError, UpdateError};
 use crate::volumes::VolumeError;
 use launch::for_launch;
 use mvm_fetch::{
@@ -111,7 +111,8 @@ impl EngineError {
                 _ => ErrorKind::Failure,
             },
             Self::Attach(AttachError::Interrupted) | Self::Interrupted => ErrorKind::Interrupted,
-            Self::NotStarted(_) => ErrorKind::Refused,
+            Self::NotStarted(_) | Self::Update(UpdateError::Foreign(_)) => ErrorKind::Refused,
+            Self::Update(UpdateError::NoneBefore(_)) => ErrorKind::NotFound,
             Self::Start { kind, .. } => *kind,
             _ => ErrorKind::Failure,
         }

@@ -236,6 +236,7 @@ fn vm_with(fixture: &Fixture, kernel: Digest) -> vm::VmDirectory {
         secrets: Vec::new(),
         restart: crate::vm::RestartPolicy::No,
         project: None,
+        generation: 1,
     };
     let directory = engine.vms.create(&record).unwrap();
     fs::write(directory.file(vm::PLAN), signed.as_bytes()).unwrap();

@@ -43,6 +43,13 @@ pub struct Record {
     /// The project that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<VmName>,
+    /// How many plans it had before, and this one.
+    #[serde(default = "first")]
+    pub generation: u32,
+}
+
+fn first() -> u32 {
+    1
 }
 
 /// Reads a list; earlier versions wrote one name.

@@ -47,6 +47,10 @@ pub struct VmDetails {
     pub resources: VmResources,
     /// Its forwarded ports, `ADDRESS:HOST->GUEST/PROTOCOL`.
     pub ports: Vec<String>,
+    /// The number of its plan, from 1.
+    pub generation: u32,
+    /// Plans that it had before and can go back to, the youngest first.
+    pub generations: Vec<Generation>,
     /// When it is launched again after it ended.
     pub restart: String,
     /// How often it was launched again since somebody started it.
@@ -75,6 +79,29 @@ pub struct VmDetails {
     pub secrets: Vec<NamedSource>,
     /// How its hypervisor is confined, once it has started.
     pub confinement: Vec<Protection>,
+}
+
+/// A plan that a VM had before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Generation {
+    /// Its number.
+    pub generation: u32,
+    /// Digest of the plan.
+    pub plan: Digest,
+    /// Root hash of its image.
+    pub root_hash: Digest,
+}
+
+/// Returns what is kept of earlier generations, the youngest first.
+fn generations(directory: &vm::VmDirectory, current: u32) -> Vec<Generation> {
+    let found = (1..current).rev().map_while(|number| directory.generation(number).ok());
+    found
+        .map(|(record, _)| Generation {
+            generation: record.generation,
+            plan: record.plan,
+            root_hash: record.root_hash,
+        })
+        .collect()
 }
 
 /// What a plan gives a VM.
@@ -126,6 +153,8 @@ impl Engine {
             command: record.command,
             resources: VmResources::of(plan),
             ports,
+            generation: record.generation,
+            generations: generations(&directory, record.generation),
             restart: record.restart.to_string(),
             restarts: state.restarts,
             health,

@@ -139,6 +139,13 @@ impl Engine {
         Ok(Launched { name: directory.name(), terminal, stdin, connection })
     }
 
+    /// Says whether one of some keys signed a plan, and is trusted now.
+    pub(super) fn signed_by_one_of(&self, plan: &SignedPlan, signers: &Signers) -> Result<bool, EngineError> {
+        let trust = self.key_store().trust()?;
+        let known = trust.signers(plan.envelope(), clock::unix_seconds());
+        Ok(known.valid.iter().any(|key| signers.keys().iter().any(|ours| ours.public_key().id() == key.id())))
+    }
+
     /// Returns the plan of a VM, renewed if it has to be.
     pub(crate) fn renew_plan(&self, directory: &VmDirectory) -> Result<SignedPlan, EngineError> {
         let signed = stored_signed_plan(directory)?;
@@ -153,9 +160,7 @@ impl Engine {
         }
         let signers = self.signers(&Signers::default())?;
         let ours: Vec<mvm_plan::KeyId> = signers.keys().iter().map(|key| key.public_key().id()).collect();
-        let trust = self.key_store().trust()?;
-        let known = trust.signers(signed.envelope(), now);
-        if !known.valid.iter().any(|key| ours.contains(&key.id())) {
+        if !self.signed_by_one_of(&signed, &signers)? {
             return Err(StartError::Expired(directory.name()).into());
         }
         let mut plan = plan.clone();

@@ -6,6 +6,7 @@ pub mod ls;
 pub mod start;
 pub mod stats;
 mod status;
+mod update;
 
 use crate::context::Context;
 use clap::Subcommand;
@@ -38,6 +39,8 @@ pub enum Command {
     #[command(visible_alias = "unpause")]
     Resume(acts::Resume),
     Rename(start::Rename),
+    Update(Box<update::Update>),
+    Rollback(update::Rollback),
     Rm(acts::Rm),
 }
 
@@ -56,6 +59,8 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Attach(args) => super::attach::run(context, &args),
         Command::Start(args) => start::start(context, &args),
         Command::Restart(args) => start::restart(context, &args),
+        Command::Update(args) => update::update(context, *args),
+        Command::Rollback(args) => update::rollback(context, &args),
         Command::Rename(args) => start::rename(context, &args),
         Command::Stop(args) => acts::stop(context, &args),
         Command::Kill(args) => acts::kill(context, &args),

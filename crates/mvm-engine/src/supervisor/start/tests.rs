@@ -98,6 +98,7 @@ pub(in crate::supervisor) fn vm(change: impl FnOnce(&mut Plan, &mut Record)) -> 
         secrets: Vec::new(),
         restart: crate::vm::RestartPolicy::No,
         project: None,
+        generation: 1,
     };
     change(&mut plan, &mut record);
     let local = engine.key_store().local().unwrap();

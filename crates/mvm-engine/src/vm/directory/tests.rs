@@ -25,6 +25,7 @@ fn record(name: &str) -> Record {
         secrets: Vec::new(),
         restart: crate::vm::RestartPolicy::No,
         project: None,
+        generation: 1,
     }
 }
 

@@ -15,6 +15,16 @@ pub fn run(context: &Context, name: &VmName, json: bool) -> anyhow::Result<()> {
     Ok(context.printer.data(text(&details, mvm_engine::unix_seconds())?)?)
 }
 
+/// Says which plan it is, and which there were before.
+fn generations(vm: &VmDetails) -> String {
+    let before: Vec<String> = vm
+        .generations
+        .iter()
+        .map(|before| format!("{} (root hash {})", before.generation, before.root_hash.short()))
+        .collect();
+    format!("{}, before it {}", vm.generation, before.join(", "))
+}
+
 fn text(vm: &VmDetails, now: i64) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     let ago = |at: Option<i64>| at.map(|at| format!("{} ago", span(now - at)));
@@ -33,6 +43,7 @@ fn text(vm: &VmDetails, now: i64) -> Result<String, std::fmt::Error> {
         ("plan", Some(vm.plan.to_string())),
         ("policies", (!vm.policy.is_empty()).then(|| vm.policy.join(" + "))),
         ("admitted by", vm.admitted_under.clone()),
+        ("generation", (vm.generation > 1).then(|| generations(vm))),
         ("command", Some(vm.command.join(" "))),
         (
             "resources",
