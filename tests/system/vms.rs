@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     Case { name: "vms::attach_joins_input_and_output", needs: GUEST, run: attach },
     Case { name: "vms::ends_that_nobody_asked_for", needs: GUEST, run: ends },
     Case { name: "vms::update_and_rollback", needs: GUEST, run: update },
+    Case { name: "vms::completion_knows_names", needs: GUEST, run: completion },
     Case { name: "vms::twenty_at_once_leave_nothing", needs: GUEST, run: twenty },
 ];
 
@@ -203,6 +204,40 @@ fn update() -> Outcome {
         .collect();
     ensure_eq!((details["generation"].as_u64(), kept), (Some(3), vec![2, 1]));
     sandbox.mvmctl(["audit", "verify"]).run()?.ok()?;
+    Ok(())
+}
+
+/// What a shell asks for when somebody presses Tab.
+fn completion() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let image = image()?;
+    sandbox.mvmctl(["run", "-d", "--name", "web-one", &image, "sleep", "1000"]).run()?.ok()?;
+    let asked = |words: &[&str]| -> Result<String, Failed> {
+        // As the registration script for bash does it: all words, and which of them is being typed.
+        let index = (words.len() + 2).to_string();
+        let program = sandbox
+            .mvmctl(Vec::<&str>::new())
+            .env("COMPLETE", "bash")
+            .env("_CLAP_COMPLETE_INDEX", index)
+            .env("_CLAP_IFS", "\n")
+            .env("_CLAP_COMPLETE_SPACE", "true")
+            .env("_CLAP_COMPLETE_COMP_TYPE", "9");
+        let root = sandbox.store().display().to_string();
+        let line = ["--", "mvmctl", "--root", &root].into_iter().chain(words.iter().copied());
+        Ok(program.args(line).run()?.ok()?.out())
+    };
+    let table: [(&[&str], &str); 5] = [
+        (&["vm", "status", ""], "web-one"),
+        (&["stop", "web"], "web-one"),
+        (&["stop", "other"], ""),
+        (&["image", "rm", "oci:"], &image),
+        (&["vm", "upd"], "update"),
+    ];
+    for (words, expected) in table {
+        ensure_eq!(asked(words)?.trim_end(), expected);
+    }
+    let script = sandbox.mvmctl(["completions", "bash"]).run()?.ok()?.out();
+    ensure!(script.contains("COMPLETE=") && script.contains("mvmctl"), "{script}");
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod complete;
 mod context;
 mod environment;
 mod error;
@@ -18,6 +19,7 @@ use context::Context;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    complete::complete();
     let Cli { global, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
