@@ -164,9 +164,7 @@ fn check(config: &MachineConfig<'_>) -> Result<(), LaunchError> {
 /// Refuses a plan of which a part would be silently left out.
 fn check_supported(plan: &Plan) -> Result<(), LaunchError> {
     let of_host = |mount: &Mount| mount.source.kind() == MountKind::HostDirectory;
-    let asked = [
-        (plan.mounts.iter().any(of_host), "directories of the host"),
-    ];
+    let asked = [(plan.mounts.iter().any(of_host), "directories of the host")];
     match asked.into_iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(LaunchError::NotSupported { what }),
         None => Ok(()),

@@ -121,7 +121,7 @@ mod tests {
             (&["run"], "name", false),
             (&["volume", "rm"], "name", true),
             (&["volume", "create"], "name", false),
-            (&["key", "rm"], "name", false),
+            (&["key", "generate"], "name", false),
         ];
         for (path, argument, expected) in table {
             let path: Vec<String> = path.iter().map(|word| (*word).to_owned()).collect();

@@ -1,6 +1,7 @@
 //! A VM's directory: `<root>/vms/NAME`, holding all that is kept about it.
 
 mod create;
+mod generations;
 
 use super::process::ProcessIdentity;
 use super::record::{Phase, Record, State};
@@ -24,8 +25,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const RECORD: &str = "vm.json";
 const STATE: &str = "state.json";
-/// Plans and records that it had before.
-const GENERATIONS: &str = "generations";
 const CONTROL: &str = "control.sock";
 /// The signed plan.
 pub const PLAN: &str = "plan.dsse.json";
@@ -189,11 +188,6 @@ impl VmRegistry {
     }
 }
 
-/// Returns the name of a file of a generation.
-fn generation_file(number: u32, name: &str) -> String {
-    format!("{GENERATIONS}/{number}.{name}")
-}
-
 /// Removes a file that need not be there.
 fn remove_all_of(path: &Path) -> Result<(), VmError> {
     match fs::remove_file(path) {
@@ -354,35 +348,6 @@ impl VmDirectory {
             return Err(VmError::Running(self.name.clone()));
         }
         self.write_state(&State::created(ProcessIdentity::current()?))
-    }
-
-    /// Keeps a plan and its record as the generation that was, and forgets what is older than `kept` generations.
-    pub fn keep_generation(&self, record: &Record, plan: &[u8], kept: u32) -> Result<(), VmError> {
-        let path = self.file(GENERATIONS);
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(io_error("create", &path)(error));
-            }
-            _ => {}
-        }
-        let number = record.generation;
-        let path = self.file(&generation_file(number, PLAN));
-        write_atomically(&path, plan).map_err(io_error("write", &path))?;
-        // The record says that it is all there.
-        self.write_json(&generation_file(number, RECORD), record)?;
-        if let Some(old) = number.checked_sub(kept) {
-            for name in [RECORD, PLAN] {
-                remove_all_of(&self.file(&generation_file(old, name)))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the record and the plan of a generation that was.
-    pub fn generation(&self, number: u32) -> Result<(Record, Vec<u8>), VmError> {
-        let record = self.read_json(&generation_file(number, RECORD))?;
-        let path = self.file(&generation_file(number, PLAN));
-        Ok((record, read_file(&path).map_err(io_error("read", &path))?))
     }
 
     /// Replaces the record as a whole.

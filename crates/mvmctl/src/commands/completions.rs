@@ -5,7 +5,9 @@ use clap_complete::Shell;
 use clap_complete::env::Shells;
 use std::process::ExitCode;
 
-/// Print the completion script of a shell, which asks mvmctl for verbs, options, and names of VMs, images and volumes
+/// Print the completion script of a shell
+///
+/// The script asks mvmctl for verbs, options, and names of VMs, images and volumes.
 #[derive(clap::Args)]
 pub struct Args {
     /// The shell

@@ -10,8 +10,8 @@ fn an_empty_store_lists_nothing() {
     let sandbox = Sandbox::new();
     let table: [(&[&str], &str); 6] = [
         (&["image", "ls"], "IMAGE   MANIFEST   ROOT HASH   PLATFORM   PULLED   SIZE\n"),
-        (&["vm", "ls"], "NAME   IMAGE   ROOT HASH   STATUS   ISOLATION   COMMAND\n"),
-        (&["vm", "ls", "--all"], "NAME   IMAGE   ROOT HASH   STATUS   ISOLATION   COMMAND\n"),
+        (&["vm", "ls"], "NAME   IMAGE   STATUS   HEALTH   PORTS   ISOLATION   COMMAND\n"),
+        (&["vm", "ls", "--all"], "NAME   IMAGE   STATUS   HEALTH   PORTS   ISOLATION   COMMAND\n"),
         (&["kernel", "ls"], "   DIGEST   VERSION   MACHINE   MODULES   SIZE\n"),
         (&["audit", "tail"], ""),
         (&["image", "verify", "--all"], ""),
@@ -67,8 +67,8 @@ fn doctor_says_what_is_missing_and_what_to_do() {
         "landlock",
         "cgroup",
     ];
-    assert_eq!(named[..5], ["qemu-system-x86_64", "mke2fs", "KVM", "store", "kernel"]);
-    assert_eq!(named[5..], confinement);
+    assert_eq!(named[..6], ["qemu-system-x86_64", "mke2fs", "slirp4netns", "KVM", "store", "kernel"]);
+    assert_eq!(named[6..], confinement);
     for check in &checks {
         let keys: Vec<_> = check.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["found", "name", "ok", "remedy", "required", "why"]);
@@ -77,14 +77,14 @@ fn doctor_says_what_is_missing_and_what_to_do() {
         "name": "kernel", "ok": false, "required": true, "found": "none imported", "why": "VMs boot it",
         "remedy": "mvmctl kernel build, or mvmctl kernel import on an unpacked kernel package",
     });
-    assert_eq!(checks[4], kernel);
-    assert_eq!(checks[3]["ok"], json!(true));
+    assert_eq!(checks[5], kernel);
+    assert_eq!(checks[4]["ok"], json!(true));
     assert!(
-        checks[3]["found"].as_str().unwrap().starts_with(sandbox.root().to_str().unwrap()),
+        checks[4]["found"].as_str().unwrap().starts_with(sandbox.root().to_str().unwrap()),
         "{}",
-        checks[3]
+        checks[4]
     );
-    assert_eq!(checks[2]["required"], json!(false));
+    assert_eq!(checks[3]["required"], json!(false));
 
     let Outcome { code, stdout, stderr } = sandbox.mvmctl(&["doctor"]);
     assert_eq!((code, stderr.as_str()), (8, ""));

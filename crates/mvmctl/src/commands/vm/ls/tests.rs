@@ -37,7 +37,7 @@ fn tables_are_as_documented() {
     ];
     let rows: Vec<Vec<String>> = vms.iter().map(|vm| row(vm, 4610)).collect();
     let expected = "\
-NAME   IMAGE                         STATUS                      HEALTH      PORTS                    ISOLATION   COMMAND
+NAME   IMAGE                         STATUS                        HEALTH      PORTS                    ISOLATION   COMMAND
 web    docker.io/library/debian:12   booting                     -           -                        -           sh -c echo \\x1b[2J
 web    docker.io/library/debian:12   running 1 hour              unhealthy   127.0.0.1:8080->80/tcp   emulated    sh -c echo \\x1b[2J
 web    docker.io/library/debian:12   paused                      -           -                        emulated
