@@ -25,6 +25,7 @@ mod hostile;
 mod images;
 mod keys;
 mod lifecycle;
+mod lifetimes;
 mod load;
 mod network;
 mod plans;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
         images::CASES,
         keys::CASES,
         lifecycle::CASES,
+        lifetimes::CASES,
         load::CASES,
         network::CASES,
         plans::CASES,
