@@ -148,7 +148,7 @@ const SPOILT: &[Spoilt] = &[
         "allowed-registry",
     ),
     (|host| write(&host.file(), "root-user = false\n"), "run as root", "non-root-user"),
-    (|host| write(&host.file(), "networks = []\n"), "the guest's network is none", "allowed-network"),
+    (|host| write(&host.file(), "networks = []\n"), "the guest's network is user", "allowed-network"),
     (
         |host| write(&host.file(), "required-confinement = [\"no-such\"]\n"),
         "would not be confined by no-such",
