@@ -81,8 +81,11 @@ fn find(name: &str, wait: Duration) -> io::Result<u32> {
         // The document allows letters and digits only.
         match std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex")) {
             Ok(text) => return text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into()),
-            Err(error) if error.kind() != io::ErrorKind::NotFound || Instant::now() >= until => {
-                return Err(error);
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // Older versions took no network driver from a distribution's modules.
+            Err(error) if Instant::now() >= until => {
+                let why = "this kernel brings no driver for it, which importing the kernel again may mend";
+                return Err(io::Error::new(error.kind(), why));
             }
             Err(_) => std::thread::sleep(POLL),
         }
