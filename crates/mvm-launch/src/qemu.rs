@@ -122,6 +122,8 @@ impl Backend for Qemu {
             .map_err(|errno| LaunchError::Pipe { what: "standard error", source: errno.into() })?;
         let invocation = invocation.args(arguments).restrict(restrictions);
         let running = invocation.start(Stdio::null(), Stdio::from(their_stderr))?;
+        // The guest boots while the helper starts; without one the machine ends here.
+        network.as_ref().map_or(Ok(()), UserNetwork::wait)?;
         let machine = Machine::new(running, stderr, network, confinement);
         Ok(Launched { machine, agent, console: console.into(), protections })
     }

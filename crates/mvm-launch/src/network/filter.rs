@@ -32,11 +32,14 @@ pub struct UserNetwork {
     /// Ends the thread when it is closed.
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
+    /// Gives what came of the helper's start.
+    outcome: mpsc::Receiver<Result<(), NetworkError>>,
     protections: String,
 }
 
 impl UserNetwork {
-    /// Starts the helper and the filter. Returns the guest's end of the link too, a socket on which each message is a frame.
+    /// Begins to start the helper and the filter, which [`Self::wait`] waits for. Returns the guest's end of the link too, a
+    /// socket on which each message is a frame; what is sent before the helper runs waits in it.
     pub(crate) fn start(
         config: &NetworkConfig<'_>,
         egress: Option<&[EgressRule]>,
@@ -71,11 +74,13 @@ impl UserNetwork {
         };
         let thread =
             Builder::new().name("network".to_owned()).spawn(thread).map_err(failed("start a thread for"))?;
-        match outcome.recv() {
-            Ok(Ok(())) => Ok((Self { stop: Some(stop), thread: Some(thread), protections }, theirs)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(failed("start")(std::io::ErrorKind::BrokenPipe.into())),
-        }
+        Ok((Self { stop: Some(stop), thread: Some(thread), outcome, protections }, theirs))
+    }
+
+    /// Waits until the helper runs; to be asked once.
+    pub(crate) fn wait(&self) -> Result<(), NetworkError> {
+        let broken = |_| NetworkError::Filter { act: "start", source: std::io::ErrorKind::BrokenPipe.into() };
+        self.outcome.recv().map_err(broken)?
     }
 
     /// Tells how the helper is confined.
