@@ -148,7 +148,9 @@ fn main() -> ExitCode {
 /// Fails a test with words unless a condition holds.
 macro_rules! ensure {
     ($condition:expr, $($words:tt)+) => {
-        if !$condition {
+        // Not negated: a comparison of floats may be the condition.
+        if $condition {
+        } else {
             return Err(libtest_mimic::Failed::from(format!($($words)+)));
         }
     };
