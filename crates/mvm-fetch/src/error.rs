@@ -2,7 +2,9 @@
 
 use crate::{DockerArchiveError, InflateError, LayoutError, RegistryError};
 use mvm_ref::verify::VerifyError;
-use mvm_ref::{ConfigError, Digest, DocumentError, MediaType, PairError, Platform, SelectError};
+use mvm_ref::{
+    ConfigError, Digest, DocumentError, FlakeReference, MediaType, PairError, Platform, SelectError,
+};
 use std::io;
 
 /// Says why an image or a layer can't be fetched.
@@ -11,6 +13,9 @@ pub enum FetchError {
     /// Somebody asked to stop.
     #[error("fetch was cancelled")]
     Cancelled,
+    /// A flake is no image yet.
+    #[error("flake {0} is built, not fetched: mvmctl build --flake {0}")]
+    Flake(FlakeReference),
     /// The operating system gives no thread.
     #[error("cannot start a thread for the download")]
     Thread(#[source] io::Error),

@@ -89,6 +89,7 @@ impl Fetcher {
             ImageSource::DockerArchive { path, selector } => {
                 Box::new(docker_archive::open(path, selector.as_ref(), &self.spool())?)
             }
+            ImageSource::Flake(reference) => return Err(FetchError::Flake(reference.clone())),
         };
         Ok(self.limited(Origin::new(source.clone(), content, &self.cancel)))
     }

@@ -4,6 +4,7 @@
 mod config;
 mod digest;
 mod document;
+mod flake;
 mod index;
 mod json;
 mod manifest;
@@ -18,6 +19,7 @@ pub mod verify;
 pub use config::{ConfigError, Healthcheck, ImageConfig, MAX_CONFIG_SIZE, ProcessConfig};
 pub use digest::{Digest, DigestError, Hasher};
 pub use document::{Descriptor, Document, DocumentError, MAX_DOCUMENT_SIZE, MAX_LAYERS};
+pub use flake::{FlakeAttribute, FlakeAttributeError, FlakeError, FlakeKind, FlakeReference};
 pub use index::{Index, SelectError, Unusable};
 pub use json::MAX_NESTING;
 pub use manifest::{Manifest, PairError, pair_layers};

@@ -1,8 +1,8 @@
-//! Where an image comes from: a registry, an OCI layout directory, an OCI archive or an archive of Docker.
+//! Where an image comes from: a registry, an OCI layout directory, an OCI archive, an archive of Docker or a flake.
 //!
-//! The texts are those of skopeo and podman (containers-transports(5)).
+//! The texts are those of skopeo and podman (containers-transports(5)); `flake:` is mvm's own.
 
-use crate::{Digest, DigestError, Reference, ReferenceError};
+use crate::{Digest, DigestError, FlakeError, FlakeReference, Reference, ReferenceError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -35,6 +35,8 @@ pub enum ImageSource {
         /// Which of its images.
         selector: Option<ArchiveSelector>,
     },
+    /// `flake:REF`, built in the builder VM.
+    Flake(FlakeReference),
 }
 
 /// Which image of an archive of Docker is meant.
@@ -60,7 +62,7 @@ pub enum Selector {
 pub enum SourceError {
     /// The text starts with a transport that skopeo knows and mvm doesn't.
     #[error(
-        "image source {transport}: is not supported; use a registry reference, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME] (skopeo copy converts)"
+        "image source {transport}: is not supported; use a registry reference, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME] (skopeo copy converts) or flake:REF"
     )]
     Transport {
         /// The transport's name.
@@ -86,6 +88,9 @@ pub enum SourceError {
     /// The text after `@` is not a number.
     #[error("image source {0:?} has a bad number after its @")]
     Number(String),
+    /// The text after `flake:` names no flake.
+    #[error(transparent)]
+    Flake(#[from] FlakeError),
     /// The text is not an image reference either.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -99,7 +104,18 @@ impl ImageSource {
     pub fn reference(&self) -> Option<&Reference> {
         match self {
             Self::Registry(reference) => Some(reference),
-            Self::OciLayout { .. } | Self::OciArchive { .. } | Self::DockerArchive { .. } => None,
+            Self::OciLayout { .. }
+            | Self::OciArchive { .. }
+            | Self::DockerArchive { .. }
+            | Self::Flake(_) => None,
+        }
+    }
+
+    /// Returns the reference of a flake.
+    pub fn flake(&self) -> Option<&FlakeReference> {
+        match self {
+            Self::Flake(reference) => Some(reference),
+            _ => None,
         }
     }
 }
@@ -110,6 +126,9 @@ impl FromStr for ImageSource {
     fn from_str(text: &str) -> Result<Self, SourceError> {
         if let Some(name) = text.strip_prefix("docker://") {
             return Ok(Self::Registry(name.parse()?));
+        }
+        if let Some(flake) = text.strip_prefix("flake:") {
+            return Ok(Self::Flake(flake.parse()?));
         }
         if text.contains("://") {
             return Err(SourceError::Url(text.to_owned()));
@@ -191,6 +210,7 @@ impl fmt::Display for ImageSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (transport, path, selector) = match self {
             Self::Registry(reference) => return reference.fmt(f),
+            Self::Flake(reference) => return write!(f, "flake:{reference}"),
             Self::OciLayout { path, selector } => ("oci", path, selector),
             Self::OciArchive { path, selector } => ("oci-archive", path, selector),
             Self::DockerArchive { path, selector } => {

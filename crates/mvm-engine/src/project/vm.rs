@@ -139,7 +139,7 @@ fn image<'a>(table: &mut Table<'a>, directory: &Path, reading: &mut Reading<'a>)
         ImageSource::DockerArchive { path, selector } => {
             ImageSource::DockerArchive { path: beside(&path), selector }
         }
-        registry @ ImageSource::Registry(_) => registry,
+        other @ (ImageSource::Registry(_) | ImageSource::Flake(_)) => other,
     })
 }
 

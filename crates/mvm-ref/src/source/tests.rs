@@ -8,6 +8,7 @@ fn sources_parse_and_print() {
     let layout = |path: &str, selector| ImageSource::OciLayout { path: path.into(), selector };
     let archive = |path: &str, selector| ImageSource::OciArchive { path: path.into(), selector };
     let docker = |selector| ImageSource::DockerArchive { path: "a.tar".into(), selector };
+    let flake = |text: &str| ImageSource::Flake(text.parse().unwrap());
     let named = |name: &str| docker(Some(ArchiveSelector::Name(name.parse().unwrap())));
     let cases = [
         ("debian", reference("debian"), "docker.io/library/debian:latest"),
@@ -21,6 +22,8 @@ fn sources_parse_and_print() {
         ("docker-archive:a.tar", docker(None), "docker-archive:a.tar"),
         ("docker-archive:a.tar:@12", docker(Some(ArchiveSelector::Number(12))), "docker-archive:a.tar:@12"),
         ("docker-archive:a.tar:b:1", named("b:1"), "docker-archive:a.tar:docker.io/library/b:1"),
+        ("flake:.#web", flake(".#web"), "flake:.#web"),
+        ("flake:path:/a:b", flake("path:/a:b"), "flake:path:/a%3Ab"),
         ("docker-archive:a.tar:r.io:5/b", named("r.io:5/b"), "docker-archive:a.tar:r.io:5/b:latest"),
     ];
     for (text, source, shown) in cases {
@@ -45,6 +48,7 @@ fn other_sources_are_refused_by_name() {
         ("dir:/tmp/x", transport("dir")),
         ("containers-storage:app", transport("containers-storage")),
         ("https://host.com/app", SourceError::Url("https://host.com/app".to_owned())),
+        ("flake:", FlakeError::NoPath(String::new()).into()),
         ("oci:", SourceError::NoPath("oci:".to_owned())),
         ("oci::tag", SourceError::NoPath("oci::tag".to_owned())),
         ("oci:dir:", SourceError::EmptyTag("oci:dir:".to_owned())),
@@ -56,6 +60,6 @@ fn other_sources_are_refused_by_name() {
     assert!(matches!("oci:dir:@sha256:0".parse::<ImageSource>(), Err(SourceError::Digest { .. })));
     assert_eq!(
         transport("dir").to_string(),
-        "image source dir: is not supported; use a registry reference, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME] (skopeo copy converts)"
+        "image source dir: is not supported; use a registry reference, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME] (skopeo copy converts) or flake:REF"
     );
 }
