@@ -17,5 +17,7 @@
       lib =
         forEach library.otherSystems library.unsupported
         // forEach systems (system: library.forSystem { inherit system; pkgs = nixpkgs.legacyPackages.${system}; });
+
+      templates = import ./templates;
     };
 }

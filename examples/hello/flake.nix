@@ -1,0 +1,23 @@
+{
+  description = "A static site in a microVM";
+
+  inputs = {
+    nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+    # mvmctl puts the library that it carries in the place of this.
+    mvm.url = "github:mvm-sh/mvm?dir=nix";
+    mvm.inputs.nixpkgs.follows = "nixpkgs";
+  };
+
+  # mvmctl up --flake .; or: mvmctl build --flake . -t hello && mvmctl run -d -p 8080:8080 hello
+  outputs =
+    { nixpkgs, mvm, ... }:
+    {
+      packages = nixpkgs.lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (system: {
+        default = mvm.lib.${system}.mkStaticSite {
+          name = "hello";
+          src = ./site;
+          port = 8080;
+        };
+      });
+    };
+}
