@@ -106,6 +106,14 @@ pub enum EngineError {
         /// Why not.
         source: Box<PullError>,
     },
+    /// A layer or an image that is made here could not be made.
+    #[error("make {what}")]
+    Made {
+        /// What it is.
+        what: String,
+        /// Why not.
+        source: Box<PullError>,
+    },
     /// An image could not leave the store.
     #[error(transparent)]
     Export(ExportError),

@@ -3,6 +3,7 @@
 mod error;
 mod fetch;
 mod layers;
+mod made;
 mod quota;
 mod records;
 

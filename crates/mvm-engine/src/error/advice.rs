@@ -52,7 +52,7 @@ impl EngineError {
             Self::Auth(AuthError::Helper(HelperError::NotInstalled { .. })) | Self::NoLoginFile => {
                 ErrorKind::Missing
             }
-            Self::Pull { source, .. } => of_pull(source),
+            Self::Pull { source, .. } | Self::Made { source, .. } => of_pull(source),
             Self::Vm(error) => match error {
                 VmError::NotFound(_) => ErrorKind::NotFound,
                 VmError::NameTaken(_) | VmError::Running(_) | VmError::NotRunning { .. } => {
@@ -146,7 +146,7 @@ impl EngineError {
             Self::SeveralDamaged { .. } => {
                 "mvmctl image verify --all --discard, then mvmctl pull on their names"
             }
-            Self::Pull { source, .. } if let Some(knob) = knob_of(source) => {
+            Self::Pull { source, .. } | Self::Made { source, .. } if let Some(knob) = knob_of(source) => {
                 return Some(format!("--unpack {} allows more, for an image that you trust", knob.remedy()));
             }
             Self::OtherPolicy { .. } => {
@@ -155,7 +155,9 @@ impl EngineError {
             Self::Pull { source, .. } if matches!(**source, PullError::OtherRoot { .. }) => {
                 "mvmctl image rm on its names forgets what it was"
             }
-            Self::Pull { source, .. } if let PullError::Quota(exceeded) = &**source => {
+            Self::Pull { source, .. } | Self::Made { source, .. }
+                if let PullError::Quota(exceeded) = &**source =>
+            {
                 return Some(for_quota(&exceeded.scope));
             }
             Self::DefaultKernel(_) => "mvmctl kernel default makes another one the default",
@@ -407,7 +409,9 @@ fn of_pull(error: &PullError) -> ErrorKind {
             ErrorKind::Verification
         }
         PullError::Store(error) => of_store(error),
-        PullError::Assemble(_) | PullError::Sync(_) => ErrorKind::Failure,
+        PullError::Assemble(_) | PullError::Sync(_) | PullError::Source(_) | PullError::Shifted(_) => {
+            ErrorKind::Failure
+        }
     }
 }
 

@@ -58,6 +58,12 @@ pub enum PullError {
         /// The root hash of what came out.
         got: Digest,
     },
+    /// What a layer is made from could not be read.
+    #[error("read what goes into it")]
+    Source(#[source] io::Error),
+    /// What a layer is made from was something else when it was read again.
+    #[error("what goes into it changed while it was read")]
+    Shifted(#[source] mvm_ref::verify::VerifyError),
     /// What was written did not reach the disk.
     #[error("write the image to the disk")]
     Sync(#[source] io::Error),

@@ -221,7 +221,7 @@ pub(super) fn while_syncing<T>(file: &File, work: impl FnOnce() -> T) -> Result<
 }
 
 /// Turns a layer's tar stream into the files of a segment.
-fn unpack(
+pub(super) fn unpack(
     mut input: &mut dyn std::io::BufRead,
     files: &SegmentFiles,
     framing: &File,

@@ -74,6 +74,8 @@ impl Layers {
             | PullError::Layer { .. }
             | PullError::Policy(_)
             | PullError::Sync(_)
+            | PullError::Source(_)
+            | PullError::Shifted(_)
             | PullError::Quota(_)
             | PullError::Store(_) => BTreeSet::new(),
         }

@@ -1,4 +1,4 @@
-//! Segments: one for each layer and image-format generation, a cache that can be fetched again.
+//! Segments: one for each layer or store path and image-format generation, a cache that can be fetched again.
 
 use super::staging::Staged;
 use super::sums::{self, SUMS};
@@ -7,7 +7,7 @@ use crate::dir::{Dir, FileError};
 use crate::error::StoreError;
 use crate::index::{Durability, IndexError, digest};
 use crate::lock::{self, Key, KeyLock};
-use mvm_ref::{Digest, VerifiedLayer};
+use mvm_ref::{Digest, VerifiedSegment};
 use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ pub struct SegmentStats {
 /// What is known of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct SegmentRecord {
-    /// The digest of the layer's uncompressed stream.
+    /// The digest of the layer's uncompressed stream; of a store path what stands for it and its NAR.
     pub diff_id: Digest,
     /// The generation of the image format that its index and leaves belong to.
     pub generation: u32,
@@ -307,19 +307,24 @@ impl SegmentSlot {
         self.dir.path().to_owned()
     }
 
-    /// Makes the files visible as the segment of the layer that was verified.
+    /// Makes the files visible as the segment of the layer or store path that was verified.
     ///
     /// Does not wait for the disk; see the [crate] documentation.
-    pub fn commit(self, layer: &VerifiedLayer, stats: SegmentStats) -> Result<Segment, StoreError> {
-        if layer.diff_id() != self.diff_id {
-            return Err(StoreError::WrongLayer { expected: self.diff_id, got: layer.diff_id() });
+    pub fn commit(
+        self,
+        verified: impl Into<VerifiedSegment>,
+        stats: SegmentStats,
+    ) -> Result<Segment, StoreError> {
+        let verified = verified.into();
+        if verified.key() != self.diff_id {
+            return Err(StoreError::WrongLayer { expected: self.diff_id, got: verified.key() });
         }
         let record = SegmentRecord {
             diff_id: self.diff_id,
             generation: self.generation,
-            digest: layer.digest(),
-            size: layer.size(),
-            tar_size: layer.tar_size(),
+            digest: verified.digest(),
+            size: verified.size(),
+            tar_size: verified.stream_size(),
             blocks: stats.blocks,
             tail_bytes: stats.tail_bytes,
             entries: stats.entries,
