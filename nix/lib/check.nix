@@ -30,13 +30,14 @@ let
 
   expected = at: what: value: fail at "expected ${what}, got ${describe value}";
 
-  names = list: if list == [ ] then "there are none" else concatStringsSep ", " list;
+  # "services are a, b".
+  among = what: list: if list == [ ] then "there are no ${what}" else "${what} are ${concatStringsSep ", " list}";
 
   isName = value: isString value && match "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}" value != null;
   isAccount = value: isString value && match "[a-z_][a-z0-9_-]{0,31}" value != null;
 in
 rec {
-  inherit fail under isDerivation describe expected names isName;
+  inherit fail under isDerivation describe expected among isName;
 
   # The output of a package that has its programs, as lib.getBin has it.
   programs = package: "${if package.outputSpecified or false then package else package.bin or package.out or package}";
@@ -111,7 +112,7 @@ rec {
     in
     if !isAttrs value || isDerivation value then expected at "a set of parameters" value
     else if unknown != [ ] then
-      fail at "unknown parameter '${head unknown}'; parameters are ${names (attrNames fields)}"
+      fail at "unknown parameter '${head unknown}'; ${among "parameters" (attrNames fields)}"
     else if missing != [ ] then
       fail at "parameter '${head missing}' is missing"
     else

@@ -7,7 +7,7 @@ let
   inherit (builtins) elem filter isAttrs isString match stringLength toJSON;
 
   # Messages begin with which guest they are about; a flake may have many.
-  at = if isAttrs given && given ? name && check.isName given.name then "mkGuest '${given.name}':" else "mkGuest:";
+  at = if isAttrs given && !check.isDerivation given && given ? name && check.isName given.name then "mkGuest '${given.name}':" else "mkGuest:";
 
   set = if isAttrs given && !check.isDerivation given then given else check.expected at "a set of parameters" given;
   packageSet = set.pkgs or pkgs;

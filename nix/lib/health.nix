@@ -8,7 +8,7 @@ let
   service =
     at: value:
     if builtins.isString value && services ? ${value} then value
-    else check.fail at "unknown service ${if builtins.isString value then "'${value}'" else check.describe value}; services are ${check.names (builtins.attrNames services)}";
+    else check.fail at "unknown service ${if builtins.isString value then "'${value}'" else check.describe value}; ${check.among "services" (builtins.attrNames services)}";
 
   checked = check.set {
     what = "health checks";

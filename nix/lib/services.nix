@@ -11,7 +11,7 @@ let
     at: value:
     if value == "root" || value == 0 then check.fail at "services never run as root; what needs it goes into preStart"
     else if elem value accounts then value
-    else check.fail at "unknown user ${if builtins.isString value then "'${value}'" else check.describe value}; users are ${check.names accounts}";
+    else check.fail at "unknown user ${if builtins.isString value then "'${value}'" else check.describe value}; ${check.among "users" accounts}";
 
   after =
     at: value:
@@ -20,7 +20,7 @@ let
       unknown = filter (name: !(given ? ${name})) names;
     in
     if unknown != [ ] then
-      check.fail at "unknown service '${head unknown}'; services are ${check.names (attrNames given)}"
+      check.fail at "unknown service '${head unknown}'; ${check.among "services" (attrNames given)}"
     else if !check.distinct names then check.fail at "names a service twice"
     else names;
 

@@ -6,6 +6,7 @@
 pub mod content;
 pub mod hello;
 pub mod layers;
+pub mod nix;
 pub mod oci;
 pub mod rng;
 pub mod scale;

@@ -19,6 +19,7 @@ mod credentials;
 mod door;
 mod export;
 mod faults;
+mod flakes;
 mod harness;
 mod health;
 mod hostile;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         credentials::CASES,
         door::CASES,
         export::CASES,
+        flakes::CASES,
         harness::CASES,
         health::CASES,
         hostile::CASES,
