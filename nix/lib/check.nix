@@ -34,6 +34,7 @@ let
   among = what: list: if list == [ ] then "there are no ${what}" else "${what} are ${concatStringsSep ", " list}";
 
   isName = value: isString value && match "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}" value != null;
+  isKey = value: isString value && match "[a-z0-9][a-z0-9_.-]{0,62}" value != null;
   isAccount = value: isString value && match "[a-z_][a-z0-9_-]{0,31}" value != null;
 in
 rec {
@@ -45,11 +46,17 @@ rec {
 
   string = at: value: if isString value then value else expected at "a string" value;
 
-  # A name of services, checks and guests.
+  # A name of guests.
   name =
     at: value:
     if isName value then value
     else expected at "a name (1 to 63 of a-z, A-Z, 0-9, '-', '_', '.', the first a letter or digit)" value;
+
+  # A name of services and health checks; it becomes that of a control group.
+  key =
+    at: value:
+    if isKey value then value
+    else expected at "a name (1 to 63 of a-z, 0-9, '-', '_', '.', the first a letter or digit)" value;
 
   # A name of users and groups, useradd(8).
   account =
@@ -89,15 +96,15 @@ rec {
     if isList value then builtins.genList (n: check "${at}[${toString n}]" (builtins.elemAt value n)) (length value)
     else expected at "a list" value;
 
-  # A set whose names are free: `check` for each value, `most` of them.
+  # A set whose names are free: `isKey` for each name, `check` for each value, `most` of them.
   set =
-    { what, most, key ? name, check }:
+    { what, most, isKey ? key, check }:
     at: value:
     if !isAttrs value || isDerivation value then expected at "a set of ${what}" value
     else if length (attrNames value) > most then
       fail at "${toString (length (attrNames value))} ${what}; ${toString most} are allowed"
     else
-      builtins.mapAttrs (n: v: builtins.seq (key at n) (check (under at n) v)) value;
+      builtins.mapAttrs (n: v: builtins.seq (isKey at n) (check (under at n) v)) value;
 
   # A set whose names are given: `fields` has `{ check, default }` for each; without a default it is needed.
   record =

@@ -8,5 +8,5 @@ let
   };
 in
 service.make {
-  command = [ "${service.busybox}/bin/httpd" "-f" "-p" service.parameters.port "-h" service.app ];
+  command = [ "${service.busybox}/bin/busybox" "httpd" "-f" "-p" service.parameters.port "-h" service.app ];
 }

@@ -30,7 +30,7 @@ let
   checked = check.set {
     what = "users";
     most = 128;
-    inherit key;
+    isKey = key;
     check = check.record {
       uid = { check = number; default = null; };
       group = { check = group; default = null; };

@@ -17,6 +17,7 @@ let
   many = n: builtins.listToAttrs (builtins.genList (i: { name = "n${toString i}"; value = { command = "x"; }; }) n);
 
   aName = "a name (1 to 63 of a-z, A-Z, 0-9, '-', '_', '.', the first a letter or digit)";
+  aKey = "a name (1 to 63 of a-z, 0-9, '-', '_', '.', the first a letter or digit)";
   anAccount = "a name of a-z, 0-9, '-', '_' (32 at most, the first a letter or '_')";
   aPath = "an absolute path as a string, without ':' and '..'";
   aCommand = "a command (a text for sh, or a list of a program and its arguments)";
@@ -62,7 +63,9 @@ in
 
     services = refused { services = [ ]; } "services: expected a set of services, got a list";
     serviceText = refused { services.s = "x"; } "services.s: expected a set of parameters, got the string \"x\"";
-    serviceName = refused { services."a/b" = { command = "x"; }; } "services: expected ${aName}, got the string \"a/b\"";
+    serviceName = refused { services."a/b" = { command = "x"; }; } "services: expected ${aKey}, got the string \"a/b\"";
+    serviceCase = refused { services.Web = { command = "x"; }; } "services: expected ${aKey}, got the string \"Web\"";
+    checkName = refused { healthChecks."" = { healthCmd = "x"; }; } "healthChecks: expected ${aKey}, got an empty string";
     serviceUnknown = service { comand = "x"; } ": unknown parameter 'comand'; parameters are after, command, env, limits, logFile, preStart, restart, stopGraceSecs, user";
     servicesMany = refused { services = many 65; } "services: 65 services; 64 are allowed";
     command = refused { services.s = { }; } "services.s: parameter 'command' is missing";
@@ -223,7 +226,7 @@ in
         pythonCheck = [ (builtins.elemAt python.guest.healthChecks.p.healthCmd 2) ":1F90 [0-9A-F]*:0000 0A" ];
         node = [ node.guest.services.n.command [ (bin pkgs.nodejs "node") "${pkgs.hello}/dist/main.js" ] ];
         nodeCheck = [ (builtins.elemAt node.healthCheck.healthCmd 2) ":FFFF [0-9A-F]*:0000 0A" ];
-        site = [ site.guest.services.s.command [ (bin pkgs.busybox "httpd") "-f" "-p" "8080" "-h" "${pkgs.hello}" ] ];
+        site = [ site.guest.services.s.command [ (bin pkgs.busybox "busybox") "httpd" "-f" "-p" "8080" "-h" "${pkgs.hello}" ] ];
         siteUser = [ site.guest.users.web.uid 1000 ];
         siteInAnother = [ both.services.site.user "web" ];
 
