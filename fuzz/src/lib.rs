@@ -9,6 +9,7 @@ pub mod audit;
 pub mod auth;
 pub mod challenge;
 pub mod changes;
+pub mod closure;
 pub mod cosign;
 pub mod documents;
 pub mod dsse;
@@ -23,6 +24,7 @@ pub mod kernel;
 pub mod keys;
 pub mod layers;
 pub mod messages;
+pub mod nar;
 pub mod network;
 pub mod plan;
 pub mod plan_bundle;
@@ -53,6 +55,7 @@ pub const TARGETS: &[Target] = &[
     Target { label: "auth", body: auth::body, seeds: auth::seeds },
     Target { label: "challenge", body: challenge::body, seeds: seeds::text::challenges },
     Target { label: "changes", body: changes::body, seeds: seeds::trees::changes },
+    Target { label: "closure", body: closure::body, seeds: closure::seeds },
     Target { label: "cosign", body: cosign::body, seeds: cosign::seeds },
     Target { label: "documents", body: documents::body, seeds: seeds::documents::oci },
     Target { label: "dsse", body: dsse::body, seeds: seeds::documents::dsse },
@@ -66,6 +69,7 @@ pub const TARGETS: &[Target] = &[
     Target { label: "keys", body: keys::body, seeds: seeds::documents::keys },
     Target { label: "layers", body: layers::body, seeds: seeds::trees::layers },
     Target { label: "messages", body: messages::body, seeds: seeds::wire::messages },
+    Target { label: "nar", body: nar::body, seeds: nar::seeds },
     Target { label: "network", body: network::body, seeds: network::seeds },
     Target { label: "plan", body: plan::body, seeds: seeds::documents::plan },
     Target { label: "plan_bundle", body: plan_bundle::body, seeds: plan_bundle::seeds },

@@ -111,10 +111,10 @@ fn check_path(path: &[u8], limits: &UnpackPolicy) {
 }
 
 /// An input whose buffer never holds more than a few bytes, and which is interrupted now and then.
-struct Chopped<'a> {
-    bytes: &'a [u8],
-    piece: usize,
-    is_interrupted: bool,
+pub(crate) struct Chopped<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) piece: usize,
+    pub(crate) is_interrupted: bool,
 }
 
 impl Read for Chopped<'_> {

@@ -42,12 +42,19 @@ pub enum ContentHash {
 }
 
 impl ContentAddress {
+    /// Says whether a name can be recomputed here, from an address of this kind.
+    ///
+    /// Not where the address is of a kind that is not known, and not where the path refers to itself: its hash then is one of a
+    /// content in which the path's own name is replaced.
+    pub fn is_recomputed(&self, path: &StorePath, references: &BTreeSet<StorePath>) -> bool {
+        !matches!(self, Self::Other(_)) && !references.contains(path)
+    }
+
     /// Returns what must have which hash, if `path` is the name that follows from it.
     ///
-    /// Nothing where it is another name, where the address is of a kind that is not recomputed, and where the path refers to
-    /// itself: its hash then is one of a content in which the path's own name is replaced.
+    /// Nothing where it is another name, or one that is not recomputed.
     pub fn content_of(&self, path: &StorePath, references: &BTreeSet<StorePath>) -> Option<ContentHash> {
-        if references.contains(path) {
+        if !self.is_recomputed(path, references) {
             return None;
         }
         let with_references =
