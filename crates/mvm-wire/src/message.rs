@@ -90,6 +90,9 @@ pub fn negotiate(ours: &Hello, theirs: &Hello) -> Result<u32, VersionError> {
     Ok(version)
 }
 
+/// Most store paths of one [`Request::Nar`], so that it fits a frame whatever their names.
+pub const MAX_NARS: usize = 512;
+
 /// What the host asks of the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
@@ -166,6 +169,13 @@ pub enum Request {
         /// Whether a symlink at the path's end is followed.
         follow: bool,
         /// Carries the archive.
+        stream: StreamId,
+    },
+    /// Packs store paths as Nix archives, one after the other; answered by [`Reply::Done`] once all are known to be there.
+    Nar {
+        /// Names in `/nix/store`, at most [`MAX_NARS`].
+        paths: Vec<String>,
+        /// Carries the archives, in the order of the names, with nothing between them.
         stream: StreamId,
     },
     /// Unpacks a tar archive into a directory; answered by [`Reply::Done`] once all of it is there.

@@ -199,6 +199,16 @@ fn messages() -> Vec<(&'static str, Message)> {
             request(12, Request::Pack { path: "/srv".into(), follow: false, stream: StreamId::new(14) }),
         ),
         (
+            "request-nar",
+            request(
+                18,
+                Request::Nar {
+                    paths: vec!["qa1w9gdfrba6jl2r57mb3c43863gqywp-hello".into()],
+                    stream: StreamId::new(18),
+                },
+            ),
+        ),
+        (
             "request-unpack",
             request(13, Request::Unpack { path: "/srv".into(), owners: true, stream: StreamId::new(16) }),
         ),

@@ -300,6 +300,16 @@ impl Supervisor {
                     }
                 }
             }
+            Request::Nar { paths, stream } => {
+                let streams = Streams { stdout: Some(stream), ..Streams::default() };
+                match self.connect_one(client, streams) {
+                    Ok(stream) => self.ask_guest(Request::Nar { paths, stream }, from, false),
+                    Err(message) => {
+                        self.clients.tell(client, &refuse(message));
+                        Ok(())
+                    }
+                }
+            }
             Request::Unpack { path, owners, stream } => {
                 let streams = Streams { stdin: Some(stream), ..Streams::default() };
                 match self.connect_one(client, streams) {

@@ -1,8 +1,9 @@
-//! Copies of files out of the root and into it, as tar archives.
+//! Copies of files out of the root and into it, as tar archives, and of store paths, as Nix archives.
 //!
 //! Each copy has a thread, since a disk may be slow, and a pipe to it. An archive that breaks off lacks the mark of its
 //! end; the console says why.
 
+mod nar;
 mod pack;
 mod unpack;
 
@@ -12,7 +13,7 @@ use crate::console;
 use mvm_wire::{Connection, Direction, Failure, FailureKind, FileKind, Reply, StreamId};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use std::collections::VecDeque;
 use std::fs::{File, Metadata};
 use std::io;
@@ -21,6 +22,8 @@ use std::path::Path;
 use std::rc::Rc;
 use std::thread::JoinHandle;
 
+/// Bytes that wait between who packs store paths and who sends them.
+const NAR_PIPE: usize = 1 << 20;
 /// Copies at one time.
 const MAX_COPIES: usize = 8;
 
@@ -73,6 +76,24 @@ impl Copies {
         let (read, written) = pipe()?;
         accept(wire, stream, Direction::Send)?;
         let work = start(move || pack::pack(&path, &top, File::from(written)))?;
+        self.out.push(Out { source: Source { stream: Some(stream), fd: Rc::new(read) }, work });
+        Ok(Reply::Done {})
+    }
+
+    /// Begins to pack store paths as Nix archives.
+    pub(super) fn nars(
+        &mut self,
+        wire: &mut Connection,
+        paths: &[String],
+        stream: StreamId,
+    ) -> Result<Reply, Failure> {
+        self.check_count()?;
+        let open = nar::open(paths).map_err(|error| failure(error.kind(), error.to_string()))?;
+        let (read, written) = pipe()?;
+        // As much as one turn moves; a kernel that gives less only takes more turns.
+        let _is_large = fcntl_setpipe_size(&read, NAR_PIPE).is_ok();
+        accept(wire, stream, Direction::Send)?;
+        let work = start(move || nar::write(open, File::from(written)))?;
         self.out.push(Out { source: Source { stream: Some(stream), fd: Rc::new(read) }, work });
         Ok(Reply::Done {})
     }

@@ -66,6 +66,7 @@ impl Agent {
             Request::Pack { path, follow, stream } => {
                 self.copies.pack(&mut self.wire, (&path, follow, stream))
             }
+            Request::Nar { paths, stream } => self.copies.nars(&mut self.wire, &paths, stream),
             Request::Secret { .. }
             | Request::Connect { .. }
             | Request::Unpack { .. }

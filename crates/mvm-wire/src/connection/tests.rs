@@ -260,7 +260,7 @@ fn ends_a_connection_whose_peer_does_not_read() {
     let limits = Limits { output: 1024, output_hard: 4096, ..Limits::default() };
     let (_, mut guest) = pair_with(limits);
     let request = raw(1, 0, 0, br#"{"type":"request","id":1,"request":{"op":"fly"}}"#);
-    guest.receive(&request.repeat(12)).unwrap();
+    guest.receive(&request.repeat(11)).unwrap();
     assert!(guest.is_congested());
     let error = (0..1000).find_map(|_| guest.receive(&request).err()).unwrap();
     assert!(matches!(error, ProtocolError::NotReading { limit: 4096, .. }), "{error}");
