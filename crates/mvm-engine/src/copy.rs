@@ -5,6 +5,7 @@
 
 mod dialogue;
 mod land;
+mod nars;
 mod pack;
 
 use crate::attach::AttachError;

@@ -4,6 +4,7 @@ mod advice;
 
 use crate::attach::AttachError;
 use crate::audit_log::AuditError;
+use crate::closures::ImportError;
 use crate::copy::CopyError;
 use crate::export::ExportError;
 use crate::kernel_build::KernelBuildError;
@@ -11,6 +12,7 @@ use crate::keys::KeysError;
 use crate::plan_bundle::BundleError;
 use crate::policies::PolicyFileError;
 use crate::project::{ProjectError, ProjectMistakes};
+use crate::provenance::ProvenanceFailure;
 use crate::pull::PullError;
 use crate::push::PushError;
 use crate::secrets::SecretError;
@@ -23,6 +25,7 @@ use crate::volumes::VolumeError;
 use mvm_fetch::{AuthError, FetchError};
 use mvm_launch::LaunchError;
 use mvm_plan::Refusal;
+use mvm_ref::nix::StorePath;
 use mvm_ref::{Digest, ImageSource, Platform, Reference, RegistryName, VmName};
 use mvm_store::{KernelError, StoreError};
 use std::io;
@@ -113,6 +116,25 @@ pub enum EngineError {
         what: String,
         /// Why not.
         source: Box<PullError>,
+    },
+    /// The closure of a build could not become an image.
+    #[error("import {output}")]
+    Closure {
+        /// The output of the build.
+        output: StorePath,
+        /// Why not.
+        source: Box<ImportError>,
+    },
+    /// Nothing is known of where an image came from.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceFailure),
+    /// What was asked of an image that was built can be done with images of registries only.
+    #[error("{act} {image}: not supported for what was built of a flake")]
+    NotForBuilds {
+        /// What was asked.
+        act: &'static str,
+        /// The image.
+        image: String,
     },
     /// An image could not leave the store.
     #[error(transparent)]

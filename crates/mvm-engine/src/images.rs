@@ -1,12 +1,14 @@
 //! What can be done with images in the store: list, inspect, remove, collect.
 
+use crate::closures::{ClosurePath, PathTrust, REPRODUCIBLE, read_manifest};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::special_files::{SpecialFiles, special_files};
 use mvm_image::erofs::Reader;
 use mvm_plan::audit::{Event, Subject};
-use mvm_ref::{Digest, ImageConfig, ImageSource, Platform};
-use mvm_store::{Collected, CollectedKind, ImageListing, Reason};
+use mvm_ref::nix::{NarHash, StorePath};
+use mvm_ref::{Digest, ImageConfig, ImageSource, NixSystem, Platform};
+use mvm_store::{Collected, CollectedKind, ImageListing, ManifestRecord, Reason};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -56,6 +58,52 @@ pub struct ImageDetails {
     pub process: ProcessDetails,
     /// Files that give more rights than their owner has.
     pub special_files: SpecialFiles,
+    /// What it was built from, if it was built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildDetails>,
+}
+
+/// What an image was built from.
+#[derive(Clone, Debug, Serialize)]
+pub struct BuildDetails {
+    /// The derivation.
+    pub derivation: StorePath,
+    /// The path that describes the guest.
+    pub output: StorePath,
+    /// Digest of the flake's lock file, if it has one.
+    pub lock: Option<Digest>,
+    /// The system that it is for.
+    pub system: NixSystem,
+    /// How many of its store paths are believed for which reason.
+    pub trust: TrustCounts,
+    /// Its store paths, with the hash of each one's NAR and why it is believed.
+    pub paths: Vec<BuiltPath>,
+}
+
+/// How many store paths are believed for which reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrustCounts {
+    /// Their names follow from their contents.
+    pub content_addressed: usize,
+    /// A trusted key signed them.
+    pub signed: usize,
+    /// The builder said so.
+    pub builder: usize,
+}
+
+/// A store path of an image.
+#[derive(Clone, Debug, Serialize)]
+pub struct BuiltPath {
+    /// The path.
+    pub path: StorePath,
+    /// The hash of its NAR.
+    pub nar_hash: NarHash,
+    /// Bytes of its NAR.
+    pub nar_size: u64,
+    /// Why it is believed.
+    #[serde(flatten)]
+    pub trust: PathTrust,
 }
 
 /// A root file system.
@@ -142,6 +190,7 @@ impl Engine {
             source: source.into(),
         })?;
         Ok(ImageDetails {
+            build: self.build_details(&manifest)?,
             special_files,
             references: listing.references,
             manifest: listing.manifest,
@@ -170,6 +219,36 @@ impl Engine {
                 volumes: process.volumes.clone(),
             },
         })
+    }
+
+    /// Returns what an image was built from, if it was.
+    fn build_details(&self, record: &ManifestRecord) -> Result<Option<BuildDetails>, EngineError> {
+        if record.posture != REPRODUCIBLE {
+            return Ok(None);
+        }
+        let document = self.scope.document(&record.manifest)?;
+        let Some(closure) = document.and_then(|document| read_manifest(&document).ok()) else {
+            return Ok(None);
+        };
+        let mut trust = TrustCounts::default();
+        let path = |path: ClosurePath| {
+            *match &path.trust {
+                PathTrust::ContentAddressed => &mut trust.content_addressed,
+                PathTrust::Signed { .. } => &mut trust.signed,
+                PathTrust::Builder => &mut trust.builder,
+            } += 1;
+            let ClosurePath { path, nar_hash, nar_size, trust, .. } = path;
+            BuiltPath { path, nar_hash, nar_size, trust }
+        };
+        let paths = closure.paths.into_iter().map(path).collect();
+        Ok(Some(BuildDetails {
+            derivation: closure.derivation,
+            output: closure.output,
+            lock: closure.lock,
+            system: closure.system,
+            trust,
+            paths,
+        }))
     }
 
     /// Removes a name, and its image if that was the last one. Returns a line for each thing removed.

@@ -5,6 +5,7 @@ mod audit;
 mod audit_log;
 mod claims;
 mod clock;
+mod closures;
 mod copy;
 mod doctor;
 mod engine;
@@ -29,6 +30,7 @@ mod plans;
 mod policies;
 mod progress;
 mod project;
+mod provenance;
 mod pull;
 mod push;
 mod run;
@@ -54,6 +56,9 @@ pub use audit_log::{
     WitnessReport,
 };
 pub use clock::unix_seconds;
+pub use closures::{
+    BuildFacts, BuilderFacts, ClosureManifest, ClosurePath, ImportError, NarSource, PathTrust,
+};
 pub use copy::{CopyError, CopyOptions, LandError, LeftBehind};
 pub use doctor::{Check, doctor};
 pub use engine::Engine;
@@ -61,7 +66,7 @@ pub use error::{EngineError, ErrorKind, chain};
 pub use export::{Compression, ExportError, UnknownCompression};
 pub use housekeeping::{DiskUsage, KindUsage};
 pub use image_tree::{Digests, NodeTime, Shown, TreeEntry};
-pub use images::{ImageDetails, ImageRow, kind_name};
+pub use images::{BuildDetails, BuiltPath, ImageDetails, ImageRow, TrustCounts, kind_name};
 pub use journal::{Happening, LineReader, LogLine, Origin, OutputStream, VmEvent};
 pub use kernels::KernelListing;
 pub use keys::{KeyListing, KeysError, PrivateHalf, Rotated, SealedKey, Signers, StoredKey};
@@ -94,6 +99,7 @@ pub use project::{
     After, Bringing, Brought, MAX_PROJECT, Mistake, NetworkChoice, PROJECT_FILE, Project, ProjectError,
     ProjectLock, ProjectMistakes, Trouble, Until, VmDefinition, VolumeDefinition,
 };
+pub use provenance::{Provenance, ProvenanceFailure};
 pub use pull::{PullError, Pulled, QuotaExceeded};
 pub use push::{PushError, PushRequest, Pushed};
 pub use run::{

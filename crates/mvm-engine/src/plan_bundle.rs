@@ -16,7 +16,7 @@ use mvm_fetch::{Artifact, CancelToken};
 use mvm_image::verity;
 use mvm_launch::initramfs;
 use mvm_plan::audit::{Event, Subject};
-use mvm_plan::plan::{Plan, Source};
+use mvm_plan::plan::Plan;
 use mvm_plan::policy::Rule;
 use mvm_plan::{Isolation, LaunchNonce, SignedPlan};
 use mvm_ref::{Descriptor, Digest, Hasher, ImageConfig};
@@ -107,7 +107,7 @@ impl Engine {
         let root = plan.root.root_hash;
         let image = self.scope.image_by_root(&root)?;
         let image = image.ok_or(BundleError::Absent { what: "image", digest: root })?;
-        let Source::Oci { manifest, config, .. } = &plan.source;
+        let (manifest, config) = (plan.source.manifest(), plan.source.config());
         let document = |what, digest: &Digest| {
             let bytes = self.scope.document(digest)?;
             Ok::<_, EngineError>(bytes.ok_or(BundleError::Absent { what, digest: *digest })?)
@@ -186,7 +186,7 @@ impl Engine {
         plan: &Plan,
         cancel: &Cancel,
     ) -> Result<(), (Rule, EngineError)> {
-        let Source::Oci { manifest, config, .. } = &plan.source;
+        let (manifest, config) = (plan.source.manifest(), plan.source.config());
         let small = |rule, part, what, expected: Digest, limit| {
             named(artifact, &items[&part], what, expected, limit).map_err(|error| (rule, error))
         };
@@ -246,7 +246,8 @@ impl Engine {
     /// What a pull here has made of the same manifest stays: a signer of plans has no say in it.
     fn record_import(&self, plan: &Plan, manifest: &[u8], config: &[u8]) -> Result<(), EngineError> {
         let root = plan.root;
-        let Source::Oci { manifest: digest, config: config_digest, platform, .. } = &plan.source;
+        let (digest, config_digest) = (plan.source.manifest(), plan.source.config());
+        let platform = plan.source.platform();
         let chain = ImageConfig::parse(config).map_err(BundleError::Config)?.diff_ids().to_vec();
         let claim = ManifestRecord {
             manifest: *digest,

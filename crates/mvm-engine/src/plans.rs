@@ -149,7 +149,11 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
         let plan = signed.unverified_plan();
-        let Source::Oci { requested, manifest, platform, .. } = &plan.source;
+        let (requested, manifest, platform) = match &plan.source {
+            Source::Oci { requested, manifest, platform, .. } => (requested, manifest, platform),
+            // What was built is built again by who has the flake.
+            Source::Flake { .. } => return Ok(()),
+        };
         let Ok(image) = requested.as_str().parse::<ImageSource>() else { return Ok(()) };
         let Some(reference) = image.reference() else { return Ok(()) };
         // What is wrong with a policy is for the door to say.

@@ -52,6 +52,20 @@ pub enum Step {
         /// How it came there.
         how: Sent,
     },
+    /// So many paths of a closure are going to be fetched from the builder.
+    Closure {
+        /// Paths of the closure.
+        paths: usize,
+        /// Those that the scope lacks.
+        missing: usize,
+        /// Bytes of their NARs.
+        size: u64,
+    },
+    /// More of a closure was fetched and verified.
+    ClosureBytes {
+        /// Bytes of NARs so far.
+        received: u64,
+    },
     /// The root file system is being put together.
     Assembling,
     /// The root file system is complete.

@@ -8,6 +8,7 @@ mod quota;
 mod records;
 
 use crate::claims;
+use crate::closures::{ClosureManifest, REPRODUCIBLE, read_manifest};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::images::deletion;
@@ -53,6 +54,9 @@ pub struct Pulled {
     /// Its config.
     #[serde(skip)]
     pub config: ImageConfig,
+    /// What it was made of, if it was built and not fetched.
+    #[serde(skip)]
+    pub closure: Option<Box<ClosureManifest>>,
 }
 
 impl Engine {
@@ -101,7 +105,8 @@ impl Engine {
             Ok(None) | Err(EngineError::OtherPolicy { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        if image.reference().is_some() {
+        // What a flake gives today, a build says.
+        if image.reference().is_some() || matches!(image, ImageSource::Flake(_)) {
             return Ok(Some(cached));
         }
         let resolved = self.fetcher(cancel, None).open(image)?.resolve(platform)?;
@@ -115,7 +120,18 @@ impl Engine {
         let Some(config) = self.scope.document(&record.config)? else { return Ok(None) };
         // It was accepted when it was pulled; a config that no longer parses counts as absent and is fetched again.
         let Ok(config) = ImageConfig::parse(&config) else { return Ok(None) };
-        Ok(Some(describe(requested, record.manifest, record.config, config, image.record())))
+        let closure = match record.posture.as_str() {
+            REPRODUCIBLE => {
+                let document = self.scope.document(&record.manifest)?;
+                let manifest = document.and_then(|document| read_manifest(&document).ok());
+                // One that a newer version wrote counts as absent, and is built again.
+                let Some(manifest) = manifest else { return Ok(None) };
+                Some(Box::new(manifest))
+            }
+            _ => None,
+        };
+        let pulled = describe(requested, record.manifest, record.config, config, image.record());
+        Ok(Some(Pulled { closure, ..pulled }))
     }
 
     /// Resolves a name, fetches what is missing, verifies it and makes the root file system.
@@ -369,6 +385,7 @@ fn describe(
         hash_start: image.hash_start,
         size: image.size,
         config,
+        closure: None,
     }
 }
 

@@ -8,6 +8,7 @@ pub use health::WorkloadHealth;
 pub use request::{LaunchRequest, PullPolicy, RunRequest, Surroundings, Workload};
 
 use crate::attach::ControlConnection;
+use crate::closures;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind};
 use crate::keys::Signers;
@@ -22,7 +23,7 @@ use crate::{clock, keys};
 use mvm_launch::exec::Invocation;
 use mvm_plan::audit::{Event, Subject};
 use mvm_plan::plan::{
-    FileSystem, Initramfs, Kernel, Plan, Posture, Process, Resources, Root, Schema, Scratch, Source, Validity,
+    FileSystem, Initramfs, Kernel, Plan, Process, Resources, Root, Schema, Scratch, Source, Validity,
 };
 use mvm_plan::{PlanError, SignedPlan, signal::Signal};
 use mvm_ref::{Digest, ImageConfig, Platform, VmName};
@@ -143,7 +144,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<Launched, EngineError> {
         let plan = signed.unverified_plan();
-        let Source::Oci { requested, .. } = &plan.source;
+        let requested = plan.source.requested();
         let secrets = secrets::in_order(&plan.secrets, request.secrets)?;
         let mut record = Record {
             name: request.name.clone().unwrap_or_else(|| plan.workload.clone()),
@@ -223,8 +224,14 @@ impl Engine {
         let now = clock::unix_seconds();
         let pinned = request.image.reference().is_some_and(mvm_ref::Reference::is_pinned);
         let info = self.kernel_info(kernel)?;
-        let around = request.surroundings.clone();
-        let main = match around.main {
+        let closure = image.closure.as_deref();
+        let around = match closure {
+            Some(closure) => closures::surroundings(request.surroundings.clone(), closure)?,
+            None => request.surroundings.clone(),
+        };
+        // A guest of services has no command unless one is given.
+        let is_served = closure.is_some_and(closures::is_service_only) && request.workload.names_no_command();
+        let main = match around.main && !is_served {
             true => Some(process(&request.workload, &image.config, &requested)?),
             false => None,
         };
@@ -233,18 +240,25 @@ impl Engine {
             let own = image.config.process().healthcheck.as_ref();
             health_checks.extend(health::check(&request.workload.health, own, main)?);
         }
+        let (manifest, config) = (image.manifest, image.config_digest);
+        let (named, platform) = (requested.parse().map_err(invalid)?, image.platform.clone());
+        let source = match closure {
+            None => Source::Oci { requested: named, manifest, config, platform, mutable_tag: !pinned },
+            Some(closure) => Source::Flake {
+                requested: named,
+                manifest,
+                config,
+                platform,
+                derivation: closure.derivation.clone(),
+                lock: closure.lock,
+            },
+        };
         let plan = Plan {
             schema: Schema::V1,
             workload: name.clone(),
             scope: self.settings.scope.clone(),
-            posture: Posture::Compatible,
-            source: Source::Oci {
-                requested: requested.parse().map_err(invalid)?,
-                manifest: image.manifest,
-                config: image.config_digest,
-                platform: image.platform.clone(),
-                mutable_tag: !pinned,
-            },
+            posture: source.posture(),
+            source,
             root: Root {
                 root_hash: image.root_hash,
                 generation: mvm_image::GENERATION,
@@ -266,7 +280,10 @@ impl Engine {
             service_group: around.service_group,
             mounts: around.mounts,
             secrets: around.secrets,
-            hostname: name.as_str().replace(['_', '.'], "-"),
+            hostname: match closure {
+                Some(closure) => closure.guest.hostname.clone(),
+                None => name.as_str().replace(['_', '.'], "-"),
+            },
             resources: Resources {
                 cpus: request.cpus,
                 memory_mib: request.memory_mib,

@@ -3,7 +3,7 @@
 use crate::audit_log::AuditLog;
 use crate::error::EngineError;
 use crate::settings::Settings;
-use crate::signatures;
+use crate::{provenance, signatures};
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::ScopeName;
 use mvm_store::{LeaseRecord, Scope, Store, StoreError, Usage};
@@ -134,7 +134,7 @@ impl Scopes {
         drop(store);
         let store = Store::open(&self.settings.root)?;
         let mut freed = store.remove_scope(name, force)?;
-        freed += signatures::forget_scope(&store, name)?;
+        freed += signatures::forget_scope(&store, name)? + provenance::forget_scope(&store, name)?;
         let gone = |name: &String| {
             let requested = name.parse().ok()?;
             Some(Event::Delete { subject: Subject::Reference { requested } })

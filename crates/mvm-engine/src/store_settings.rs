@@ -2,6 +2,7 @@
 
 use crate::error::EngineError;
 use crate::size::Size;
+use mvm_ref::nix::NixPublicKey;
 use mvm_store::Store;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -9,11 +10,21 @@ use std::path::PathBuf;
 /// Bytes of disk that a scope's layers may hold for themselves, if nobody says otherwise.
 const LAYER_BUDGET: u64 = 20 << 30;
 
+/// The key of cache.nixos.org, which Nix trusts unless told otherwise.
+const NIX_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+
 /// What a store's user set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StoreSettings {
     layers: Layers,
+    nix: Nix,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Nix {
+    trusted_public_keys: Option<Vec<NixPublicKey>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -40,6 +51,12 @@ impl StoreSettings {
         parsed.map_err(|source| SettingsError { path, source }.into())
     }
 
+    /// Returns the keys of Nix whose signatures of store paths count: if nobody says otherwise, those that Nix trusts.
+    pub fn path_keys(&self) -> Vec<NixPublicKey> {
+        let set = self.nix.trusted_public_keys.clone();
+        set.unwrap_or_else(|| NIX_KEY.parse().into_iter().collect())
+    }
+
     /// Returns how many bytes of disk the layers of a scope may hold for themselves.
     pub fn layer_budget(&self) -> u64 {
         self.layers.budget.map_or(LAYER_BUDGET, Size::bytes)
@@ -62,9 +79,22 @@ mod tests {
             ("[layers]\nbudgets = \"5GiB\"\n", None),
             ("budget = \"5GiB\"\n", None),
             ("[layers\n", None),
+            ("[nix]\ntrusted-public-keys = [\"x\"]\n", None),
         ] {
             let parsed = toml::from_str::<StoreSettings>(text);
             assert_eq!(parsed.ok().map(|settings| settings.layer_budget()), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_keys_of_nix_that_count() {
+        let keys = |text: &str| {
+            let settings = toml::from_str::<StoreSettings>(text).unwrap();
+            settings.path_keys().iter().map(|key| key.name().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(""), ["cache.nixos.org-1"]);
+        assert_eq!(keys("[nix]\ntrusted-public-keys = []\n"), Vec::<String>::new());
+        let own = "test-1:kw2LRcXyMkYqWcP+Qm0kIakJwPcpVWtl5uRgAssOjxY=";
+        assert_eq!(keys(&format!("[nix]\ntrusted-public-keys = [\"{own}\"]\n")), ["test-1"]);
     }
 }

@@ -6,6 +6,7 @@ use crate::plan::{Plan, RequestedImage};
 use crate::policy::{Claim, Policy, Rule, RuleOutcome};
 use crate::signed::SignedPlan;
 use crate::trust::{Signatures, TrustStore, TrustedKey};
+use mvm_ref::nix::PathInfo;
 use mvm_ref::{Digest, ScopeName, VmName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -27,12 +28,23 @@ pub struct Facts<'a> {
     pub confinement: &'a BTreeSet<String>,
     /// Keys with which signatures of the image were verified: the SHA-256 of each in DER (SubjectPublicKeyInfo).
     pub image_signatures: &'a [Digest],
+    /// The store paths of an image that was built, if they are known.
+    pub store_paths: Option<&'a [StorePathFacts]>,
     /// When the image was pulled, in seconds since 1970, if that is known.
     pub pulled_at: Option<i64>,
     /// When the image was made, as its config says, in seconds since 1970.
     pub created_at: Option<i64>,
     /// Random bytes that tell this launch from every other of the same plan.
     pub nonce: LaunchNonce,
+}
+
+/// What is known of a store path of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorePathFacts {
+    /// What it is, with its signatures.
+    pub info: PathInfo,
+    /// Whether its name was found to follow from its content.
+    pub content_addressed: bool,
 }
 
 /// The isolation that a machine has.

@@ -13,12 +13,15 @@ mod hex;
 pub mod key;
 pub mod plan;
 pub mod policy;
+pub mod provenance;
 pub mod signal;
 pub mod signed;
 pub mod time;
 pub mod trust;
 
-pub use admit::{AdmittedPlan, Facts, Isolation, LaunchNonce, Refusal, admit, check_name, judge};
+pub use admit::{
+    AdmittedPlan, Facts, Isolation, LaunchNonce, Refusal, StorePathFacts, admit, check_name, judge,
+};
 pub use key::{EncryptionSeed, KeyError, KeyId, PublicKey, SigningKey};
 pub use plan::{Plan, PlanError};
 pub use policy::{Layer, Policy, PolicyError, Rule, RuleOutcome};

@@ -15,6 +15,7 @@ pub use limits::PlanError;
 pub use network::{EgressRule, Network, NetworkKind, Port, Protocol};
 
 use crate::signal::Signal;
+use mvm_ref::nix::StorePath;
 use mvm_ref::{Digest, Platform, ScopeName, SecretName, VmName};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -118,6 +119,60 @@ pub enum Source {
         /// Whether it was asked for without a digest, so that the same words may mean another image tomorrow.
         mutable_tag: bool,
     },
+    /// A flake that was built.
+    Flake {
+        /// The flake, or the name that was given to what was built, as the user named it.
+        requested: RequestedImage,
+        /// Digest of the closure manifest of what was built.
+        manifest: Digest,
+        /// Digest of the image config that was made for it.
+        config: Digest,
+        /// The platform that it was built for.
+        platform: Platform,
+        /// The derivation that made it.
+        derivation: StorePath,
+        /// Digest of the flake's lock file; absent if it had none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lock: Option<Digest>,
+    },
+}
+
+impl Source {
+    /// Returns what was asked for.
+    pub fn requested(&self) -> &RequestedImage {
+        match self {
+            Self::Oci { requested, .. } | Self::Flake { requested, .. } => requested,
+        }
+    }
+
+    /// Returns the digest of the manifest, of an OCI image or of a closure.
+    pub fn manifest(&self) -> &Digest {
+        match self {
+            Self::Oci { manifest, .. } | Self::Flake { manifest, .. } => manifest,
+        }
+    }
+
+    /// Returns the digest of the image config.
+    pub fn config(&self) -> &Digest {
+        match self {
+            Self::Oci { config, .. } | Self::Flake { config, .. } => config,
+        }
+    }
+
+    /// Returns the platform.
+    pub fn platform(&self) -> &Platform {
+        match self {
+            Self::Oci { platform, .. } | Self::Flake { platform, .. } => platform,
+        }
+    }
+
+    /// Returns the posture that goes with the kind.
+    pub fn posture(&self) -> Posture {
+        match self {
+            Self::Oci { .. } => Posture::Compatible,
+            Self::Flake { .. } => Posture::Reproducible,
+        }
+    }
 }
 
 /// An image as the user named it: 1 to 1024 bytes without control characters.

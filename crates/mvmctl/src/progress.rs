@@ -18,6 +18,7 @@ struct Bars {
     layers: HashMap<Digest, ProgressBar>,
     done: Option<ProgressBar>,
     assembling: Option<ProgressBar>,
+    closure: Option<ProgressBar>,
 }
 
 impl Display {
@@ -65,15 +66,22 @@ impl Display {
             Step::Assembled { root_hash, size } => {
                 self.printer.words(format_args!("root hash {root_hash}, {}", bytes(*size)));
             }
+            Step::Closure { paths, missing: 0, .. } => {
+                self.printer.words(format_args!("{paths} store paths, all of them here"));
+            }
+            Step::Closure { paths, missing, size } => {
+                self.printer
+                    .words(format_args!("{paths} store paths, {missing} to fetch ({})", bytes(*size)));
+            }
             Step::Notice(text) => self.printer.words(format_args!("note: {text}")),
-            Step::LayerBytes { .. } | Step::Assembling => {}
+            Step::LayerBytes { .. } | Step::ClosureBytes { .. } | Step::Assembling => {}
         }
     }
 }
 
 impl Bars {
     fn new(all: MultiProgress) -> Self {
-        Self { all, layers: HashMap::new(), done: None, assembling: None }
+        Self { all, layers: HashMap::new(), done: None, assembling: None, closure: None }
     }
 
     fn step(&mut self, step: &Step) {
@@ -100,6 +108,19 @@ impl Bars {
                 self.count();
             }
             Step::LayerCached { .. } => self.count(),
+            Step::Closure { missing: 0, .. } => {}
+            Step::Closure { size, .. } => {
+                let bar = self.all.add(ProgressBar::new(*size));
+                bar.set_style(style(
+                    "store paths {bar:30} {decimal_bytes:>9} / {decimal_total_bytes} {decimal_bytes_per_sec}",
+                ));
+                self.closure = Some(bar);
+            }
+            Step::ClosureBytes { received } => {
+                if let Some(bar) = &self.closure {
+                    bar.set_position(*received);
+                }
+            }
             Step::Assembling => {
                 let bar = self.all.add(ProgressBar::new_spinner());
                 bar.set_style(style("{spinner} making the root file system"));

@@ -5,12 +5,14 @@ mod launch;
 use super::{EngineError, ErrorKind};
 use crate::attach::AttachError;
 use crate::audit_log::{AuditError, Tampering, WitnessError};
+use crate::closures::ImportError;
 use crate::copy::CopyError;
 use crate::export::ExportError;
 use crate::keys::KeysError;
 use crate::plan_bundle::BundleError;
 use crate::policies::PolicyFileError;
 use crate::project::ProjectError;
+use crate::provenance::ProvenanceFailure;
 use crate::pull::{PullError, UnpackError};
 use crate::push::PushError;
 use crate::secrets::SecretError;
@@ -29,7 +31,7 @@ use mvm_launch::network::NetworkError;
 use mvm_launch::{LaunchError, ScratchError};
 use mvm_plan::KeyError;
 use mvm_store::{FileError, IndexError, KernelError, StoreError};
-use mvm_tree::{Knob, ReadError, Refusal as TreeRefusal};
+use mvm_tree::{Knob, NarError, NarRefusal, ReadError, Refusal as TreeRefusal};
 use mvm_wire::FailureKind;
 use std::io;
 
@@ -53,6 +55,10 @@ impl EngineError {
                 ErrorKind::Missing
             }
             Self::Pull { source, .. } | Self::Made { source, .. } => of_pull(source),
+            Self::Closure { source, .. } => of_import(source),
+            Self::Provenance(ProvenanceFailure::None(_)) => ErrorKind::NotFound,
+            Self::Provenance(_) => ErrorKind::Verification,
+            Self::NotForBuilds { .. } => ErrorKind::Usage,
             Self::Vm(error) => match error {
                 VmError::NotFound(_) => ErrorKind::NotFound,
                 VmError::NameTaken(_) | VmError::Running(_) | VmError::NotRunning { .. } => {
@@ -113,6 +119,7 @@ impl EngineError {
             Self::Attach(AttachError::Interrupted) | Self::Interrupted => ErrorKind::Interrupted,
             Self::NotStarted(_) | Self::Update(UpdateError::Foreign(_)) => ErrorKind::Refused,
             Self::Update(UpdateError::NoneBefore(_)) => ErrorKind::NotFound,
+            Self::Update(UpdateError::Built(_)) => ErrorKind::Usage,
             Self::Start { kind, .. } => *kind,
             _ => ErrorKind::Failure,
         }
@@ -139,6 +146,11 @@ impl EngineError {
             }
             Self::Offline { image, .. } => return Some(format!("mvmctl pull {image}, without --offline")),
             Self::Kernels(KernelError::None { .. }) => "mvmctl kernel ls lists them",
+            Self::Damaged { name, .. } if let Some(flake) = name.strip_prefix("flake:") => {
+                return Some(format!(
+                    "mvmctl image verify --discard {name}, then mvmctl build --flake {flake}"
+                ));
+            }
             Self::Damaged { name, discarded: true, .. } => return Some(format!("mvmctl pull {name}")),
             Self::Damaged { name, discarded: false, .. } => {
                 return Some(format!("mvmctl image verify --discard {name}, then mvmctl pull on its name"));
@@ -160,6 +172,15 @@ impl EngineError {
             {
                 return Some(for_quota(&exceeded.scope));
             }
+            Self::Closure { source, .. } => return for_import(source),
+            Self::Provenance(ProvenanceFailure::None(_)) => {
+                "only what mvmctl build made has one; what a registry has is signed there, see mvmctl image verify-signature"
+            }
+            Self::Provenance(_) => "build it again, or don't run it",
+            Self::NotForBuilds { .. } => {
+                "whoever has the flake builds it there; mvmctl plan bundle gives a signed plan away with its image"
+            }
+            Self::Update(UpdateError::Built(_)) => "build the flake, then remove the VM and run it again",
             Self::DefaultKernel(_) => "mvmctl kernel default makes another one the default",
             Self::KernelInUse { .. } => "mvmctl vm stop ends them",
             Self::Launch(error) => return for_launch(error),
@@ -212,6 +233,62 @@ impl EngineError {
         };
         Some(text.to_owned())
     }
+}
+
+fn of_import(error: &ImportError) -> ErrorKind {
+    match error {
+        ImportError::Nar { source: NarError::Refused { source: NarRefusal::Policy(_), .. }, .. }
+        | ImportError::Quota(_) => ErrorKind::Refused,
+        ImportError::Nar { source: NarError::Refused { .. }, .. }
+        | ImportError::Closure(_)
+        | ImportError::TooLong { .. }
+        | ImportError::Verify(_)
+        | ImportError::Trailing
+        | ImportError::ContentAddress { .. }
+        | ImportError::Absent(_)
+        | ImportError::Index(_) => ErrorKind::Verification,
+        ImportError::NotAGuest(_)
+        | ImportError::Guest(_)
+        | ImportError::System { .. }
+        | ImportError::RootFs(_) => ErrorKind::Usage,
+        ImportError::Files { .. } => ErrorKind::Missing,
+        ImportError::Assemble(error) => of_pull(error),
+        ImportError::Store(error) => of_store(error),
+        ImportError::Nar { .. }
+        | ImportError::Read(_)
+        | ImportError::Segment(_)
+        | ImportError::Manifest(_) => ErrorKind::Failure,
+    }
+}
+
+/// Returns what to do about a closure that can't become an image.
+fn for_import(error: &ImportError) -> Option<String> {
+    Some(match error {
+        ImportError::Nar { source: NarError::Refused { source: NarRefusal::Policy(breach), .. }, .. } => {
+            format!("--unpack {} allows more, for a flake that you trust", breach.knob().remedy())
+        }
+        ImportError::Quota(error) => match &**error {
+            PullError::Quota(exceeded) => for_quota(&exceeded.scope),
+            _ => return None,
+        },
+        ImportError::NotAGuest(_) | ImportError::Guest(_) => {
+            "the attribute has to be what mvm.lib.SYSTEM.mkGuest returns".to_owned()
+        }
+        ImportError::RootFs(_) => "leave out rootfsType, or set it to \"erofs\"".to_owned(),
+        ImportError::System { asked, .. } => format!("build packages.{asked}, or choose another --system"),
+        ImportError::Files { needed, .. } => format!("ulimit -Hn {needed}, in the shell that starts mvmctl"),
+        ImportError::Closure(_)
+        | ImportError::TooLong { .. }
+        | ImportError::Verify(_)
+        | ImportError::Nar { source: NarError::Refused { .. }, .. }
+        | ImportError::Trailing
+        | ImportError::ContentAddress { .. }
+        | ImportError::Absent(_) => {
+            "the builder's store is damaged, or the builder lies: mvmctl builder rm --store makes a new one"
+                .to_owned()
+        }
+        _ => return None,
+    })
 }
 
 fn of_volume(error: &VolumeError) -> ErrorKind {

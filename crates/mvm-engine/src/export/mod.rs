@@ -12,6 +12,7 @@ pub(crate) use blobs::{Fault, checked_layer, spool};
 pub(crate) use documents::{Entry, LayerBlob, ManifestDocument, docker_manifest, index, manifest, tag_name};
 pub(crate) use tar::TarWriter;
 
+use crate::closures::REPRODUCIBLE;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use mvm_image::GENERATION;
@@ -156,6 +157,10 @@ impl Engine {
         let listing = self.find_image(asked)?;
         let unknown = || EngineError::UnknownImage(asked.to_owned());
         let record = self.scope.manifest(&listing.manifest)?.ok_or_else(unknown)?;
+        if record.posture == REPRODUCIBLE {
+            // Its layers are no archives, and its manifest none that a registry knows.
+            return Err(EngineError::NotForBuilds { act: "give away", image: asked.to_owned() });
+        }
         let manifest_bytes = self.scope.document(&listing.manifest)?.ok_or_else(unknown)?;
         let config_bytes = self.scope.document(&listing.config)?.ok_or_else(unknown)?;
         let manifest = Manifest::parse(&manifest_bytes, None)

@@ -1,8 +1,8 @@
 //! Layers that are made here rather than fetched, and images of such layers.
 
-use super::PullError;
 use super::fetch::unpack;
 use super::layers::Layers;
+use super::{Allowance, PullError};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::progress::Cancel;
@@ -44,7 +44,9 @@ impl Engine {
         layers: Vec<Segment>,
         cancel: &Cancel,
     ) -> Result<Image, EngineError> {
-        self.make_image(layers, cancel).map_err(|source| failed(what, source, cancel))
+        let allowance = self.allowance()?;
+        let made = self.made_root(layers, &BTreeSet::new(), &allowance, cancel);
+        made.map(|(image, _)| image).map_err(|source| failed(what, source, cancel))
     }
 
     fn make_layer(&self, write: &mut WriteLayer<'_>, cancel: &Cancel) -> Result<Segment, PullError> {
@@ -107,22 +109,30 @@ impl Engine {
         Ok(claim)
     }
 
-    fn make_image(&self, segments: Vec<Segment>, cancel: &Cancel) -> Result<Image, PullError> {
+    /// The same; tells whether the image is new. `cached` are those segments that were in the store before.
+    pub(crate) fn made_root(
+        &self,
+        segments: Vec<Segment>,
+        cached: &BTreeSet<Digest>,
+        allowance: &Allowance,
+        cancel: &Cancel,
+    ) -> Result<(Image, bool), PullError> {
         let chain: Vec<Digest> = segments.iter().map(|segment| segment.record().diff_id).collect();
         let policy = self.settings.unpack_policy();
-        let layers = Layers { segments, cached: BTreeSet::new() };
+        let layers = Layers { segments, cached: cached.clone() };
         let mut slot = match self.scope.claim_image(&chain, GENERATION, &|| cancel.requested())? {
             ImageClaim::Ready(image) => {
                 layers.check(&policy)?;
-                return Ok(image);
+                return Ok((image, false));
             }
             ImageClaim::Build(slot) => slot,
         };
         let made = layers.build(&policy, &mut slot)?;
+        allowance.check(&self.scope)?;
         slot.set_policy(policy.to_record());
         let (root_hash, size) = (made.root_hash, made.size);
         let (data_blocks, hash_start) = (made.data_blocks, made.hash_start);
-        Ok(slot.commit(ImageRecord { root_hash, data_blocks, hash_start, size })?)
+        Ok((slot.commit(ImageRecord { root_hash, data_blocks, hash_start, size })?, true))
     }
 }
 

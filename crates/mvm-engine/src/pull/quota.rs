@@ -66,6 +66,12 @@ impl Allowance {
         Ok(limit.check(missing)?)
     }
 
+    /// Refuses so many bytes more, if that is too much.
+    pub(crate) fn check_bytes(&self, bytes: u64) -> Result<(), PullError> {
+        let Some(limit) = &self.limit else { return Ok(()) };
+        Ok(limit.check(bytes)?)
+    }
+
     /// Refuses what the scope holds by now, if that is too much.
     pub(super) fn check(&self, scope: &Scope) -> Result<(), PullError> {
         let Some(limit) = &self.limit else { return Ok(()) };
@@ -73,13 +79,13 @@ impl Allowance {
     }
 
     /// Returns what was exceeded, if something was.
-    pub(super) fn exceeded(&self) -> Option<QuotaExceeded> {
+    pub(crate) fn exceeded(&self) -> Option<QuotaExceeded> {
         let limit = self.limit.as_ref()?;
         limit.check(limit.taken.load(Ordering::Relaxed)).err()
     }
 
     /// Watches a layer that is unpacked into `files`: reading fails once the scope would hold too much.
-    pub(super) fn watch<'a>(
+    pub(crate) fn watch<'a>(
         &'a self,
         input: &'a mut dyn BufRead,
         files: &'a SegmentFiles,
@@ -100,7 +106,7 @@ impl Limit {
 }
 
 /// A layer's stream, and what became of it.
-pub(super) struct Watched<'a> {
+pub(crate) struct Watched<'a> {
     input: &'a mut dyn BufRead,
     allowance: &'a Allowance,
     files: &'a SegmentFiles,

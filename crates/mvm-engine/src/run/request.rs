@@ -43,6 +43,13 @@ pub struct Workload {
     pub health: WorkloadHealth,
 }
 
+impl Workload {
+    /// Says whether the image alone decides what runs.
+    pub(super) fn names_no_command(&self) -> bool {
+        self.entrypoint.is_none() && self.command.is_empty()
+    }
+}
+
 /// What the guest does and has beside its main process.
 #[derive(Clone, Debug)]
 pub struct Surroundings {

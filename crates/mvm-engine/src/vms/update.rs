@@ -37,6 +37,9 @@ pub enum UpdateError {
     /// What the VM runs is somebody else's word.
     #[error("the local key did not sign the plan of VM {0}")]
     Foreign(VmName),
+    /// What the VM runs was built of a flake.
+    #[error("VM {0} runs what was built of a flake: no registry says what is new")]
+    Built(VmName),
     /// There is no generation before.
     #[error("VM {0} has no generation before this one")]
     NoneBefore(VmName),
@@ -77,7 +80,9 @@ impl Engine {
             return Err(UpdateError::Foreign(name.clone()).into());
         }
         let plan = old.unverified_plan();
-        let Source::Oci { requested, manifest, platform, .. } = &plan.source;
+        let Source::Oci { requested, manifest, platform, .. } = &plan.source else {
+            return Err(UpdateError::Built(name.clone()).into());
+        };
         let image = requested
             .as_str()
             .parse::<ImageSource>()
@@ -205,8 +210,10 @@ fn await_up(
 /// Returns a plan with another image.
 fn succeed(plan: &Plan, before: Option<&ImageConfig>, image: &Pulled, initramfs: Digest) -> Plan {
     let mut new = plan.clone();
-    let Source::Oci { manifest, config, .. } = &mut new.source;
-    (*manifest, *config) = (image.manifest, image.config_digest);
+    // Only images of registries, directories and archives are resolved anew.
+    if let Source::Oci { manifest, config, .. } = &mut new.source {
+        (*manifest, *config) = (image.manifest, image.config_digest);
+    }
     new.root = Root {
         root_hash: image.root_hash,
         generation: mvm_image::GENERATION,

@@ -70,6 +70,7 @@ pub(crate) fn admitted(plan: Plan) -> AdmittedPlan {
         scope: &scope,
         confinement: &confinement,
         image_signatures: &[],
+        store_paths: None,
         pulled_at: None,
         created_at: None,
         nonce: LaunchNonce::from_bytes([1; 16]),

@@ -24,6 +24,7 @@ fn facts() -> Facts<'static> {
         scope: &SCOPE,
         confinement: &UNCONFINED,
         image_signatures: &[],
+        store_paths: None,
         pulled_at: None,
         created_at: None,
         nonce: NONCE,
@@ -72,7 +73,9 @@ fn an_admitted_plan_carries_what_admitted_it() {
 #[test]
 fn a_refusal_tells_every_rule_and_prints_one_line() {
     let mut plan = sample();
-    let crate::plan::Source::Oci { requested, mutable_tag, .. } = &mut plan.source;
+    let crate::plan::Source::Oci { requested, mutable_tag, .. } = &mut plan.source else {
+        panic!("an OCI image")
+    };
     (*requested, *mutable_tag) = ("debian:12".parse().unwrap(), true);
     let signed = sign(plan, &[&signing_key(1)]).unwrap();
     let facts = Facts { isolation: Isolation::Emulated, ..facts() };
@@ -134,7 +137,9 @@ fn a_name_is_judged_before_there_is_a_plan_and_by_the_same_words() {
         assert_eq!(by_name.as_ref().map_or_else(Refusal::rules, |()| vec![]), expected, "{text} {name}");
 
         let mut plan = sample();
-        let crate::plan::Source::Oci { requested, mutable_tag, .. } = &mut plan.source;
+        let crate::plan::Source::Oci { requested, mutable_tag, .. } = &mut plan.source else {
+            panic!("an OCI image")
+        };
         (*requested, *mutable_tag) = (name.parse().unwrap(), true);
         let signed = sign(plan, &[&signing_key(2)]).unwrap();
         let Err(refusal) = by_name else { continue };

@@ -160,14 +160,28 @@ pub(super) fn validate(plan: &Plan) -> Result<(), PlanError> {
 }
 
 fn source(source: &Source, posture: Posture) -> Result<(), PlanError> {
-    let Source::Oci { platform, requested, mutable_tag, .. } = source;
-    if posture != Posture::Compatible {
-        return Err(PlanError::Posture { posture, kind: "oci" });
+    if posture != source.posture() {
+        let kind = match source {
+            Source::Oci { .. } => "oci",
+            Source::Flake { .. } => "flake",
+        };
+        return Err(PlanError::Posture { posture, kind });
     }
-    // The digest may be an index's, so it need not be the manifest's.
-    if !mutable_tag && !requested.as_str().contains("@sha256:") {
-        return Err(PlanError::NotPinned { requested: requested.clone() });
+    match source {
+        // The digest may be an index's, so it need not be the manifest's.
+        Source::Oci { requested, mutable_tag: false, .. } if !requested.as_str().contains("@sha256:") => {
+            return Err(PlanError::NotPinned { requested: requested.clone() });
+        }
+        Source::Flake { derivation, .. } if !derivation.name().ends_with(".drv") => {
+            return Err(form(
+                "source.derivation",
+                &derivation.to_string(),
+                "the store path of a derivation, which ends with .drv",
+            ));
+        }
+        _ => {}
     }
+    let platform = source.platform();
     // A platform joined from an image config's own words need not be one that reads back.
     let reread: Platform = platform.to_string().parse().map_err(PlanError::Platform)?;
     if reread != *platform {

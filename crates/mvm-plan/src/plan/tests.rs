@@ -171,11 +171,19 @@ fn what_linux_allows_is_valid() {
         }),
         ("a gap before the superblock", |p| (p.root.hash_start, p.root.size) = (16_384, 24_576)),
         ("image by tag", |p| {
-            let Source::Oci { requested, mutable_tag, .. } = &mut p.source;
+            let Source::Oci { requested, mutable_tag, .. } = &mut p.source else { panic!("an OCI image") };
             (*requested, *mutable_tag) = ("oci:dir:tag".parse().unwrap(), true);
         }),
+        ("flake", |p| {
+            p.source = flake(Some(Digest::of(b"lock")), "x.drv");
+            p.posture = Posture::Reproducible;
+        }),
+        ("flake without a lock file", |p| {
+            p.source = flake(None, "x.drv");
+            p.posture = Posture::Reproducible;
+        }),
         ("variant", |p| {
-            let Source::Oci { platform, .. } = &mut p.source;
+            let Source::Oci { platform, .. } = &mut p.source else { panic!("an OCI image") };
             *platform = Platform::new("linux", "arm64", Some("v8"));
         }),
         ("turned validity, which is policy's to judge", |p| {
@@ -188,6 +196,17 @@ fn what_linux_allows_is_valid() {
         assert_eq!(plan.validate(), Ok(()), "{name}");
         let text = canonical::to_vec(&plan).unwrap();
         assert_eq!(canonical::from_slice::<Plan>(&text).unwrap(), plan, "{name}");
+    }
+}
+
+fn flake(lock: Option<Digest>, derivation: &str) -> Source {
+    Source::Flake {
+        requested: "flake:/src#web".parse().unwrap(),
+        manifest: Digest::of(b"manifest"),
+        config: Digest::of(b"config"),
+        platform: Platform::new("linux", "amd64", None),
+        derivation: format!("/nix/store/qa1w9gdfrba6jl2r57mb3c43863gqywp-{derivation}").parse().unwrap(),
+        lock,
     }
 }
 
@@ -206,23 +225,31 @@ fn what_a_plan_may_not_hold_is_named() {
             |p| p.posture = Posture::Reproducible,
             "plan: posture Reproducible does not fit a source of kind oci",
         ),
+        (|p| p.source = flake(None, "x.drv"), "plan: posture Compatible does not fit a source of kind flake"),
         (
             |p| {
-                let Source::Oci { platform, .. } = &mut p.source;
+                p.source = flake(None, "x");
+                p.posture = Posture::Reproducible;
+            },
+            "plan: source.derivation \"/nix/store/qa1w9gdfrba6jl2r57mb3c43863gqywp-x\" is not the store path of a derivation, which ends with .drv",
+        ),
+        (
+            |p| {
+                let Source::Oci { platform, .. } = &mut p.source else { panic!("an OCI image") };
                 *platform = Platform::new("linux", "AMD 64", None);
             },
             "plan: source.platform",
         ),
         (
             |p| {
-                let Source::Oci { platform, .. } = &mut p.source;
+                let Source::Oci { platform, .. } = &mut p.source else { panic!("an OCI image") };
                 *platform = Platform::new("linux", "arm64/v8", None);
             },
             "plan: source.platform \"linux/arm64/v8\" is not OS/ARCH or OS/ARCH/VARIANT",
         ),
         (
             |p| {
-                let Source::Oci { requested, .. } = &mut p.source;
+                let Source::Oci { requested, .. } = &mut p.source else { panic!("an OCI image") };
                 *requested = "debian:12".parse().unwrap();
             },
             "plan: source.requested \"debian:12\" names no digest, so source.mutable_tag cannot be false",

@@ -7,6 +7,7 @@ use crate::plan::{MountKind, NetworkKind, Posture, RequiredIsolation};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mvm_ref::Digest;
+use mvm_ref::nix::NixPublicKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -46,6 +47,9 @@ pub struct Restrictions {
     /// Keys of which one must have signed an image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub image_signature: Vec<ImageSignature>,
+    /// Keys of Nix of which one must have signed each store path of a build whose name doesn't follow from its content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_paths: Option<Vec<NixPublicKey>>,
     /// Longest time since the image was pulled here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_pull_age: Option<Seconds>,

@@ -4,9 +4,10 @@ use super::Policy;
 use super::layer::{Layer, Restrictions};
 use super::rules::{Claim, Failure, failure, names, time};
 use super::units::{Mebibytes, Seconds};
-use crate::admit::Isolation;
+use crate::admit::{Isolation, StorePathFacts};
 use crate::plan::{RequiredIsolation, Source};
 use crate::trust::TrustedKey;
+use mvm_ref::nix::{NixPublicKey, verify_signature};
 use mvm_ref::{Digest, ImageSource, Reference};
 use std::fmt;
 
@@ -46,18 +47,38 @@ pub(super) struct Asked<'a> {
     /// What the name was found to mean, if anybody was asked yet.
     manifest: Option<&'a Digest>,
     mutable_tag: bool,
+    /// If it was built of a flake: whether that has a lock file.
+    flake: Option<Locked>,
+}
+
+/// Whether the inputs of a flake are locked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Locked {
+    Yes,
+    No,
+    /// Nobody has looked yet.
+    Unknown,
 }
 
 impl<'a> Asked<'a> {
     /// Reads the name alone, before anybody was asked what it means.
     pub fn by_name(text: &'a str) -> Self {
-        let reference = text.parse::<ImageSource>().ok().and_then(|source| source.reference().cloned());
-        Self { text, reference, manifest: None, mutable_tag: false }
+        let source = text.parse::<ImageSource>().ok();
+        let flake = matches!(source, Some(ImageSource::Flake(_))).then_some(Locked::Unknown);
+        let reference = source.and_then(|source| source.reference().cloned());
+        Self { text, reference, manifest: None, mutable_tag: false, flake }
     }
 
     pub fn in_plan(source: &'a Source) -> Self {
-        let Source::Oci { requested, manifest, mutable_tag, .. } = source;
-        Self { manifest: Some(manifest), mutable_tag: *mutable_tag, ..Self::by_name(requested.as_str()) }
+        let asked = Self { manifest: Some(source.manifest()), ..Self::by_name(source.requested().as_str()) };
+        match source {
+            Source::Oci { mutable_tag, .. } => Self { mutable_tag: *mutable_tag, flake: None, ..asked },
+            // A name that was given to what was built is of no registry, whatever it looks like.
+            Source::Flake { lock, .. } => {
+                let flake = Some(if lock.is_some() { Locked::Yes } else { Locked::No });
+                Self { reference: None, flake, ..asked }
+            }
+        }
     }
 
     fn repository(&self) -> Option<String> {
@@ -66,6 +87,12 @@ impl<'a> Asked<'a> {
     }
 
     fn no_registry(&self) -> Judged {
+        if self.flake.is_some() {
+            return failure(
+                format!("{:?} was built of a flake, and comes from no registry", self.text),
+                "run an image of an allowed registry; a policy for builds restricts postures and signed-paths instead",
+            );
+        }
         failure(
             format!("the image {:?} comes from no registry", self.text),
             "push it to an allowed registry and run it from there",
@@ -156,6 +183,9 @@ fn old(what: &str, age: i64, Seconds(most): Seconds, remedy: &str) -> Judged {
 }
 
 pub(super) fn pinned_image(policy: &Policy, image: &Asked<'_>) -> Judged {
+    if let Some(locked) = image.flake {
+        return locked_flake(policy, image, locked);
+    }
     let pinned = !image.mutable_tag && image.reference.as_ref().is_some_and(Reference::is_pinned);
     let digest = image.manifest.map_or_else(|| "sha256:…".to_owned(), ToString::to_string);
     let asked = format!("the image was asked for by digest, {digest}");
@@ -174,6 +204,27 @@ pub(super) fn pinned_image(policy: &Policy, image: &Asked<'_>) -> Judged {
             )
         },
     )
+}
+
+/// Judges a flake, whose inputs its lock file pins.
+fn locked_flake(policy: &Policy, image: &Asked<'_>, locked: Locked) -> Judged {
+    let asked = |layer: &Restrictions| (layer.pinned_images == Some(true)).then_some(());
+    let free = match locked {
+        Locked::Yes => "the flake's inputs are locked",
+        Locked::No | Locked::Unknown => "inputs need not be locked",
+    };
+    judge(policy, asked, free, |(), _| match locked {
+        Locked::Yes => Ok("the flake's inputs are locked".to_owned()),
+        // Whoever builds looks at the lock file, and the plan says what was found.
+        Locked::Unknown => Ok("the build tells whether the flake's inputs are locked".to_owned()),
+        Locked::No => failure(
+            format!(
+                "the flake {:?} has no lock file, so that the same words may mean other inputs",
+                image.text
+            ),
+            "have it made with --update-lock, keep it with the flake, and build again",
+        ),
+    })
 }
 
 pub(super) fn allowed_registry(policy: &Policy, image: &Asked<'_>) -> Judged {
@@ -215,6 +266,7 @@ pub(super) fn allowed_repository(policy: &Policy, image: &Asked<'_>) -> Judged {
 
 pub(super) fn image_signature(policy: &Policy, claim: &Claim<'_>) -> Judged {
     let name = Asked::in_plan(&claim.plan.source).repository();
+    let is_flake = matches!(claim.plan.source, Source::Flake { .. });
     let asked = |layer: &'_ Restrictions| {
         let covering = |signature: &&super::ImageSignature| signature.covers(name.as_deref());
         let keys: Vec<_> =
@@ -222,6 +274,12 @@ pub(super) fn image_signature(policy: &Policy, claim: &Claim<'_>) -> Judged {
         (!keys.is_empty()).then_some(keys)
     };
     judge(policy, asked, "no signature of the image is asked for", |keys, _| {
+        if is_flake {
+            return failure(
+                "what is built of a flake has no image signature",
+                "leave out image-signature, or ask it of repositories only; signed-paths asks for signatures of store paths",
+            );
+        }
         let mut known = keys.iter().flatten();
         match known.find(|key| claim.facts.image_signatures.contains(key)) {
             Some(key) => Ok(format!("the image is signed with the key {key}")),
@@ -232,6 +290,39 @@ pub(super) fn image_signature(policy: &Policy, claim: &Claim<'_>) -> Judged {
                     listed(keys.iter().flatten())
                 ),
             ),
+        }
+    })
+}
+
+/// Judges the store paths of a build: each is signed with one of the keys, or its name follows from its content.
+pub(super) fn signed_paths(policy: &Policy, claim: &Claim<'_>) -> Judged {
+    let is_flake = matches!(claim.plan.source, Source::Flake { .. });
+    let asked = |layer: &Restrictions| layer.signed_paths.clone();
+    judge(policy, asked, "no signatures of store paths are asked for", |keys, _| {
+        if !is_flake {
+            return Ok("the image has no store paths that were built".to_owned());
+        }
+        let Some(paths) = claim.facts.store_paths else {
+            return failure(
+                "nothing says which store paths the image is made of",
+                "build the flake here again",
+            );
+        };
+        let unsigned =
+            |path: &&StorePathFacts| !path.content_addressed && verify_signature(&path.info, &keys).is_none();
+        let mut unsigned = paths.iter().filter(unsigned);
+        match (unsigned.next(), unsigned.count()) {
+            (None, _) => Ok(format!("all {} store paths are signed or content-addressed", paths.len())),
+            (Some(first), more) => {
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                failure(
+                    format!("{}{more} have no signature that counts", first.info.path),
+                    format!(
+                        "build where they are substituted from a cache that signs with {}, or sign them",
+                        listed(keys.iter().map(NixPublicKey::name))
+                    ),
+                )
+            }
         }
     })
 }

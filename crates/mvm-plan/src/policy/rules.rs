@@ -66,6 +66,8 @@ rules! {
     AllowedRepository = "allowed-repository",
     /// The image is signed as the policy asks for.
     ImageSignature = "image-signature",
+    /// The store paths of a build are signed as the policy asks for.
+    SignedPaths = "signed-paths",
     /// The image was pulled no longer ago than the policy allows.
     PullAge = "pull-age",
     /// The image was made no longer ago than the policy allows.
@@ -139,6 +141,7 @@ pub(super) const TABLE: &[(Rule, Judge)] = &[
     (Rule::AllowedRegistry, |policy, claim| restrictions::allowed_registry(policy, &asked(claim))),
     (Rule::AllowedRepository, |policy, claim| restrictions::allowed_repository(policy, &asked(claim))),
     (Rule::ImageSignature, restrictions::image_signature),
+    (Rule::SignedPaths, restrictions::signed_paths),
     (Rule::PullAge, restrictions::pull_age),
     (Rule::ImageAge, restrictions::image_age),
     (Rule::AllowedPosture, restrictions::allowed_posture),

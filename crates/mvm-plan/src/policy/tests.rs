@@ -1,11 +1,12 @@
 use super::*;
-use crate::admit::{Facts, Isolation, LaunchNonce};
+use crate::admit::{Facts, Isolation, LaunchNonce, StorePathFacts};
 use crate::key::tests::signing_key;
 use crate::plan::tests::sample;
-use crate::plan::{Mount, MountSource, Plan, RequiredIsolation, Source, Validity};
+use crate::plan::{Mount, MountSource, Plan, Posture, RequiredIsolation, Source, Validity};
 use crate::trust::TrustedKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mvm_ref::nix::PathInfo;
 use mvm_ref::{Digest, ScopeName};
 use std::collections::BTreeSet;
 
@@ -21,6 +22,7 @@ struct Case {
     scope: ScopeName,
     confinement: BTreeSet<String>,
     image_signatures: Vec<Digest>,
+    store_paths: Option<Vec<StorePathFacts>>,
     pulled_at: Option<i64>,
     created_at: Option<i64>,
     /// Whether each signer is a development key.
@@ -38,6 +40,7 @@ fn case() -> Case {
         scope: ScopeName::default(),
         confinement: BTreeSet::from(["seccomp".to_owned(), "no-new-privs".to_owned()]),
         image_signatures: vec![],
+        store_paths: None,
         pulled_at: Some(START),
         created_at: Some(START - DAY),
         signers: &[false],
@@ -61,6 +64,7 @@ fn outcomes(policy: &Policy, case: &Case) -> Vec<RuleOutcome> {
         scope: &case.scope,
         confinement: &case.confinement,
         image_signatures: &case.image_signatures,
+        store_paths: case.store_paths.as_deref(),
         pulled_at: case.pulled_at,
         created_at: case.created_at,
         nonce: LaunchNonce::from_bytes([0; 16]),
@@ -128,7 +132,7 @@ fn every_rule_passes_and_fails_where_it_should() {
         (
             "mutable tag",
             |c| {
-                let Source::Oci { mutable_tag, .. } = &mut c.plan.source;
+                let Source::Oci { mutable_tag, .. } = &mut c.plan.source else { panic!("an OCI image") };
                 *mutable_tag = true;
             },
             &[],
@@ -164,6 +168,8 @@ fn layer(text: &str) -> Result<Layer, PolicyError> {
     })
 }
 
+/// A policy that asks for the key of [`built`].
+const SIGNED_PATHS: &str = "signed-paths = [\"test-1:kw2LRcXyMkYqWcP+Qm0kIakJwPcpVWtl5uRgAssOjxY=\"]";
 const PEM: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n";
 
 fn fingerprint() -> Digest {
@@ -171,8 +177,47 @@ fn fingerprint() -> Digest {
 }
 
 fn requested(case: &mut Case, image: &str) {
-    let Source::Oci { requested, mutable_tag, .. } = &mut case.plan.source;
+    let Source::Oci { requested, mutable_tag, .. } = &mut case.plan.source else { panic!("an OCI image") };
     (*requested, *mutable_tag) = (image.parse().unwrap(), true);
+}
+
+/// Makes the case one of a flake that was built, of two store paths: one signed, one whose name follows from its content.
+fn built(case: &mut Case) {
+    let Source::Oci { manifest, config, platform, .. } = case.plan.source.clone() else {
+        panic!("an OCI image")
+    };
+    let derivation = "/nix/store/qa1w9gdfrba6jl2r57mb3c43863gqywp-web.drv".parse().unwrap();
+    let (requested, lock) = ("flake:/src#web".parse().unwrap(), Some(Digest::of(b"lock")));
+    case.plan.source = Source::Flake { requested, manifest, config, platform, derivation, lock };
+    case.plan.posture = Posture::Reproducible;
+    let info = |path: &str, hash: &str, signature: &str| PathInfo {
+        path: path.parse().unwrap(),
+        nar_hash: hash.parse().unwrap(),
+        nar_size: 120,
+        references: BTreeSet::new(),
+        deriver: None,
+        signatures: vec![signature.parse().unwrap()],
+        ca: None,
+    };
+    let hello = info(
+        "/nix/store/qa1w9gdfrba6jl2r57mb3c43863gqywp-hello.txt",
+        "sha256-HDfQGvQL4ugGkd48w99EN3ppmvuxfGjwgJZLL9Bx/BM=",
+        "test-1:onjNyKoEOG1Bw1bdD3ViPgSLnV9CACXZDFYWMmFfk93Iyn+DiEBw9NbjCFRgDlyoJ9MvsFfkolB29faptkn6Dg==",
+    );
+    let other = PathInfo {
+        path: "/nix/store/f8sqnmfz24rajdf76k2q64hfpsaxwsyl-flat".parse().unwrap(),
+        ..hello.clone()
+    };
+    case.store_paths = Some(vec![
+        StorePathFacts { info: hello, content_addressed: false },
+        StorePathFacts { info: other, content_addressed: true },
+    ]);
+}
+
+/// The same, but that the second path's name is not known to follow from its content.
+fn unsigned(case: &mut Case) {
+    built(case);
+    case.store_paths.as_mut().unwrap()[1].content_addressed = false;
 }
 
 /// The text of a policy that counts two keys.
@@ -219,7 +264,7 @@ fn every_restriction_of_a_file_passes_and_fails_where_it_should() {
             "pinned-images = true",
             |c| {
                 requested(c, "oci:/dir@sha256:00");
-                let Source::Oci { mutable_tag, .. } = &mut c.plan.source;
+                let Source::Oci { mutable_tag, .. } = &mut c.plan.source else { panic!("an OCI image") };
                 *mutable_tag = false;
             },
             &[PinnedImage],
@@ -231,6 +276,34 @@ fn every_restriction_of_a_file_passes_and_fails_where_it_should() {
         (signed, |c| requested(c, "oci:/dir"), &[]),
         (&inline, |c| requested(c, "oci:/dir"), &[ImageSignature]),
         (&inline, |c| c.image_signatures = vec![fingerprint()], &[]),
+        (signed, built, &[]),
+        (&inline, built, &[ImageSignature]),
+        ("postures = [\"reproducible\"]", built, &[]),
+        ("postures = [\"compatible\"]", built, &[AllowedPosture]),
+        ("registries = [\"*\"]", built, &[AllowedRegistry]),
+        ("repositories = [\"*/**\"]", built, &[AllowedRepository]),
+        ("pinned-images = true", built, &[]),
+        (
+            "pinned-images = true",
+            |c| {
+                built(c);
+                let Source::Flake { lock, .. } = &mut c.plan.source else { panic!("a flake") };
+                *lock = None;
+            },
+            &[PinnedImage],
+        ),
+        (SIGNED_PATHS, |_| (), &[]),
+        (SIGNED_PATHS, built, &[]),
+        (SIGNED_PATHS, unsigned, &[SignedPaths]),
+        ("signed-paths = []", built, &[SignedPaths]),
+        (
+            SIGNED_PATHS,
+            |c| {
+                built(c);
+                c.store_paths = None;
+            },
+            &[SignedPaths],
+        ),
         ("max-pull-age = \"100s\"", |_| (), &[]),
         ("max-pull-age = \"99s\"", |_| (), &[PullAge]),
         ("max-pull-age = \"99s\"", |c| c.pulled_at = None, &[PullAge]),

@@ -51,6 +51,7 @@ const SUB_VERBS: [(&str, &[&str]); 9] = [
             "tree",
             "verify",
             "verify-signature",
+            "provenance",
             "load",
             "tag",
             "rm",

@@ -4,6 +4,7 @@ mod inspect;
 mod load;
 mod ls;
 mod pin;
+mod provenance;
 mod push;
 mod rm;
 mod save;
@@ -24,6 +25,7 @@ pub enum Command {
     Tree(tree::Args),
     Verify(verify::Args),
     VerifySignature(verify_signature::Args),
+    Provenance(provenance::Args),
     Load(load::Args),
     Tag(tag::Args),
     Rm(rm::Args),
@@ -41,6 +43,7 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Tree(args) => tree::run(context, args),
         Command::Verify(args) => verify::run(context, args),
         Command::VerifySignature(args) => verify_signature::run(context, args),
+        Command::Provenance(args) => provenance::run(context, args),
         Command::Load(args) => load::run(context, args),
         Command::Tag(args) => tag::run(context, args),
         Command::Rm(args) => rm::run(context, args),
