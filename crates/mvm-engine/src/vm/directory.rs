@@ -360,8 +360,10 @@ impl VmDirectory {
         self.write_json(STATE, state)
     }
 
-    /// Removes the files that only a running VM needs.
+    /// Removes the files that only a running VM needs, and what a crash left of its network.
     pub fn remove_scratch(&self) -> Result<(), VmError> {
+        let network = self.file(NETWORK);
+        mvm_launch::network::clear(&network).map_err(io_error("remove", &network))?;
         for name in [SCRATCH, INITRD, CONTROL] {
             let path = self.file(name);
             match fs::remove_file(&path) {

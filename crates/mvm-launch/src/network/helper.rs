@@ -27,6 +27,8 @@ const SOCKET: &str = "s";
 /// How long it may take to listen; a busy machine is slow.
 const START_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(2);
+/// How long what is left of one may take to listen.
+const CLEAR_LIMIT: Duration = Duration::from_millis(100);
 
 /// slirp4netns, found on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +59,7 @@ impl Slirp {
         confinement: &HelperConfinement,
     ) -> Result<Helper, NetworkError> {
         let failed = |act| move |source| NetworkError::Helper { act, source };
-        remove(directory).map_err(failed("clear the directory of"))?;
+        clear(directory).map_err(failed("clear the directory of"))?;
         DirBuilder::new().mode(0o700).create(directory).map_err(failed("make a directory for"))?;
         let started = self.start_in(directory, confinement);
         // Who is connected needs no name any more.
@@ -67,8 +69,7 @@ impl Slirp {
 
     fn start_in(&self, path: &Path, confinement: &HelperConfinement) -> Result<Helper, NetworkError> {
         let failed = |act| move |errno: Errno| NetworkError::Helper { act, source: errno.into() };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let open = || rustix::fs::open(path, flags, Mode::empty()).map_err(failed("open the directory of"));
+        let open = || open_directory(path).map_err(failed("open the directory of"));
         let (directory, theirs) = (open()?, open()?);
         let restrictions = confinement.restrict(&self.program, path, directory.as_fd())?;
         let (stderr, their_stderr) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
@@ -82,15 +83,10 @@ impl Slirp {
             .restrict(restrictions)
             .start(Stdio::null(), Stdio::from(their_stderr))?;
         let mut helper = Helper { running, socket: None, stderr };
-        let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))
-            .map_err(failed("name the socket of"))?;
         let until = Instant::now() + START_LIMIT;
         loop {
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-                .map_err(failed("make a socket to"))?;
-            match connect(&socket, &address) {
-                Ok(()) => {
+            match connect_in(&directory) {
+                Ok(socket) => {
                     helper.socket = Some(socket);
                     return Ok(helper);
                 }
@@ -109,6 +105,36 @@ impl Slirp {
             std::thread::sleep(POLL);
         }
     }
+}
+
+/// Removes what is left of a helper whose starter was killed meanwhile: the directory of its socket, and half of the helper
+/// itself, which waits for somebody to connect and ends once somebody has.
+pub fn clear(directory: &Path) -> io::Result<()> {
+    let opened = match open_directory(directory) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened?,
+    };
+    let until = Instant::now() + CLEAR_LIMIT;
+    // It may be about to listen. What else there is in the way of connecting says that nobody waits.
+    while let Err(Errno::CONNREFUSED | Errno::AGAIN) = connect_in(&opened) {
+        if Instant::now() >= until {
+            break;
+        }
+        std::thread::sleep(POLL);
+    }
+    remove(directory)
+}
+
+fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Connects to the socket in a directory, whose path may be longer than an address may be.
+fn connect_in(directory: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))?;
+    connect(&socket, &address).map(|()| socket)
 }
 
 /// Removes the directory and the socket in it, if they are there.
@@ -152,5 +178,36 @@ impl Helper {
         let mut buffer = [0; 4096];
         let count = rustix::io::read(&self.stderr, &mut buffer).unwrap_or(0);
         String::from_utf8_lossy(&buffer[..count]).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{accept, bind, listen};
+
+    #[test]
+    fn who_waits_for_a_connection_is_released() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("network");
+        clear(&directory).unwrap();
+        for listens in [true, false] {
+            fs::create_dir(&directory).unwrap();
+            let flags = SocketFlags::CLOEXEC;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+            bind(&socket, &SocketAddrUnix::new(directory.join(SOCKET)).unwrap()).unwrap();
+            let waits = listens.then(|| {
+                listen(&socket, 1).unwrap();
+                std::thread::spawn(move || drop(accept(&socket).unwrap()))
+            });
+            clear(&directory).unwrap();
+            assert!(!directory.exists());
+            if let Some(thread) = waits {
+                thread.join().unwrap();
+            }
+        }
+        fs::create_dir(&directory).unwrap();
+        clear(&directory).unwrap();
+        assert!(!directory.exists());
     }
 }

@@ -26,7 +26,7 @@ mod rules;
 
 pub use denials::Denials;
 pub use filter::UserNetwork;
-pub use helper::Slirp;
+pub use helper::{Slirp, clear};
 pub use pins::{PinError, pin};
 pub use rules::Reason;
 
