@@ -8,8 +8,8 @@ use crate::link::{Link, LinkError};
 use crate::supervisor::MAIN;
 use detach::DetachKeys;
 use mvm_wire::{
-    Direction, Event, ExitStatus, Failure, GuestEvent, Hello, Message, Process, Reply, Request, ResetReason,
-    Role, SendError, StreamError, StreamId, Streams, WindowSize,
+    Direction, Event, Failure, GuestEvent, Hello, Message, Process, Reply, Request, ResetReason, Role,
+    SendError, StreamError, StreamId, Streams, WindowSize,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -103,8 +103,6 @@ const ENOUGH: u32 = 3;
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 const START: u64 = 1;
-/// A shell gives 128 plus the signal's number for a command that a signal ended.
-const SIGNAL_BASE: u8 = 128;
 
 impl ControlConnection {
     /// Returns the connection, for another dialogue.
@@ -342,7 +340,7 @@ impl Session<'_> {
             Message::Event { event: GuestEvent::Exited { handle, status } }
                 if self.handle == Some(handle) =>
             {
-                self.outcome = Some(Ok(Some(exit_code(status))));
+                self.outcome = Some(Ok(Some(status.exit_code())));
                 self.stdin = None;
             }
             Message::Event { event: GuestEvent::Ended { message } } => {
@@ -467,13 +465,6 @@ fn wait_until(polled: &mut [PollFd<'_>], left: Option<Duration>) -> Result<(), A
     match poll(polled, left.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(AttachError::Io { act: "wait for the command", source: error.into() }),
-    }
-}
-
-fn exit_code(status: ExitStatus) -> u8 {
-    match status {
-        ExitStatus::Code(code) => code,
-        ExitStatus::Signal(signal) => SIGNAL_BASE.wrapping_add(u8::try_from(signal).unwrap_or(0)),
     }
 }
 

@@ -426,6 +426,17 @@ pub enum ExitStatus {
     Signal(i32),
 }
 
+impl ExitStatus {
+    /// Returns it as a shell does: 128 and the signal's number for a signal, and 255 for a number that no signal has.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(number @ 1..=64) => u8::try_from(128 + number).unwrap_or(u8::MAX),
+            Self::Signal(_) => u8::MAX,
+        }
+    }
+}
+
 /// What a guest does while it boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,6 +1,6 @@
 //! Single requests to a supervisor, or through it to the guest.
 
-use super::{AttachError, ControlConnection, START, exit_code, wait_until};
+use super::{AttachError, ControlConnection, START, wait_until};
 use mvm_wire::{Event, GuestEvent, Message, Reply, Request, Streams};
 use rustix::event::{PollFd, PollFlags};
 use std::os::fd::AsFd as _;
@@ -43,7 +43,7 @@ impl ControlConnection {
                 Event::Message(Message::Event { event: GuestEvent::Exited { handle: main, status } })
                     if handle == Some(main) =>
                 {
-                    Some(Ok(exit_code(status)))
+                    Some(Ok(status.exit_code()))
                 }
                 Event::Message(Message::Event { event: GuestEvent::Ended { message } }) => {
                     Some(Err(AttachError::Ended(message)))

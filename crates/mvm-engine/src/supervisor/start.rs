@@ -391,10 +391,7 @@ pub(super) fn end(
     plan: &AdmittedPlan,
     outcome: Result<(), SupervisorError>,
 ) -> Result<Ended, EngineError> {
-    let exit_code = supervisor.main_exit.map(|status| match status {
-        ExitStatus::Code(code) => code,
-        ExitStatus::Signal(signal) => 128_u8.wrapping_add(u8::try_from(signal).unwrap_or(0)),
-    });
+    let exit_code = supervisor.main_exit.map(ExitStatus::exit_code);
     let state = &mut supervisor.state;
     state.exit_code = exit_code;
     state.finished_at = Some(clock::unix_seconds());
