@@ -129,7 +129,11 @@ impl Machine {
     pub(super) fn did(&mut self, act: Act, now: Instant) {
         self.reason = None;
         match act {
-            Act::Prepare => self.enter(State::Preparing, now),
+            Act::Prepare => {
+                // It may take as long as it likes, so it is told what all wait for.
+                self.reason = Some("pre-start runs".to_owned());
+                self.enter(State::Preparing, now);
+            }
             Act::Start => {
                 if self.begun {
                     self.restarts = self.restarts.saturating_add(1);
@@ -174,6 +178,7 @@ impl Machine {
             return self.enter(State::Stopped, now);
         }
         if preparing && success {
+            self.reason = None;
             return self.enter(State::Prepared, now);
         }
         self.reason = Some(if preparing { format!("pre-start {why}") } else { why });

@@ -79,8 +79,10 @@ fn what_runs_before_it_runs_once_and_must_succeed() {
     assert_eq!(service.due(now, &Before::Ready), Some(Act::Prepare));
     service.did(Act::Prepare, now);
     assert_eq!((service.state(), service.has_run()), (ServiceState::Starting, false));
+    assert_eq!(service.reason(), Some("pre-start runs"));
     service.ended(now, CODE(0), 0);
     assert_eq!((service.state(), service.last_exit()), (ServiceState::Starting, None));
+    assert_eq!(service.reason(), None);
     start(&mut service, now);
     service.ended(now, CODE(1), 0);
     let later = service.wakes().unwrap();
