@@ -11,6 +11,7 @@ use rustix::fs::{Access, access};
 use serde::Serialize;
 use std::fs::Metadata;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
@@ -68,8 +69,31 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
     if store.is_ok() {
         checks.push(kernel_check(&kernel));
     }
+    checks.push(name_server(Path::new("/etc/resolv.conf")));
     checks.extend(confinement::checks(&settings.kvm));
     checks
+}
+
+/// Says whom guests ask for names: the first IPv4 server of a resolv.conf(5), on the loopback or elsewhere.
+fn name_server(file: &Path) -> Check {
+    let text = std::fs::read_to_string(file);
+    let server = text.as_ref().ok().and_then(|text| {
+        let servers =
+            text.lines().filter_map(|line| line.strip_prefix("nameserver")?.split_whitespace().next());
+        servers.filter_map(|server| server.parse::<Ipv4Addr>().ok()).next()
+    });
+    Check {
+        name: "name server",
+        ok: server.is_some(),
+        required: false,
+        found: match (server, text) {
+            (Some(server), _) => server.to_string(),
+            (None, Ok(_)) => format!("{} names no IPv4 server", file.display()),
+            (None, Err(error)) => format!("read {}: {error}", file.display()),
+        },
+        why: "guests find no names without it, but those that --egress lists",
+        remedy: "run a resolver on 127.0.0.1, or name an IPv4 one, in /etc/resolv.conf".to_owned(),
+    }
 }
 
 fn program(settings: &Settings, name: &'static str, why: &'static str, remedy: &str) -> Check {

@@ -28,6 +28,34 @@ fn no_store_is_made_by_looking() {
 }
 
 #[test]
+fn guests_ask_the_first_server_that_ipv4_reaches() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("resolv.conf");
+    let look = || {
+        let check = name_server(&file);
+        (check.ok, check.found.replace(&file.display().to_string(), "FILE"))
+    };
+    assert_eq!(look(), (false, "read FILE: No such file or directory (os error 2)".to_owned()));
+    let found = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        look()
+    };
+    for (text, server) in [
+        ("nameserver 192.0.2.1\nnameserver 192.0.2.2\n", "192.0.2.1"),
+        ("# Made by systemd-resolved\nnameserver\t127.0.0.53\noptions edns0\n", "127.0.0.53"),
+        (
+            "search example\nnameserver 2001:db8::1\nnameserver fe80::1%eth0\nnameserver 192.0.2.2 ",
+            "192.0.2.2",
+        ),
+    ] {
+        assert_eq!(found(text), (true, server.to_owned()), "{text:?}");
+    }
+    for text in ["", "nameserver 2001:db8::1\n", "#nameserver 192.0.2.1\n", "nameserver\n"] {
+        assert_eq!(found(text), (false, "FILE names no IPv4 server".to_owned()), "{text:?}");
+    }
+}
+
+#[test]
 fn kvm_is_judged_by_what_a_probe_found() {
     let directory = tempfile::tempdir().unwrap();
     let probe = |usable| Some(Probe { usable, reason: "the guest said nothing".to_owned() });
