@@ -5,6 +5,7 @@
 
 pub mod content;
 pub mod hello;
+pub mod hostile;
 pub mod layers;
 pub mod nix;
 pub mod oci;

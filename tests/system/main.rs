@@ -23,6 +23,7 @@ mod flakes;
 mod harness;
 mod health;
 mod hostile;
+mod hostile_guest;
 mod images;
 mod keys;
 mod lifecycle;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
         harness::CASES,
         health::CASES,
         hostile::CASES,
+        hostile_guest::CASES,
         images::CASES,
         keys::CASES,
         lifecycle::CASES,

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mvm_tests::fixtures;
 use mvm_tests::need::Need;
+use mvm_tests::process::Program;
 use mvm_tests::sandbox::Sandbox;
 use serde_json::{Value, json};
 
@@ -16,6 +17,8 @@ pub const CASES: &[Case] = &[
     Case { name: "services::confined_ordered_and_told_apart", needs: GUEST, run: confined },
     Case { name: "services::what_goes_wrong_is_told", needs: GUEST, run: wrong },
     Case { name: "services::what_runs_wild_is_bounded", needs: GUEST, run: wild },
+    Case { name: "services::an_endless_pre_start_is_told_and_stopped", needs: GUEST, run: endless_pre_start },
+    Case { name: "services::a_limit_that_cannot_be_set_is_told", needs: GUEST, run: unlimited },
     Case {
         name: "services::a_killed_server_comes_back",
         needs: &[Need::Mvmctl, Need::Guest, UMOCI, MMDEBSTRAP],
@@ -32,7 +35,26 @@ pub fn launch(
     command: &[&str],
     change: impl FnOnce(&mut Value),
 ) -> Result<String, Failed> {
+    let plan = signed_plan(sandbox, image, command, change)?;
+    Ok(launch_plan(sandbox, &plan).run()?.ok()?.out().trim().to_owned())
+}
+
+/// Describes the launch of a plan.
+pub fn launch_plan(sandbox: &Sandbox, file: &str) -> Program {
+    sandbox.mvmctl(["launch", "-d", file])
+}
+
+/// Signs the plan of a command in an image again after a change, and returns its file. The VM is called `vm`.
+pub fn signed_plan(
+    sandbox: &Sandbox,
+    image: &str,
+    command: &[&str],
+    change: impl FnOnce(&mut Value),
+) -> Result<String, Failed> {
     let path = sandbox.path().join("changed.plan");
+    if path.exists() {
+        fs::remove_file(&path)?;
+    }
     let file = path.display().to_string();
     sandbox.mvmctl(["plan", "create", "-o", &file, "--name", "vm", image]).args(command).run()?.ok()?;
     let mut envelope: Value = serde_json::from_slice(&fs::read(&path)?)?;
@@ -44,7 +66,7 @@ pub fn launch(
     envelope["signatures"][0]["keyid"] = "0".repeat(64).into();
     fs::write(&path, serde_json::to_vec(&envelope)?)?;
     sandbox.mvmctl(["plan", "sign", &file]).run()?.ok()?;
-    Ok(sandbox.mvmctl(["launch", "-d", &file]).run()?.ok()?.out().trim().to_owned())
+    Ok(file)
 }
 
 /// Returns a process of a plan: a script of busybox's shell.
@@ -155,6 +177,67 @@ fn confined() -> Outcome {
             .position(|line| line.contains(&format!("\"{service}\"")) && line.contains("\"stopped\""))
     };
     ensure!(at("web").is_some() && at("web") < at("db"), "in another order:\n{events}");
+    Ok(())
+}
+
+/// What runs before a service may take as long as it likes; who waits sees it, and a stop does not wait.
+fn endless_pre_start() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let vm = launch(&sandbox, &busybox()?, &["sleep", "1000"], |plan| {
+        let mut slow = service("slow", "mvm", "exit 0");
+        slow["pre_start"] = json!(["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"]);
+        slow["stop_grace_secs"] = json!(1);
+        let mut after = service("after", "mvm", "exit 0");
+        after["after"] = json!(["slow"]);
+        plan["services"] = json!([slow, after]);
+    })?;
+    ensure_eq!(in_state(&sandbox, &vm, "slow", "starting")?["reason"], "pre-start runs");
+    ensure_eq!(in_state(&sandbox, &vm, "after", "waiting")?["reason"], Value::Null);
+    let logged = || Ok(json!(sandbox.mvmctl(["logs", "--service", "slow", &vm]).run()?.ok()?.out()));
+    until(logged, |log| log == "deaf\n")?;
+    let status = sandbox.mvmctl(["vm", "status", &vm]).run()?.ok()?.out();
+    let line = status.lines().find(|line| line.contains("slow")).unwrap_or_default();
+    ensure!(line.contains("starting") && line.contains("pre-start runs"), "{status}");
+    sandbox.mvmctl(["stop", "-t", "20", &vm]).run()?.ok()?;
+    let slow = told(&sandbox, &vm, "services", "slow")?;
+    let killed = "killed: it did not end within 1s when asked to";
+    ensure_eq!((&slow["state"], &slow["reason"]), (&json!("stopped"), &json!(killed)));
+    let listed = sandbox.json(["vm", "inspect", &vm, "--json"])?;
+    // It ended by itself: nobody had to kill the machine.
+    ensure_eq!((&listed["phase"], &listed["message"]), (&json!("exited"), &Value::Null));
+    Ok(())
+}
+
+/// A service does not run without the limit that it is to have.
+fn unlimited() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let vm = launch(&sandbox, &busybox()?, &["sleep", "1000"], |plan| {
+        let mut web = service("web", "mvm", "echo up; exec sleep 1000");
+        web["limits"] = json!({"cpu_percent": 50});
+        plan["services"] = json!([web]);
+    })?;
+    in_state(&sandbox, &vm, "web", "running")?;
+    // Root in the guest takes away what the kernel limits with, then has the service started again.
+    let root = "cd /sys/fs/cgroup/services";
+    exec(
+        &sandbox,
+        &vm,
+        &format!("{root} && echo -cpu > cgroup.subtree_control && kill $(cat web.service/cgroup.procs)"),
+    )?;
+    let web = in_state(&sandbox, &vm, "web", "backoff")?;
+    let web = until(
+        || told(&sandbox, &vm, "services", "web"),
+        |web| web["reason"].as_str().is_some_and(|reason| !reason.contains("signal")),
+    )
+    .map_err(|_| format!("it is {web}"))?;
+    ensure_eq!(
+        web["reason"],
+        "writing \"max\" to cpu.max of control group \"web.service\" failed: No such file or directory (os error 2)"
+    );
+    exec(&sandbox, &vm, &format!("{root} && echo +cpu > cgroup.subtree_control"))?;
+    in_state(&sandbox, &vm, "web", "running")?;
+    ensure_eq!(exec(&sandbox, &vm, &format!("{root} && cat web.service/cpu.max"))?, "50000 100000\n");
+    sandbox.mvmctl(["vm", "stop", &vm]).run()?.ok()?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The clients of a supervisor: commands that attach, execute or stop.
 
 use crate::link::Link;
-use mvm_wire::{Message, Role};
+use mvm_wire::{Limits, Message, Role};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -20,7 +20,7 @@ impl Clients {
     /// Takes one waiting client, if there is one.
     pub fn accept(&mut self, listener: &UnixListener) -> io::Result<()> {
         match listener.accept() {
-            Ok((socket, _)) if self.links.len() < LIMIT => self.add(socket),
+            Ok((socket, _)) if self.links.len() < LIMIT => self.add(socket, Limits::default()),
             // Dropping the socket tells it that there is no room.
             Ok(_) => Ok(()),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
@@ -31,9 +31,9 @@ impl Clients {
         }
     }
 
-    /// Greets a connected client.
-    pub fn add(&mut self, socket: UnixStream) -> io::Result<()> {
-        let Ok(mut link) = Link::new(socket, Role::Guest) else { return Ok(()) };
+    /// Greets a connected client, of which no more is held than `limits` say.
+    pub fn add(&mut self, socket: UnixStream, limits: Limits) -> io::Result<()> {
+        let Ok(mut link) = Link::with_limits(socket, Role::Guest, limits) else { return Ok(()) };
         if link.wire.send(&super::hello()).is_ok() {
             self.links.insert(self.next, link);
             self.next += 1;

@@ -1,10 +1,13 @@
 //! What the guest says and what clients ask.
 
 use super::relay::Peer;
+use super::services::shorten;
 use super::*;
 
 /// Most requests that wait for the guest to boot.
 const EARLY_LIMIT: usize = 64;
+/// Most of what a guest says in words, in bytes: it goes into messages to clients, which have a limit too.
+const MAX_WORDS: usize = 4096;
 
 impl Supervisor {
     /// Takes what the agent sent.
@@ -25,17 +28,24 @@ impl Supervisor {
 
     fn guest_said(&mut self, message: Message) -> Result<(), SupervisorError> {
         match message {
-            Message::Hello(theirs) => {
+            Message::Hello(mut theirs) => {
+                shorten(&mut theirs.software, MAX_WORDS);
                 let Message::Hello(ours) = hello() else { return Ok(()) };
                 mvm_wire::negotiate(&ours, &theirs)?;
             }
-            Message::Response { id, result } => self.guest_answered(id, result)?,
+            Message::Response { id, mut result } => {
+                if let Err(failure) = &mut result {
+                    shorten(&mut failure.message, MAX_WORDS);
+                }
+                self.guest_answered(id, result)?
+            }
             Message::Event { event: GuestEvent::Ready { .. } } if !self.ready => self.bring_secrets()?,
             Message::Event { event: GuestEvent::Ready { .. } } => {}
             Message::Event { event: GuestEvent::Exited { handle, status } } => {
                 self.process_exited(handle, status)?
             }
-            Message::Event { event: GuestEvent::Failed { stage, message } } => {
+            Message::Event { event: GuestEvent::Failed { stage, mut message } } => {
+                shorten(&mut message, MAX_WORDS);
                 return Err(SupervisorError::GuestFailed { stage: stage.to_string(), message });
             }
             Message::Event { event: GuestEvent::Changed { services, health } } => {

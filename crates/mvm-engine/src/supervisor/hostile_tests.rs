@@ -12,7 +12,7 @@ use mvm_wire::{BootFacts, BootStage, Hello, Role};
 #[test]
 fn what_a_guest_does_wrong_ends_it() {
     type Guest = fn(&mut Peer);
-    let table: [(&str, Guest, &str); 6] = [
+    let table: [(&str, Guest, &str); 7] = [
         (
             "no protocol",
             |guest| guest.send_raw(b"login: \r\n\r\nPassword:"),
@@ -36,6 +36,17 @@ fn what_a_guest_does_wrong_ends_it() {
                 });
             },
             "the guest can't boot (stage verity): root hash mismatch",
+        ),
+        (
+            "a failed boot with much to say of it",
+            |guest| {
+                guest.send(&Message::Hello(Hello::current("a test")));
+                let message = "x".repeat(200_000);
+                guest.send(&Message::Event {
+                    event: GuestEvent::Failed { stage: BootStage::Verity, message },
+                });
+            },
+            "the guest can't boot (stage verity): xxx",
         ),
         (
             "an end before its time",
@@ -93,7 +104,7 @@ fn what_a_guest_does_wrong_ends_it() {
             },
         );
         let error = error.unwrap();
-        assert!(error.starts_with(words), "{case}: {error}");
+        assert!(error.starts_with(words) && error.len() < 5_000, "{case}: {error}");
         assert_eq!(end_of(&vm), (Phase::Failed, None, Some(error), Outcome::Failed, None), "{case}");
     }
 }

@@ -1,9 +1,9 @@
 //! A log with a bound: when the file is full it becomes `NAME.1` and a new one is begun.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Appends to a file and keeps at most twice `limit` bytes of it.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub struct BoundedLog {
     file: File,
     length: u64,
     limit: u64,
+    /// There is an old one that belongs to this one.
+    rotated: bool,
     failure: Option<io::Error>,
 }
 
@@ -19,7 +21,7 @@ impl BoundedLog {
     /// Begins an empty log.
     pub fn create(path: PathBuf, limit: u64) -> io::Result<Self> {
         let file = open(&path)?;
-        Ok(Self { path, file, length: 0, limit, failure: None })
+        Ok(Self { path, file, length: 0, limit, rotated: false, failure: None })
     }
 
     /// Appends bytes, unless that failed before: a log that can't be written must not end the VM that it is about.
@@ -29,18 +31,33 @@ impl BoundedLog {
         }
     }
 
+    /// Returns the last `limit` bytes of the log, or all if it has fewer.
+    pub fn end(&self, limit: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        if self.rotated && self.length < limit {
+            read_end(&self.old(), limit - self.length, &mut bytes)?;
+        }
+        read_end(&self.path, limit, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Returns why the log is incomplete, if it is.
     pub fn failure(&self) -> Option<String> {
         let failure = self.failure.as_ref()?;
         Some(format!("{} is incomplete: {failure}", self.path.display()))
     }
 
+    fn old(&self) -> PathBuf {
+        let mut old = self.path.clone().into_os_string();
+        old.push(".1");
+        old.into()
+    }
+
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.length >= self.limit {
-                let mut old = self.path.clone().into_os_string();
-                old.push(".1");
-                fs::rename(&self.path, old)?;
+                fs::rename(&self.path, self.old())?;
+                self.rotated = true;
                 self.file = open(&self.path)?;
                 self.length = 0;
             }
@@ -52,6 +69,15 @@ impl BoundedLog {
         }
         Ok(())
     }
+}
+
+/// Appends the last `limit` bytes of a file.
+fn read_end(path: &Path, limit: u64, to: &mut Vec<u8>) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
+    file.take(limit).read_to_end(to)?;
+    Ok(())
 }
 
 fn open(path: &PathBuf) -> io::Result<File> {

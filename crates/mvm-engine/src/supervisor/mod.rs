@@ -39,8 +39,8 @@ use joining::Joining;
 use log::BoundedLog;
 use mvm_launch::Machine;
 use mvm_wire::{
-    Direction, Event, ExitStatus, Failure, FailureKind, GuestEvent, Message, Reply, Request, ResetReason,
-    SendError, StreamError, StreamId, Streams, VersionError, WindowSize,
+    Direction, Event, ExitStatus, Failure, FailureKind, GuestEvent, Limits, Message, Reply, Request,
+    ResetReason, SendError, StreamError, StreamId, Streams, VersionError, WindowSize,
 };
 use relay::{Connections, Peer, Relay};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -57,11 +57,23 @@ pub use mvm_launch::MAIN_PROCESS as MAIN;
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// How long after the end of grace a guest may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
-/// How long a guest that is ready waits for someone to start its main process.
+/// How long a guest that is ready waits for someone to start its main process, and how long it may take to do so.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// What `SIGTERM` to the supervisor gives the guest's processes.
 const TERM_GRACE: Duration = Duration::from_secs(10);
 const CONSOLE_LIMIT: u64 = 1 << 20;
+/// What is held of a guest's streams, each a pipe to somebody who may not read.
+const GUEST_LIMITS: Limits = Limits {
+    streams: 256,
+    window: 256 * 1024,
+    windows: 2 * 1024 * 1024,
+    window_floor: 8 * 1024,
+    output: 256 * 1024,
+    output_hard: 4 * 1024 * 1024,
+};
+/// How much of the console's end is looked at for words on how the guest ended, and how much of a line is told.
+const CONSOLE_END: u64 = 64 << 10;
+const CONSOLE_LINE: usize = 512;
 
 /// Says why a VM ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -348,6 +360,9 @@ impl Supervisor {
     ) -> Result<(), SupervisorError> {
         let id = self.next_request;
         self.next_request += 1;
+        if starts_main && !self.stopping {
+            self.deadline = Some((Instant::now() + START_LIMIT, "did not start its command", START_LIMIT));
+        }
         self.pending.insert(id, Pending { from, starts_main });
         Ok(self.guest.wire.send(&Message::Request { id, request })?)
     }
@@ -440,13 +455,15 @@ impl Supervisor {
     fn console_end(&self) -> String {
         const TELLING: [&str; 5] =
             ["mvm-guest:", "Kernel panic", "Out of memory", "is corrupted", "Unable to mount"];
-        let text = std::fs::read(self.directory.file(crate::vm::CONSOLE)).unwrap_or_default();
+        let text = self.console_log.end(CONSOLE_END).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| TELLING.iter().any(|words| line.contains(words)))
-            .collect();
+        let told = |line: &str| {
+            let mut line = line.trim().to_owned();
+            services::shorten(&mut line, CONSOLE_LINE);
+            line
+        };
+        let lines = text.lines().filter(|line| TELLING.iter().any(|words| line.contains(words)));
+        let lines: Vec<String> = lines.map(told).collect();
         lines[lines.len().saturating_sub(3)..].join("; ")
     }
 }

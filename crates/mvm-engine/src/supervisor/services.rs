@@ -124,8 +124,8 @@ impl Supervisor {
         {
             return;
         }
-        // The last is what there is to tell; the others are the guest's to tell when it is asked.
-        status.results.drain(..status.results.len().saturating_sub(1));
+        // The last is what there is to tell; the others are the guest's to tell when it is asked. Their memory goes too.
+        status.results = status.results.pop().into_iter().collect();
         for result in &mut status.results {
             shorten(&mut result.output, MAX_OUTPUT);
             if let HealthOutcome::NotStarted(reason) = &mut result.outcome {
@@ -157,7 +157,7 @@ impl Supervisor {
 }
 
 /// Cuts a text to at most `limit` bytes, and lets go of the rest of its memory.
-fn shorten(text: &mut String, limit: usize) {
+pub(super) fn shorten(text: &mut String, limit: usize) {
     if text.len() > limit {
         let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         *text = text[..end].to_owned();

@@ -330,7 +330,7 @@ impl Launched {
         let held = directory.held()?;
         let console_log = BoundedLog::create(held.file(vm::CONSOLE), CONSOLE_LIMIT);
         let mut supervisor = Supervisor {
-            guest: Link::new(agent, Role::Host)?,
+            guest: Link::with_limits(agent, Role::Host, super::GUEST_LIMITS)?,
             console: Some(console),
             console_log: console_log.map_err(io_error("create a log of the VM"))?,
             journal: Journal::open(held.path()).map_err(io_error("create a log of the VM"))?,

@@ -33,7 +33,8 @@ use stream::{Flow, State};
 const MAX_STREAMS: usize = 160;
 /// Senders of datagrams at one time.
 const MAX_SENDERS: usize = 32;
-/// What is held back for the peers of connections: less than the supervisor itself holds for the guest.
+/// What is held back for the peers of connections, by the forwarder and as much by the supervisor. With what
+/// [`super::GUEST_LIMITS`] allows it is 10 MiB in the worst case: a guest and its peers together may have it hold 16 MiB.
 const LIMITS: Limits = Limits {
     streams: 256,
     window: 128 * 1024,
@@ -126,7 +127,7 @@ impl Listeners {
             return Ok((clients, Forwarder(None)));
         }
         let (theirs, socket) = UnixStream::pair().map_err(ForwardError::Start)?;
-        clients.add(theirs).map_err(ForwardError::Start)?;
+        clients.add(theirs, LIMITS).map_err(ForwardError::Start)?;
         let mut link = Link::with_limits(socket, Role::Host, LIMITS)
             .map_err(|error| ForwardError::Start(io::Error::other(error)))?;
         link.wire.send(&hello()).map_err(|error| ForwardError::Start(io::Error::other(error)))?;

@@ -49,6 +49,9 @@ fn no_more_is_kept_than_twice_the_limit_and_no_less_than_the_last_of_it() {
                 new.len()
             );
         }
+        for end in [0, 1, 99, 100, 101] {
+            assert_eq!(log.end(end).unwrap(), all[all.len() - end as usize..], "{piece}");
+        }
         let kept = [old(&path), fs::read(&path).unwrap()].concat();
         assert!(kept.len() as u64 >= LIMIT, "{piece}");
         assert!(all.ends_with(&kept), "{piece}");
@@ -58,9 +61,11 @@ fn no_more_is_kept_than_twice_the_limit_and_no_less_than_the_last_of_it() {
 #[test]
 fn a_new_log_is_empty() {
     let (_directory, path, mut log) = log();
-    log.write(b"before").unwrap();
+    log.write(&[b'b'; 250]).unwrap();
     let mut log = BoundedLog::create(path.clone(), LIMIT).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"");
+    assert_eq!(log.end(10).unwrap(), b"");
     log.write(b"after").unwrap();
+    assert_eq!(log.end(10).unwrap(), b"after");
     assert_eq!(fs::read(&path).unwrap(), b"after");
 }
