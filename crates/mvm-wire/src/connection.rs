@@ -206,6 +206,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Returns whether this side may still send on a stream, be it only once the peer allows more.
+    pub fn sends(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream).is_some_and(|state| state.send_open)
+    }
+
     /// Returns how many bytes [`Connection::send_data`] would take now.
     pub fn sendable(&self, stream: StreamId) -> usize {
         let Some(state) = self.streams.get(&stream).filter(|state| state.send_open) else {

@@ -189,8 +189,9 @@ impl Pipe {
             let rest = &held[*sent..];
             if !rest.is_empty() {
                 *sent += match peers.connection(*peer) {
-                    Some(target) => target.send_data(*stream, rest),
-                    None => rest.len(),
+                    Some(target) if target.sends(*stream) => target.send_data(*stream, rest),
+                    // It was given up, and what was meant for it has nowhere to go.
+                    Some(_) | None => rest.len(),
                 };
             }
             moved = moved.min(*sent);

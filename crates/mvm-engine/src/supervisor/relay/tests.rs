@@ -266,6 +266,26 @@ fn a_stream_that_one_side_gives_up_is_given_up_on_the_other() {
 }
 
 #[test]
+fn what_is_held_for_a_stream_that_is_given_up_goes_with_it() {
+    let mut net = Net::new();
+    let theirs = net.client().theirs.open_stream(Direction::Both).unwrap();
+    net.client().exchange();
+    net.client().ours.accept(theirs, Direction::Both).unwrap();
+    net.client().exchange();
+    // One that the guest never lets anybody send on.
+    let ours = net.guest.ours.open_stream(Direction::Both).unwrap();
+    net.relay.connect((CLIENT, theirs), (Peer::Guest, ours), None);
+    net.relay.connect((Peer::Guest, ours), (CLIENT, theirs), None);
+    assert_eq!(net.client().theirs.send_data(theirs, &[b'x'; 1000]), 1000);
+    net.settle();
+    assert_eq!(net.held(), 1000);
+    net.client().theirs.reset(theirs, ResetReason::Closed);
+    net.settle();
+    assert_eq!(net.held(), 0);
+    assert!(net.relay.pipes.is_empty());
+}
+
+#[test]
 fn a_reset_touches_only_its_own_pipe() {
     let mut net = Net::new();
     let ((_, first), _) = net.pipe(false, true);
