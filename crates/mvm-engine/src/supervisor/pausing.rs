@@ -39,7 +39,7 @@ impl Supervisor {
         self.signal_hypervisor(Signal::STOP)?;
         self.paused = true;
         self.state.phase = Phase::Paused;
-        self.directory.write_state(&self.state)?;
+        self.write_state();
         self.tell(Happening::Paused {});
         Ok(())
     }
@@ -52,7 +52,7 @@ impl Supervisor {
         self.signal_hypervisor(Signal::CONT)?;
         self.paused = false;
         self.state.phase = Phase::Running;
-        self.directory.write_state(&self.state)?;
+        self.write_state();
         self.tell(Happening::Resumed {});
         self.set_time()
     }

@@ -26,7 +26,7 @@ pub(super) struct Services {
     request: Option<u64>,
     /// When the state was last written.
     written: Instant,
-    /// Whether the guest told of something since.
+    /// Whether there is something since that is not.
     changed: bool,
 }
 
@@ -145,14 +145,16 @@ impl Supervisor {
     }
 
     /// Writes down what the guest told, if it is time.
-    pub(super) fn write_told(&mut self) -> Result<(), SupervisorError> {
-        let now = Instant::now();
-        if self.services.due().is_some_and(|due| now >= due) {
-            self.services.changed = false;
-            self.services.written = now;
-            self.directory.write_state(&self.state)?;
+    pub(super) fn write_told(&mut self) {
+        if self.services.due().is_some_and(|due| Instant::now() >= due) {
+            self.write_state();
         }
-        Ok(())
+    }
+
+    /// Writes the state down, on a full disk once there is room: what is told of a VM that runs must not end it.
+    pub(super) fn write_state(&mut self) {
+        self.services.written = Instant::now();
+        self.services.changed = self.directory.write_state(&self.state).is_err();
     }
 }
 

@@ -139,6 +139,39 @@ fn a_guest_that_tells_too_much_is_kept_within_bounds() {
 }
 
 #[test]
+fn what_cannot_be_written_ends_nothing_and_is_written_later() {
+    let Some(vm) = vm_with(&["web"]) else { return };
+    let (file, aside) = (vm.directory.file("state.json"), vm.directory.file("aside"));
+    let error = serve(
+        &vm,
+        true,
+        |guest, _| {
+            boot(guest);
+            let streams = start(guest, HANDLE);
+            start_services(guest, Ok(Reply::Done {}));
+            // No file can take the place of a directory.
+            std::fs::rename(&file, &aside).unwrap();
+            std::fs::create_dir(&file).unwrap();
+            tell(guest, vec![service("web", ServiceState::Failed, "gone")], vec![]);
+            std::thread::sleep(PERIOD + PERIOD / 2);
+            std::fs::remove_dir(&file).unwrap();
+            std::fs::rename(&aside, &file).unwrap();
+            let written = || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("gone"));
+            let late = Instant::now() + 20 * PERIOD;
+            while !written() && Instant::now() < late {
+                std::thread::sleep(PERIOD / 100);
+            }
+            assert!(written());
+            exit(guest, HANDLE, &streams, ExitStatus::Code(0));
+            stop(guest);
+        },
+        |_, _| {},
+    );
+    assert_eq!(error, None);
+    assert_eq!(end_of(&vm).0, Phase::Exited);
+}
+
+#[test]
 fn a_guest_that_starts_no_services_is_ended() {
     let Some(vm) = vm_with(&["web"]) else { return };
     let error = serve(
