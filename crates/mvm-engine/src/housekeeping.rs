@@ -6,12 +6,12 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::images::deletion;
 use crate::store_settings::StoreSettings;
-use crate::vm::{self, Phase, VmError};
+use crate::vm::{self, VmError};
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ScopeName};
 use mvm_store::{CollectedKind, GcOptions, GcReport, Tally};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -48,12 +48,13 @@ pub struct KindUsage {
     pub size: u64,
     /// Those of them that another kind has too.
     pub shared: u64,
-    /// Bytes that `gc` would free now, and the removal of VMs that have ended.
+    /// Bytes that `gc` would free now, and those in the directories of VMs that have ended.
     pub reclaimable: u64,
 }
 
 impl Engine {
-    /// Removes what no name, pin, VM or running command needs, in the scope and outside of all scopes; with a `budget` for layers other than the one that is set.
+    /// Removes what no name, pin, VM or running command needs, in the scope and outside of all scopes; with a `budget` for layers
+    /// other than the one that is set.
     ///
     /// A dry run changes nothing.
     pub fn collect_garbage(&self, dry_run: bool, budget: Option<u64>) -> Result<GcReport, EngineError> {
@@ -61,9 +62,13 @@ impl Engine {
             Some(budget) => budget,
             None => StoreSettings::of(&self.store)?.layer_budget(),
         };
-        let used = if dry_run { self.images_of_vms()? } else { self.images_after_repair()? };
+        if !dry_run {
+            // What died without a word is noted as ended, and its disk goes.
+            self.vms()?;
+        }
+        let used = self.images_of_vms()?;
         let options = GcOptions { dry_run, segment_budget: Some(budget) };
-        let mut report = self.scope.gc(&options, &|root| used.contains(root))?;
+        let mut report = self.scope.gc(&options, &|root| used.contains_key(root))?;
         let leftovers = self.collect_leftovers(dry_run)?;
         report.freed += leftovers.iter().map(|item| item.bytes).sum::<u64>();
         report.removed.extend(leftovers);
@@ -153,22 +158,20 @@ impl Engine {
         Ok(self.audit.append(&self.settings.scope, vec![set])?)
     }
 
-    /// Returns the root hashes that VMs need which have not ended, once what died without a word is noted as ended.
-    fn images_after_repair(&self) -> Result<BTreeSet<Digest>, EngineError> {
-        let ended = |phase| matches!(phase, Phase::Exited | Phase::Failed);
-        Ok(self.vms()?.into_iter().filter(|vm| !ended(vm.phase)).map(|vm| vm.root_hash).collect())
-    }
-
-    /// Returns the same without noting anything.
-    fn images_of_vms(&self) -> Result<BTreeSet<Digest>, EngineError> {
-        let mut used = BTreeSet::new();
+    /// Returns the root hashes that VMs need, running or not, and who needs each: what a VM is started from, and what
+    /// `vm rollback` goes back to. Changes nothing.
+    pub(crate) fn images_of_vms(&self) -> Result<BTreeMap<Digest, BTreeSet<String>>, EngineError> {
+        let mut used = BTreeMap::<Digest, BTreeSet<String>>::new();
         for path in entries(&self.store.vms())? {
             let directory = vm::VmDirectory::open(&path)?;
-            match (directory.is_over(), directory.record()) {
-                (Ok(false), Ok(record)) => used.extend([record.root_hash]),
-                // It is being made, or was removed meanwhile.
-                (Ok(_), _) | (Err(VmError::NotFound(_)), _) => {}
-                (Err(error), _) => return Err(error.into()),
+            let record = match directory.record() {
+                // It is being made, or was removed meanwhile; or nothing can be started by it.
+                Err(VmError::NotFound(_) | VmError::Record { .. }) => continue,
+                record => record?,
+            };
+            let before = directory.generation_before(record.generation).map(|(before, _)| before.root_hash);
+            for root in [record.root_hash].into_iter().chain(before) {
+                used.entry(root).or_default().insert(format!("vm:{}", directory.name()));
             }
         }
         Ok(used)

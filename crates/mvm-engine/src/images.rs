@@ -254,7 +254,9 @@ impl Engine {
     /// Removes a name, and its image if that was the last one. Returns a line for each thing removed.
     pub fn remove_image(&self, name: &str) -> Result<Vec<String>, EngineError> {
         let canonical = self.canonical_name(name)?;
-        let removed = self.scope.remove_reference(&canonical)?;
+        let used = self.images_of_vms()?;
+        let removed =
+            self.scope.remove_reference(&canonical, &|root| used.get(root).cloned().unwrap_or_default())?;
         let mut events = Vec::new();
         let mut lines = Vec::new();
         for reference in &removed.untagged {

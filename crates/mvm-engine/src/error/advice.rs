@@ -365,6 +365,7 @@ fn for_keys(error: &KeysError) -> Option<String> {
 fn for_store(error: &StoreError) -> Option<String> {
     Some(match error {
         StoreError::Pinned { requested } => format!("mvmctl image unpin {requested}"),
+        StoreError::InUse { .. } => "mvmctl vm rm removes VMs; mvmctl ps -a lists them".to_owned(),
         StoreError::NoScope { .. } => "mvmctl scope ls lists them".to_owned(),
         StoreError::ScopeInUse { .. } => {
             "it is free when its VMs (mvmctl vm ls) and other commands have ended".to_owned()

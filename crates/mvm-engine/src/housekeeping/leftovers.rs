@@ -82,7 +82,7 @@ impl Engine {
 
     /// Returns what images there are; nothing if a scope doesn't say.
     fn images_of_all_scopes(&self) -> Result<Option<Images>, EngineError> {
-        let mut images = Images { roots: self.images_of_vms()?, imported: false };
+        let mut images = Images { roots: self.images_of_vms()?.into_keys().collect(), imported: false };
         for name in self.store.scopes()? {
             let Ok(scope) = self.store.existing_scope(&name) else { return Ok(None) };
             for image in scope.map_or(Ok(Vec::new()), |scope| scope.list_images())? {

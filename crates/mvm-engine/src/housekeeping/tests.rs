@@ -38,7 +38,7 @@ fn what_is_on_the_disk_by_kind() {
     assert_eq!(layers.shared, images.size);
     let sum: u64 = pulled.kinds.iter().map(|kind| kind.size).sum();
     assert_eq!((pulled.total, pulled.reclaimable), (sum - images.size, 0));
-    fixture.engine.scope.remove_reference(&layout.to_string()).unwrap();
+    fixture.engine.scope.remove_reference(&layout.to_string(), &|_| Default::default()).unwrap();
     let gone = fixture.engine.disk_usage().unwrap();
     assert_eq!((kind(&gone, "images").size, kind(&gone, "layers").size), (0, 0));
 }
@@ -168,7 +168,7 @@ fn what_lies_outside_of_scopes_goes_once_nobody_needs_it() {
     };
     let report = engine.collect_garbage(true, None).unwrap();
     assert!(!listed(&report).contains(&initramfs(&unmarked)), "{report:?}");
-    engine.scope.remove_reference("plan:0123").unwrap();
+    engine.scope.remove_reference("plan:0123", &|_| Default::default()).unwrap();
 
     let report = engine.collect_garbage(true, None).unwrap();
     assert_eq!(listed(&report), gone);

@@ -336,7 +336,7 @@ fn what_a_bundle_claims_of_a_manifest_is_in_the_way_of_no_pull() {
     };
     // Against what was measured here no claim stands.
     assert_eq!(claim(b"a").1.unwrap_err().kind(), ErrorKind::Verification);
-    scope.remove_reference(&layout.to_string()).unwrap();
+    scope.remove_reference(&layout.to_string(), &|_| Default::default()).unwrap();
     let ((one, first), (two, second)) = (claim(b"a"), claim(b"b"));
     first.unwrap();
     second.unwrap();

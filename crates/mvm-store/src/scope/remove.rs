@@ -43,13 +43,17 @@ impl Scope {
     /// manifest, of its config, or by its root hash.
     ///
     /// What nothing refers to any more is deleted: the image, its documents, and the segments that no other
-    /// manifest shares. If the image is leased or pinned and this is its last reference, nothing is changed. A digest
-    /// that several references lead to is refused.
-    pub fn remove_reference(&self, requested: &str) -> Result<Removed, StoreError> {
+    /// manifest shares. If the image is leased or pinned, or `users` names some of its root hash, and this is its last
+    /// reference, nothing is changed. A digest that several references lead to is refused.
+    pub fn remove_reference(
+        &self,
+        requested: &str,
+        users: &dyn Fn(&Digest) -> BTreeSet<String>,
+    ) -> Result<Removed, StoreError> {
         let inner = &self.inner;
         let stale = inner.stale_leases()?;
         let outcome = inner.index.write(Durability::Disk, "remove a reference", |connection| {
-            untag(connection, requested, &stale)
+            untag(connection, requested, &stale, users)
         })?;
         let requested = requested.to_owned();
         let target = match outcome {
@@ -73,7 +77,12 @@ impl Scope {
     }
 }
 
-fn untag(connection: &Connection, requested: &str, stale: &Stale) -> rusqlite::Result<Outcome> {
+fn untag(
+    connection: &Connection,
+    requested: &str,
+    stale: &Stale,
+    users: &dyn Fn(&Digest) -> BTreeSet<String>,
+) -> rusqlite::Result<Outcome> {
     let target = match requested.parse::<Digest>() {
         Ok(digest) => by_digest(connection, &digest)?,
         Err(_) => by_name(connection, requested)?,
@@ -85,9 +94,10 @@ fn untag(connection: &Connection, requested: &str, stale: &Stale) -> rusqlite::R
         return Ok(Outcome::Several(target.references));
     }
     for root in &target.roots {
-        let used = holders(connection, root, stale)?;
+        let mut used = users(root);
+        used.extend(holders(connection, root, stale)?);
         if !used.is_empty() && !has_other_reference(connection, root, &target)? {
-            return Ok(Outcome::InUse(used));
+            return Ok(Outcome::InUse(used.into_iter().collect()));
         }
     }
     for manifest in &target.manifests {

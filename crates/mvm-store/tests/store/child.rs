@@ -1,6 +1,6 @@
 //! The test binary run again as another process, with a part to play.
 
-use crate::fixture::{fill, image, never, open, pull, slot};
+use crate::fixture::{fill, image, never, nobody, open, pull, slot};
 use mvm_store::{GcOptions, LeaseTerm, ProcessId};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -167,7 +167,7 @@ fn churn(root: &Path) {
         if round % 3 == 0 {
             say("collecting");
             scope.release(&name).unwrap();
-            scope.remove_reference(&name).unwrap();
+            scope.remove_reference(&name, &nobody).unwrap();
             scope.gc(&GcOptions::default(), &|_| never()).unwrap();
         }
     }

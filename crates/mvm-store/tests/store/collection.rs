@@ -359,7 +359,7 @@ fn totals_are_of_the_disk() {
     let usage = fixture.scope.usage().unwrap();
     assert!(usage.segments.bytes >= 8192, "{usage:?}");
     let total = usage.images.bytes + usage.segments.bytes + usage.documents.bytes;
-    fixture.scope.remove_reference("a").unwrap();
+    fixture.scope.remove_reference("a", &nobody).unwrap();
     let removed: u64 = gc(&fixture.scope).removed.iter().map(|item: &Collected| item.bytes).sum();
     assert_eq!(removed, 0);
     assert!(total > 0);

@@ -24,6 +24,11 @@ pub fn fixture() -> Fixture {
     Fixture { directory, scope }
 }
 
+/// Nobody but who holds a lease uses an image.
+pub fn nobody(_: &Digest) -> BTreeSet<String> {
+    BTreeSet::new()
+}
+
 pub fn open(root: &Path) -> Scope {
     Store::open(root).unwrap().scope(&ScopeName::default()).unwrap()
 }

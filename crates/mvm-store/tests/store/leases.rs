@@ -14,12 +14,19 @@ fn a_lease_keeps_an_image_from_removal_and_collection() {
     let root = pull(scope, "a", &["1"]).manifest.root_hash;
     scope.lease(&root, "vm:web", LeaseTerm::Durable).unwrap();
     scope.lease(&root, "vm:db", LeaseTerm::Process(ProcessId::current().unwrap())).unwrap();
-    let error = scope.remove_reference("a").unwrap_err();
+    let error = scope.remove_reference("a", &nobody).unwrap_err();
     assert_eq!(error.to_string(), "image a is used by vm:db, vm:web");
+
+    // Who is known elsewhere counts like who holds a lease, each once.
+    let users = |used: &Digest| {
+        ["vm:db", "vm:old"].map(str::to_owned).into_iter().filter(|_| *used == root).collect()
+    };
+    let error = scope.remove_reference("a", &users).unwrap_err();
+    assert_eq!(error.to_string(), "image a is used by vm:db, vm:old, vm:web");
 
     // With another name, the first can go.
     drop(pull(scope, "b", &["1"]));
-    assert_eq!(scope.remove_reference("a").unwrap().untagged, ["a"]);
+    assert_eq!(scope.remove_reference("a", &nobody).unwrap().untagged, ["a"]);
     // And a name that moves on leaves the image and its documents to the lease.
     drop(pull(scope, "b", &["2"]));
     let report = scope.gc(&GcOptions::default(), &|_| false).unwrap();

@@ -119,12 +119,12 @@ fn the_last_reference_takes_all_that_nothing_else_needs() {
     drop(first);
     drop(second);
 
-    let removed = scope.remove_reference("a:1").unwrap();
+    let removed = scope.remove_reference("a:1", &nobody).unwrap();
     assert_eq!(removed.untagged, ["a:1"]);
     assert_eq!(kinds(&removed.deleted), [(CollectedKind::Document, index.hex())]);
     assert!(scope.image_by_root(&first_root).unwrap().is_some());
 
-    let removed = scope.remove_reference("a:latest").unwrap();
+    let removed = scope.remove_reference("a:latest", &nobody).unwrap();
     assert_eq!(removed.untagged, ["a:latest"]);
     let mut expected = vec![
         (CollectedKind::Image, format!("{}.img", first_root.hex())),
@@ -152,15 +152,15 @@ fn an_image_is_removed_by_digest_if_one_name_leads_to_it() {
         drop(pull(&fixture.scope, "a:2", &["1"]));
         let asked = pick(&pulled).to_string();
         drop(pulled);
-        let error = fixture.scope.remove_reference(&asked).unwrap_err();
+        let error = fixture.scope.remove_reference(&asked, &nobody).unwrap_err();
         let expected = format!("image {asked} has 2 references: a:1, a:2; remove them by name");
         assert_eq!(error.to_string(), expected);
-        fixture.scope.remove_reference("a:2").unwrap();
-        assert_eq!(fixture.scope.remove_reference(&asked).unwrap().untagged, ["a:1"]);
+        fixture.scope.remove_reference("a:2", &nobody).unwrap();
+        assert_eq!(fixture.scope.remove_reference(&asked, &nobody).unwrap().untagged, ["a:1"]);
         for below in ["images", "segments", "documents", "staging"] {
             assert_eq!(fixture.names(below), [""; 0], "{below}");
         }
-        let error = fixture.scope.remove_reference(&asked).unwrap_err();
+        let error = fixture.scope.remove_reference(&asked, &nobody).unwrap_err();
         assert_eq!(error.to_string(), format!("no image {asked:?} in scope default"));
     }
 }
@@ -170,7 +170,7 @@ fn an_image_without_a_name_is_removed_by_digest() {
     let fixture = fixture();
     let moved = pull(&fixture.scope, "a", &["1"]).manifest;
     drop(pull(&fixture.scope, "a", &["2"]));
-    let removed = fixture.scope.remove_reference(&moved.manifest.to_string()).unwrap();
+    let removed = fixture.scope.remove_reference(&moved.manifest.to_string(), &nobody).unwrap();
     assert_eq!(removed.untagged, [""; 0]);
     assert_eq!(fixture.scope.manifest(&moved.manifest).unwrap(), None);
     assert!(fixture.scope.image_by_root(&moved.root_hash).unwrap().is_none());
@@ -188,10 +188,10 @@ fn a_name_removed_for_one_digest_keeps_its_other_platforms() {
         ..pulled.resolution.clone()
     };
     fixture.scope.record_resolution(&other).unwrap();
-    fixture.scope.remove_reference(&pulled.manifest.manifest.to_string()).unwrap();
+    fixture.scope.remove_reference(&pulled.manifest.manifest.to_string(), &nobody).unwrap();
     assert_eq!(fixture.scope.resolutions().unwrap(), [other]);
-    fixture.scope.remove_reference("a").unwrap();
+    fixture.scope.remove_reference("a", &nobody).unwrap();
     assert_eq!(fixture.scope.resolutions().unwrap(), []);
-    let error = fixture.scope.remove_reference("a").unwrap_err();
+    let error = fixture.scope.remove_reference("a", &nobody).unwrap_err();
     assert!(matches!(error, StoreError::NoReference { .. }), "{error}");
 }

@@ -18,11 +18,11 @@ fn a_pinned_image_stays_without_a_name() {
         pinned.contains(&(old.manifest, true)) && pinned.iter().filter(|image| image.1).count() == 1,
         "{pinned:?}"
     );
-    assert_eq!(scope.remove_reference("b").unwrap_err().to_string(), "image b is pinned");
+    assert_eq!(scope.remove_reference("b", &nobody).unwrap_err().to_string(), "image b is pinned");
     drop(pull(scope, "c", &["base", "old"]));
-    assert_eq!(scope.remove_reference("b").unwrap().untagged, ["b"]);
+    assert_eq!(scope.remove_reference("b", &nobody).unwrap().untagged, ["b"]);
     drop(pull(scope, "c", &["base", "new"]));
-    let error = scope.remove_reference(&old.root_hash.to_string()).unwrap_err();
+    let error = scope.remove_reference(&old.root_hash.to_string(), &nobody).unwrap_err();
     assert!(matches!(error, StoreError::Pinned { .. }), "{error:?}");
     assert_eq!(scope.gc(&GcOptions::default(), &|_| false).unwrap(), GcReport::default());
     assert!(scope.image_by_root(&old.root_hash).unwrap().is_some());

@@ -220,7 +220,7 @@ fn of_the_store_and_registries() -> Vec<Row> {
         (
             StoreError::InUse { requested: "x".to_owned(), holders: vec!["vm:web".to_owned()] }.into(),
             Conflict,
-            None,
+            Some("mvmctl vm rm removes VMs; mvmctl ps -a lists them"),
         ),
         (
             StoreError::SeveralReferences { requested: "x".to_owned(), references: vec![] }.into(),

@@ -32,6 +32,11 @@ impl VmDirectory {
         Ok(())
     }
 
+    /// Returns the record and the plan of the youngest generation that is kept before one.
+    pub fn generation_before(&self, number: u32) -> Option<(Record, Vec<u8>)> {
+        (1..number).rev().find_map(|number| self.generation(number).ok())
+    }
+
     /// Returns the record and the plan of a generation that was.
     pub fn generation(&self, number: u32) -> Result<(Record, Vec<u8>), VmError> {
         let record = self.read_json(&generation_file(number, RECORD))?;
