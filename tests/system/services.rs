@@ -304,11 +304,12 @@ fn wild() -> Outcome {
         hungry["limits"] = json!({"memory_mib": 16});
         let bomb = service("bomb", "mvm", "b() { b | b & }; b; while :; do sleep 1; done");
         let flood = service("flood", "mvm", "exec busybox yes");
+        let quiet = service("quiet", "mvm", "echo first; exec sleep 1000");
         let mut full = service("full", "guest", "exec sleep 1000");
         full["pre_start"] = json!(["/bin/sh", "-c", "dd if=/dev/zero of=/fill bs=1M; exit 0"]);
         let mut stubborn = service("stubborn", "mvm", "trap '' TERM; while :; do sleep 1; done");
         stubborn["stop_grace_secs"] = json!(1);
-        plan["services"] = json!([hungry, bomb, flood, full, stubborn]);
+        plan["services"] = json!([hungry, bomb, flood, quiet, full, stubborn]);
         plan["resources"]["scratch_mib"] = json!(64);
     })?;
     let hungry = until(
@@ -319,6 +320,10 @@ fn wild() -> Outcome {
     for name in ["bomb", "flood", "full", "stubborn"] {
         in_state(&sandbox, &vm, name, "running")?;
     }
+    // One that writes what it can pushes nobody else's lines out.
+    let rotated = sandbox.store().join(format!("vms/{vm}/logs/services/flood/output.jsonl.2"));
+    until(|| Ok(json!(rotated.exists())), |rotated| rotated == true)?;
+    ensure_eq!(sandbox.mvmctl(["logs", "--service", "quiet", &vm]).run()?.ok()?.out(), "first\n");
     // With all of that going on, a command is still started.
     ensure_eq!(exec(&sandbox, &vm, "echo x > /etc/more 2>/dev/null || echo full")?, "full\n");
     let begin = Instant::now();

@@ -1,6 +1,7 @@
 //! What a VM's processes wrote and what happened to VMs, as lines of JSON in files that don't grow without end.
 //!
-//! Output is kept in a VM's directory, as `logs/output.jsonl` and the files before it, `output.jsonl.1` the youngest:
+//! Output of the main process is kept in a VM's directory, as `logs/output.jsonl` and the files before it, `output.jsonl.1` the
+//! youngest; that of each service so in `logs/services/NAME`, so that none can push out what others wrote:
 //!
 //! ```text
 //! {"time":"2026-01-31T12:00:00.125Z","source":"main","stream":"stdout","text":"listening\n"}
@@ -11,10 +12,12 @@
 //! store, `events.jsonl`, and the one before it.
 
 mod events;
+mod merge;
 mod reader;
 mod writer;
 
 pub use events::{EventLog, Happening, VmEvent};
+pub use merge::OutputReader;
 pub use reader::LineReader;
 pub use writer::Journal;
 
@@ -25,13 +28,15 @@ use serde::{Deserialize, Serialize};
 
 /// Directory of the output's files, in a VM's directory.
 pub const LOGS: &str = "logs";
+/// Directory of the services' own directories, in that.
+pub const SERVICES: &str = "services";
 /// The file that output is appended to.
 pub const OUTPUT: &str = "output.jsonl";
 /// The file of the store that events are appended to.
 pub const EVENTS: &str = "events.jsonl";
 /// When a file of output is full, in bytes.
 pub const FILE_LIMIT: u64 = 10 << 20;
-/// How many files of output there are, with the one that is written.
+/// How many files of output each source has, with the one that is written.
 pub const FILES: u32 = 3;
 
 /// The stream that output came from.

@@ -30,9 +30,9 @@ struct Current {
 }
 
 impl LineReader {
-    /// Reads the output of the VM in a directory.
-    pub fn of_output(vm: &Path) -> Self {
-        Self { path: vm.join(super::LOGS).join(super::OUTPUT), files: FILES, current: None }
+    /// Reads the output of one source, whose files are in a directory.
+    pub(super) fn of_output(directory: &Path) -> Self {
+        Self { path: directory.join(super::OUTPUT), files: FILES, current: None }
     }
 
     /// Reads the events of a store.
@@ -50,7 +50,7 @@ impl LineReader {
     }
 
     /// Returns the next piece of output; `None` at the end of what there is now.
-    pub fn next_output(&mut self) -> io::Result<Option<LogLine>> {
+    pub(super) fn next_output(&mut self) -> io::Result<Option<LogLine>> {
         self.next_with(LogLine::parse)
     }
 

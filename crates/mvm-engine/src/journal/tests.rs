@@ -5,12 +5,12 @@ fn stdout() -> Origin {
     Origin::new("main", OutputStream::Stdout)
 }
 
-fn rest(reader: &mut LineReader) -> Vec<Vec<u8>> {
+fn rest(reader: &mut OutputReader) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| reader.next_output().unwrap()).map(|line| line.bytes).collect()
 }
 
 fn kept(vm: &Path) -> Vec<Vec<u8>> {
-    rest(&mut LineReader::of_output(vm))
+    rest(&mut OutputReader::new(vm, None))
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn the_form_of_a_line_is_as_documented() {
 fn files_are_bounded_and_followed_over_rotations() {
     let vm = tempfile::tempdir().unwrap();
     let mut journal = Journal::with_limit(vm.path(), 1000).unwrap();
-    let mut follower = LineReader::of_output(vm.path());
+    let mut follower = OutputReader::new(vm.path(), None);
     let mut seen = Vec::new();
     for number in 0..500 {
         journal.append(&stdout(), format!("{number}\n").as_bytes());
@@ -98,13 +98,68 @@ fn files_are_bounded_and_followed_over_rotations() {
 }
 
 #[test]
+fn one_that_floods_pushes_out_its_own_lines_only() {
+    let vm = tempfile::tempdir().unwrap();
+    let mut journal = Journal::with_limit(vm.path(), 1000).unwrap();
+    let [loud, quiet] = ["loud", "quiet"].map(|name| Origin::new(name, OutputStream::Output));
+    let mut follower = OutputReader::new(vm.path(), None);
+    let mut seen = Vec::new();
+    journal.append(&quiet, b"first\n");
+    journal.append(&stdout(), b"begun\n");
+    for number in 0..500 {
+        journal.append(&loud, format!("{number}\n").as_bytes());
+        if number % 7 == 0 {
+            seen.extend(rest(&mut follower));
+        }
+    }
+    journal.append(&quiet, b"last\n");
+    seen.extend(rest(&mut follower));
+    assert_eq!(seen.len(), 503);
+    // What was read at another time than its neighbours is in order all the same.
+    assert_eq!(seen.last().unwrap(), b"last\n");
+    let of = |source| rest(&mut OutputReader::new(vm.path(), Some(source)));
+    assert_eq!(
+        (of("quiet"), of("main")),
+        (vec![b"first\n".to_vec(), b"last\n".to_vec()], vec![b"begun\n".to_vec()])
+    );
+    assert!(of("other").is_empty());
+    let files = std::fs::read_dir(vm.path().join(LOGS).join(SERVICES).join("loud")).unwrap();
+    let lengths: Vec<u64> = files.map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
+    assert!(lengths.len() == 3 && lengths.iter().all(|&length| length < 1100), "{lengths:?}");
+    // Merged by the time of each line: all of it is there, those that came first at the beginning.
+    let all = kept(vm.path());
+    assert_eq!(all.len(), of("loud").len() + 3);
+    assert!(all[..2].contains(&b"first\n".to_vec()) && all[..2].contains(&b"begun\n".to_vec()));
+}
+
+#[test]
+fn lines_of_several_sources_come_in_the_order_of_time() {
+    let vm = tempfile::tempdir().unwrap();
+    let put = |source: &str, lines: &[(i64, &str)]| {
+        let directory = match source {
+            "main" => vm.path().join(LOGS),
+            service => vm.path().join(LOGS).join(SERVICES).join(service),
+        };
+        std::fs::create_dir_all(&directory).unwrap();
+        let origin = Origin::new(source, OutputStream::Output);
+        let time = |millis| UtcTime::from_unix_millis(millis).unwrap();
+        let text = lines.iter().flat_map(|&(at, text)| LogLine::line(time(at), &origin, text.as_bytes()));
+        std::fs::write(directory.join(OUTPUT), text.collect::<Vec<u8>>()).unwrap();
+    };
+    put("main", &[(10, "a"), (30, "d"), (31, "e")]);
+    put("web", &[(20, "b"), (29, "c"), (40, "g")]);
+    put("db", &[(39, "f")]);
+    assert_eq!(kept(vm.path()).concat(), b"abcdefg");
+}
+
+#[test]
 fn what_was_cut_off_is_left_out_and_the_rest_is_read() {
     let vm = tempfile::tempdir().unwrap();
     Journal::open(vm.path()).unwrap().append(&stdout(), b"first\n");
     let path = vm.path().join(LOGS).join(OUTPUT);
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, [whole.as_slice(), &whole[..20]].concat()).unwrap();
-    let mut follower = LineReader::of_output(vm.path());
+    let mut follower = OutputReader::new(vm.path(), None);
     assert_eq!(rest(&mut follower), [b"first\n"]);
     Journal::open(vm.path()).unwrap().append(&stdout(), b"second\n");
     assert_eq!(rest(&mut follower), [b"second\n"]);

@@ -1,6 +1,8 @@
 //! Writing output: appended line by line, rotated by size, given up without a fuss.
 
-use super::{FILE_LIMIT, FILES, LOGS, LogLine, OUTPUT, Origin};
+use super::{FILE_LIMIT, FILES, LOGS, LogLine, OUTPUT, Origin, SERVICES};
+use crate::supervisor::MAIN;
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
@@ -9,16 +11,26 @@ use std::path::{Path, PathBuf};
 /// Most bytes of output in one line of a file.
 const PIECE: usize = 16 << 10;
 
-/// Appends output to the files of one VM.
+/// Appends output to the files of one VM: those of its main process and, apart from them, those of each service.
 #[derive(Debug)]
 pub struct Journal {
+    logs: PathBuf,
+    limit: u64,
+    main: Files,
+    /// Of the services that wrote something.
+    services: BTreeMap<String, Files>,
+    failure: Option<String>,
+}
+
+/// The files of one source, the youngest of which is appended to.
+#[derive(Debug)]
+struct Files {
     path: PathBuf,
     file: Option<File>,
     length: u64,
     limit: u64,
     /// The last line may lack its end.
     torn: bool,
-    failure: Option<io::Error>,
 }
 
 impl Journal {
@@ -29,17 +41,9 @@ impl Journal {
 
     /// Does the same, with another size at which a file is full.
     pub fn with_limit(vm: &Path, limit: u64) -> io::Result<Self> {
-        let directory = vm.join(LOGS);
-        match fs::DirBuilder::new().mode(0o700).create(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        let path = directory.join(OUTPUT);
-        let file = append_to(&path)?;
-        let length = file.metadata()?.len();
-        // What an earlier supervisor could not finish ends here.
-        let torn = length > 0 && last_byte(&path, length)? != b'\n';
-        Ok(Self { path, file: Some(file), length, limit, torn, failure: None })
+        let logs = vm.join(LOGS);
+        let main = Files::open(&logs, limit)?;
+        Ok(Self { logs, limit, main, services: BTreeMap::new(), failure: None })
     }
 
     /// Appends output, a line to a line. A log that can't be written must not end the VM that it is about: what fails is
@@ -48,30 +52,71 @@ impl Journal {
         if bytes.is_empty() {
             return;
         }
+        let files = match self.files(&origin.source) {
+            Ok(files) => files,
+            Err((path, error)) => return self.failed(&path, &error),
+        };
+        if let Err(error) = files.append(origin, bytes) {
+            let path = files.path.clone();
+            self.failed(&path, &error);
+        }
+    }
+
+    /// Returns why the log is incomplete, if it is.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.clone()
+    }
+
+    fn files(&mut self, source: &str) -> Result<&mut Files, (PathBuf, io::Error)> {
+        if source == MAIN {
+            return Ok(&mut self.main);
+        }
+        if !self.services.contains_key(source) {
+            let directory = self.logs.join(SERVICES).join(source);
+            let files = Files::open(&directory, self.limit).map_err(|error| (directory, error))?;
+            self.services.insert(source.to_owned(), files);
+        }
+        Ok(self.services.get_mut(source).expect("they were opened, if not before"))
+    }
+
+    fn failed(&mut self, path: &Path, error: &io::Error) {
+        // The VM's directory may have another name by the time that this is read.
+        let path = self.logs.parent().and_then(|vm| path.strip_prefix(vm).ok()).unwrap_or(path);
+        self.failure.get_or_insert_with(|| format!("{} is incomplete: {error}", path.display()));
+    }
+}
+
+impl Files {
+    fn open(directory: &Path, limit: u64) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let path = directory.join(OUTPUT);
+        let file = append_to(&path)?;
+        let length = file.metadata()?.len();
+        // What an earlier supervisor could not finish ends here.
+        let torn = length > 0 && last_byte(&path, length)? != b'\n';
+        Ok(Self { path, file: Some(file), length, limit, torn })
+    }
+
+    /// Appends what can be written and returns the first failure.
+    fn append(&mut self, origin: &Origin, bytes: &[u8]) -> io::Result<()> {
         let time = super::now();
         let mut block = Vec::new();
+        let mut outcome = Ok(());
         for line in bytes.split_inclusive(|&byte| byte == b'\n') {
             for piece in pieces(line) {
                 block.extend(LogLine::line(time, origin, piece));
             }
             if block.len() as u64 >= self.limit.min(1 << 20) {
-                self.put(&std::mem::take(&mut block));
+                outcome = outcome.and(self.put(&std::mem::take(&mut block)));
             }
         }
-        self.put(&block);
+        outcome.and(self.put(&block))
     }
 
-    /// Returns why the log is incomplete, if it is.
-    pub fn failure(&self) -> Option<String> {
-        let failure = self.failure.as_ref()?;
-        Some(format!("{} is incomplete: {failure}", self.path.display()))
-    }
-
-    fn put(&mut self, block: &[u8]) {
-        if let Err(error) = self.write(block) {
-            self.torn = true;
-            self.failure.get_or_insert(error);
-        }
+    fn put(&mut self, block: &[u8]) -> io::Result<()> {
+        let written = self.write(block);
+        self.torn |= written.is_err();
+        written
     }
 
     fn write(&mut self, block: &[u8]) -> io::Result<()> {

@@ -71,6 +71,9 @@ pub struct VmDefinition {
     /// What it may reach, all else being denied, as `HOST[:PORT]`; everything but the host if absent.
     #[serde(serialize_with = "as_texts")]
     pub egress: Option<Vec<Destination>>,
+    /// What it may reach although it is an address of the host or on its link, as `HOST[:PORT]`.
+    #[serde(serialize_with = "each_as_text")]
+    pub allow_host: Vec<Destination>,
     /// The ports that the host forwards.
     pub ports: Vec<Port>,
     /// What is mounted, with volumes by the names that the store has for them.
@@ -204,10 +207,15 @@ impl VmDefinition {
 }
 
 fn as_texts<S: Serializer>(items: &Option<Vec<Destination>>, serializer: S) -> Result<S::Ok, S::Error> {
-    items
-        .as_ref()
-        .map(|items| items.iter().map(ToString::to_string).collect::<Vec<_>>())
-        .serialize(serializer)
+    items.as_deref().map(texts).serialize(serializer)
+}
+
+fn each_as_text<S: Serializer>(items: &[Destination], serializer: S) -> Result<S::Ok, S::Error> {
+    texts(items).serialize(serializer)
+}
+
+fn texts(items: &[Destination]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
 }
 
 impl fmt::Display for Until {

@@ -78,7 +78,8 @@ pub(super) fn read<'a>(
     let networks = [("user", NetworkChoice::User), ("none", NetworkChoice::None)];
     let network = table.get("network").and_then(|value| reading.choice(value, &networks));
     let network = network.unwrap_or(NetworkChoice::User);
-    let egress = table.get("egress").map(|value| destinations(value, network, reading));
+    let egress = table.get("egress").map(|value| destinations("egress", value, network, reading));
+    let allow_host = table.get("allow-host").map(|value| destinations("allow-host", value, network, reading));
     let ports = ports(table.get("ports"), reading);
     let mounts = mounts(table.get("mounts"), around.volumes, reading);
     let secrets = secrets(&mut table, key, around.directory, reading);
@@ -109,6 +110,7 @@ pub(super) fn read<'a>(
         restart: restart.unwrap_or_default(),
         network,
         egress,
+        allow_host: allow_host.unwrap_or_default(),
         ports: ports.iter().map(|(_, port)| *port).collect(),
         mounts: mounts.iter().map(|(_, mount)| mount.clone()).collect(),
         secrets,
@@ -193,9 +195,14 @@ fn afters<'a>(value: Option<Value<'a>>, reading: &mut Reading<'a>) -> Vec<(Span,
     table.items().filter_map(entry).collect()
 }
 
-fn destinations<'a>(value: Value<'a>, network: NetworkChoice, reading: &mut Reading<'a>) -> Vec<Destination> {
+fn destinations<'a>(
+    key: &str,
+    value: Value<'a>,
+    network: NetworkChoice,
+    reading: &mut Reading<'a>,
+) -> Vec<Destination> {
     if network == NetworkChoice::None {
-        reading.mistake(value.span, "`egress` needs a network, and `network` is \"none\"");
+        reading.mistake(value.span, format!("`{key}` needs a network, and `network` is \"none\""));
     }
     let items = reading.list(value).into_iter();
     items.filter_map(|item| reading.parsed(item)).collect()

@@ -3,7 +3,7 @@
 use super::control::stored_plan;
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::journal::{LineReader, LogLine};
+use crate::journal::{LineReader, LogLine, OutputReader};
 use crate::vm::{self, VmDirectory, VmError};
 use mvm_ref::VmName;
 use std::fs;
@@ -12,15 +12,15 @@ use std::io;
 /// Reads the output of a VM while it is written.
 #[derive(Debug)]
 pub struct VmLogs {
-    reader: LineReader,
+    reader: OutputReader,
     directory: VmDirectory,
 }
 
 impl Engine {
-    /// Opens the output of a VM's main process and services, from its oldest line.
-    pub fn logs(&self, name: &VmName) -> Result<VmLogs, EngineError> {
+    /// Opens the output of a VM's main process and services, or of one of them, from its oldest line.
+    pub fn logs(&self, name: &VmName, service: Option<&str>) -> Result<VmLogs, EngineError> {
         let directory = self.vms.get(name)?;
-        Ok(VmLogs { reader: LineReader::of_output(directory.path()), directory })
+        Ok(VmLogs { reader: OutputReader::new(directory.path(), service), directory })
     }
 
     /// Returns what a VM's console said since its last start: the last two MiB.

@@ -28,7 +28,7 @@ const GRACE: u64 = 10;
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let project = args.file.read()?;
-    let engine = context.engine()?;
+    let engine = context.engine_of_existing()?;
     let _lock = engine.lock_project(&project.name)?;
     let there = engine.project_vms(&project.name)?;
     let known = |name: &VmName| project.vms.iter().find(|vm| vm.name == *name);

@@ -14,7 +14,7 @@ use std::time::Duration;
 ///
 /// The main command's output goes where it would have gone, stdout and stderr apart; services have their names before
 /// their lines. On a terminal, control characters are shown and not obeyed; elsewhere all bytes are as they came. The
-/// last 20 to 30 MiB are kept, over restarts of the VM too.
+/// last 20 to 30 MiB of each are kept, over restarts of the VM too.
 #[derive(clap::Args)]
 pub struct Args {
     /// Go on with what comes, until the VM ends
@@ -68,7 +68,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         context.printer.data(text)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut logs = engine.logs(&args.name)?;
+    let mut logs = engine.logs(&args.name, args.service.as_deref())?;
     let named = args.service.is_none() && logs.has_services()?;
     let mut out = Out::new(context, named, args.timestamps);
     for line in begin(&args, &mut logs)? {
@@ -97,7 +97,6 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
 
 fn wanted(args: &Args, line: &LogLine) -> bool {
     args.since.is_none_or(|since| line.time >= since.0)
-        && args.service.as_ref().is_none_or(|service| *service == line.origin.source)
 }
 
 /// Reads what there is and keeps the end of it that is wanted.

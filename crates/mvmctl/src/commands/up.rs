@@ -167,7 +167,7 @@ fn request(vm: &VmDefinition) -> anyhow::Result<RunRequest> {
 fn network(vm: &VmDefinition) -> anyhow::Result<GuestNetwork> {
     match vm.network {
         NetworkChoice::None => Ok(GuestNetwork::None),
-        NetworkChoice::User => Ok(user_network(vm.egress.as_deref(), &[])?),
+        NetworkChoice::User => Ok(user_network(vm.egress.as_deref(), &vm.allow_host)?),
     }
 }
 
@@ -194,15 +194,13 @@ fn told(context: &Context, engine: &Engine, reached: Result<(), EngineError>) ->
     if let Err(EngineError::InProject(
         ProjectError::NotReady { name, trouble, .. } | ProjectError::Late { name, trouble, .. },
     )) = &reached
-        && let Ok(mut logs) = engine.logs(name)
+        && let Ok(mut logs) = engine.logs(name, trouble.service.as_deref())
     {
         let mut last = VecDeque::new();
         while let Some(line) = logs.next_line()? {
-            if trouble.service.as_ref().is_none_or(|service| *service == line.origin.source) {
-                last.push_back(line);
-                if last.len() > LAST_LINES {
-                    last.pop_front();
-                }
+            last.push_back(line);
+            if last.len() > LAST_LINES {
+                last.pop_front();
             }
         }
         for line in last {
@@ -266,7 +264,7 @@ fn attend(context: &Context, engine: &Engine, vms: &[&VmDefinition]) -> anyhow::
     let width = lengths.max().unwrap_or_default();
     let mut followed = Vec::new();
     for vm in vms {
-        followed.push(Followed { vm, logs: engine.logs(&vm.name)?, held: BTreeMap::new() });
+        followed.push(Followed { vm, logs: engine.logs(&vm.name, None)?, held: BTreeMap::new() });
     }
     let mut stopped = false;
     loop {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::journal::{LineReader, OutputStream};
+use crate::journal::{OutputReader, OutputStream};
 use mvm_wire::{Direction, Event, Hello, Limits, Message, Role};
 
 const CLIENT: Peer = Peer::Client(0);
@@ -156,7 +156,7 @@ impl Net {
     }
 
     fn logged(&self) -> Vec<u8> {
-        let mut reader = LineReader::of_output(self.directory.path());
+        let mut reader = OutputReader::new(self.directory.path(), None);
         let lines = std::iter::from_fn(|| reader.next_output().unwrap());
         lines.flat_map(|line| line.bytes).collect()
     }
