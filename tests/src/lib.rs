@@ -13,6 +13,7 @@ pub mod process;
 pub mod random_layers;
 pub mod registry;
 pub mod sandbox;
+pub mod terminal;
 pub mod token_server;
 pub mod tree;
 pub mod workspace;

@@ -217,15 +217,21 @@ impl Program {
         if late { Err(ProcessError::Late { output, limit: self.limit }) } else { Ok(output) }
     }
 
-    /// Starts the program with its output to files, and returns at once.
-    pub fn spawn(mut self, stdout: Stdio, stderr: Stdio) -> Result<Child, ProcessError> {
+    /// Starts the program with these streams, and returns at once.
+    pub fn spawn_with(
+        mut self,
+        stdin: impl Into<Stdio>,
+        stdout: impl Into<Stdio>,
+        stderr: impl Into<Stdio>,
+    ) -> Result<Child, ProcessError> {
         let command = self.describe();
-        self.command
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(stderr)
-            .spawn()
-            .map_err(|source| ProcessError::Run { command, source })
+        let spawned = self.command.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
+        spawned.map_err(|source| ProcessError::Run { command, source })
+    }
+
+    /// Starts the program with its output to files, and returns at once.
+    pub fn spawn(self, stdout: Stdio, stderr: Stdio) -> Result<Child, ProcessError> {
+        self.spawn_with(Stdio::null(), stdout, stderr)
     }
 }
 

@@ -6,7 +6,7 @@ mod detach;
 use crate::error::EngineError;
 use crate::link::{Link, LinkError};
 use crate::supervisor::MAIN;
-use detach::DetachKeys;
+pub use detach::{DetachKeys, DetachKeysError};
 use mvm_wire::{
     Direction, Event, Failure, GuestEvent, Hello, Message, Process, Reply, Request, ResetReason, Role,
     SendError, StreamError, StreamId, Streams, WindowSize,
@@ -52,6 +52,8 @@ pub struct Attachment<'a> {
     pub stderr: BorrowedFd<'a>,
     /// Says how large the terminal is; its presence gives the command one.
     pub terminal: Option<&'a dyn Fn() -> WindowSize>,
+    /// Keys that leave a main process which has a terminal.
+    pub keys: DetachKeys,
     /// Signals to pass on.
     pub signals: &'a mut dyn SignalSource,
 }
@@ -166,8 +168,8 @@ struct Session<'a> {
     joined: bool,
 }
 
-/// Runs a command to its end with the caller's streams attached, and returns its exit code; nothing if the keys ctrl-p
-/// ctrl-q left a main process, which goes on.
+/// Runs a command to its end with the caller's streams attached, and returns its exit code; nothing if keys left a main
+/// process, which goes on.
 pub fn attach(
     connection: ControlConnection,
     target: Target,
@@ -209,7 +211,7 @@ fn session(
         link,
         outputs,
         stdin,
-        keys: leaves.then(DetachKeys::default),
+        keys: leaves.then_some(to.keys),
         terminal: to.terminal,
         handle: None,
         early: Vec::new(),
@@ -274,7 +276,7 @@ impl Session<'_> {
             watched.push((Source::Link, self.link.as_fd(), flags));
         }
         if let Some((stream, descriptor)) = self.stdin
-            && self.link.wire.sendable(stream) > usize::from(self.keys.is_some())
+            && self.link.wire.sendable(stream) > self.room_for_keys()
         {
             watched.push((Source::Stdin, descriptor, PollFlags::IN));
         }
@@ -394,11 +396,15 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Returns how many bytes may have to be sent beside those that are read.
+    fn room_for_keys(&self) -> usize {
+        self.keys.as_ref().map_or(0, DetachKeys::room)
+    }
+
     fn read_stdin(&mut self) -> Result<(), AttachError> {
         let Some((stream, descriptor)) = self.stdin else { return Ok(()) };
         let mut buffer = [0; 32 * 1024];
-        let held = usize::from(self.keys.is_some());
-        let room = self.link.wire.sendable(stream).saturating_sub(held).min(buffer.len());
+        let room = self.link.wire.sendable(stream).saturating_sub(self.room_for_keys()).min(buffer.len());
         match rustix::io::read(descriptor, &mut buffer[..room]) {
             Ok(0) => {
                 self.link.wire.send_eof(stream);

@@ -50,7 +50,9 @@ mod vm;
 mod vms;
 mod volumes;
 
-pub use attach::{AttachError, Attachment, ControlConnection, SignalSource, Target, attach};
+pub use attach::{
+    AttachError, Attachment, ControlConnection, DetachKeys, DetachKeysError, SignalSource, Target, attach,
+};
 pub use audit_log::{
     AuditError, AuditReport, Follower, LogSettings, Signed, Tampering, Verification, WitnessError,
     WitnessReport,

@@ -3,7 +3,9 @@
 use crate::printer::Printer;
 use crate::signals::Signals;
 use anyhow::Context as _;
-use mvm_engine::{Attachment, Cancel, ControlConnection, EngineError, Secret, Target, WindowSize};
+use mvm_engine::{
+    Attachment, Cancel, ControlConnection, DetachKeys, EngineError, Secret, Target, WindowSize,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
@@ -12,10 +14,19 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 /// Which of the caller's streams the command gets.
-#[derive(Clone, Copy)]
 pub struct Streams {
     pub stdin: bool,
     pub terminal: bool,
+    /// Keys that leave a main command which has a terminal.
+    pub keys: DetachKeys,
+}
+
+/// How a main command with a terminal is left.
+#[derive(clap::Args)]
+pub struct Leaving {
+    /// Keys that leave the command running, where it has a terminal: characters and ctrl-LETTER, none if empty
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    pub detach_keys: DetachKeys,
 }
 
 /// Fails unless stdin is a terminal.
@@ -49,6 +60,7 @@ pub fn attach(
             stdout: stdout.as_fd(),
             stderr: stderr.as_fd(),
             terminal: streams.terminal.then_some(&size),
+            keys: streams.keys,
             signals: &mut signals,
         },
     );

@@ -85,6 +85,7 @@ impl Caller {
                     stdout: self.stdout.as_fd(),
                     stderr: self.stderr.as_fd(),
                     terminal: size.as_ref().map(|size| size as &dyn Fn() -> WindowSize),
+                    keys: DetachKeys::default(),
                     signals: &mut self.signals,
                 },
             );

@@ -1,7 +1,7 @@
 //! `mvmctl attach`.
 
 use crate::context::Context;
-use crate::terminal;
+use crate::terminal::{self, Leaving};
 use mvm_ref::VmName;
 use std::process::ExitCode;
 
@@ -14,18 +14,20 @@ pub struct Args {
     /// Leave the command's input alone
     #[arg(long)]
     no_stdin: bool,
+    #[command(flatten)]
+    leaving: Leaving,
     /// The VM
     name: VmName,
 }
 
 /// Runs the verb.
-pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let attached = context.engine_of_existing()?.attach_vm(&args.name)?;
     let stdin = attached.stdin && !args.no_stdin;
     if attached.terminal && stdin {
         terminal::require()?;
     }
-    let streams = terminal::Streams { stdin, terminal: attached.terminal };
+    let streams = terminal::Streams { stdin, terminal: attached.terminal, keys: args.leaving.detach_keys };
     let target = mvm_engine::Target::Running;
     let status = terminal::attach(attached.connection, target, streams, &context.signals, context.printer)?;
     Ok(ExitCode::from(status))

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::terminal;
-use mvm_engine::ExecRequest;
+use mvm_engine::{DetachKeys, ExecRequest};
 use mvm_ref::VmName;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,7 +48,8 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         terminal::require()?;
     }
     let (connection, process) = context.engine_of_existing()?.exec(&args.name, request)?;
-    let streams = terminal::Streams { stdin: args.interactive, terminal: args.tty };
+    let streams =
+        terminal::Streams { stdin: args.interactive, terminal: args.tty, keys: DetachKeys::default() };
     let target = mvm_engine::Target::Exec(Box::new(process));
     let status = terminal::attach(connection, target, streams, &context.signals, context.printer)?;
     Ok(ExitCode::from(status))

@@ -61,5 +61,5 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let progress = context.progress();
     let launched = engine.launch(&plan, request, args.pull.into(), &progress, context.signals.cancel());
     progress.finish();
-    run::attend(context, launched?, detached)
+    run::attend(context, launched?, (!detached).then_some(args.launch.leaving))
 }

@@ -11,7 +11,7 @@ use crate::commands::verify_key::VerifyKey;
 use crate::context::Context;
 use crate::error::Misuse;
 use crate::files::read_limited;
-use crate::terminal;
+use crate::terminal::{self, Leaving};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use mvm_engine::{
@@ -48,6 +48,8 @@ pub struct Launch {
     /// Start the VM, print its name and return
     #[arg(long, short)]
     detach: bool,
+    #[command(flatten)]
+    pub leaving: Leaving,
     /// Launch the VM again when it ends: no, on-failure[:N], always or unless-stopped; needs --detach
     ///
     /// Its supervisor does it, after 0.1 s, then after twice as long each time up to a minute; a VM that ran for 10 s begins
@@ -258,16 +260,16 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let request = RunRequest { secrets, policy, remove_at_end, detached, restart, ..request };
     let launched = engine.run(request, &progress, context.signals.cancel());
     progress.finish();
-    attend(context, launched?, detached)
+    attend(context, launched?, (!detached).then_some(args.launch.leaving))
 }
 
-/// Says the name of a VM that was launched, or stays with its command to the end.
-pub fn attend(context: &Context, launched: Launched, detached: bool) -> anyhow::Result<ExitCode> {
-    if detached {
+/// Stays with the command of a VM that was launched until it ends or is left; or says the VM's name, without `leaving`.
+pub fn attend(context: &Context, launched: Launched, leaving: Option<Leaving>) -> anyhow::Result<ExitCode> {
+    let Some(Leaving { detach_keys: keys }) = leaving else {
         context.printer.line(launched.name)?;
         return Ok(ExitCode::SUCCESS);
-    }
-    let streams = terminal::Streams { stdin: launched.stdin, terminal: launched.terminal };
+    };
+    let streams = terminal::Streams { stdin: launched.stdin, terminal: launched.terminal, keys };
     let status = terminal::attach(
         launched.connection,
         mvm_engine::Target::Main,

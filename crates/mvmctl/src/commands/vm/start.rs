@@ -5,6 +5,7 @@ use crate::commands::run::attend;
 use crate::context::Context;
 use crate::environment::{notify_socket, passed_to_guest};
 use crate::error::Misuse;
+use crate::terminal::Leaving;
 use mvm_ref::VmName;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub struct Start {
     /// Stay with the main command: its output, its input if it has one, and its exit code
     #[arg(long, short)]
     attach: bool,
+    #[command(flatten)]
+    leaving: Leaving,
     /// Be the VM's supervisor until it ends, as a service manager wants it; with $NOTIFY_SOCKET it is told when the VM is up
     #[arg(long, conflicts_with = "attach")]
     foreground: bool,
@@ -47,7 +50,7 @@ pub struct Rename {
 }
 
 /// Runs `start`.
-pub fn start(context: &Context, args: &Start) -> anyhow::Result<ExitCode> {
+pub fn start(context: &Context, args: Start) -> anyhow::Result<ExitCode> {
     let engine = context.engine_of_existing()?;
     let (progress, cancel) = (context.progress(), context.signals.cancel());
     let start = |detached| mvm_engine::Start { detached, variable: &passed_to_guest };
@@ -62,7 +65,7 @@ pub fn start(context: &Context, args: &Start) -> anyhow::Result<ExitCode> {
     if args.attach {
         let launched = engine.start_vm(&args.name[0], start(false), &progress, cancel);
         progress.finish();
-        return attend(context, launched?, false);
+        return attend(context, launched?, Some(args.leaving));
     }
     let code =
         each(context, &args.name, |name| engine.start_vm(name, start(true), &progress, cancel).map(drop));
