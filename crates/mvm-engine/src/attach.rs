@@ -120,8 +120,10 @@ impl ControlConnection {
         Ok(Self(link))
     }
 
-    /// Asks the supervisor to stop the VM and waits until it has gone.
-    pub fn stop(mut self, grace: Duration) -> Result<(), AttachError> {
+    /// Asks the supervisor to stop the VM and waits until it has gone. Returns whether it heard that: one that is about to launch
+    /// the VM again may hang up before.
+    pub fn stop(mut self, grace: Duration) -> Result<bool, AttachError> {
+        let mut heard = false;
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.0.wire.send(&Message::Request { id: START, request: Request::Stop { grace_ms } })?;
         while !self.0.closed() {
@@ -129,9 +131,11 @@ impl ControlConnection {
             let flags = if self.0.has_output() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
             wait(&mut [PollFd::from_borrowed_fd(self.0.as_fd(), flags)])?;
             self.0.receive()?;
-            while self.0.wire.next_event().is_some() {}
+            while let Some(event) = self.0.wire.next_event() {
+                heard |= matches!(event, Event::Message(Message::Response { id: START, result: Ok(_) }));
+            }
         }
-        Ok(())
+        Ok(heard)
     }
 }
 

@@ -153,7 +153,8 @@ impl Engine {
     /// Returns the VMs that have not ended and whose plan names a kernel.
     fn users_of_kernel(&self, digest: &Digest) -> Result<Vec<VmName>, EngineError> {
         let mut users = Vec::new();
-        for listing in self.vms()?.into_iter().filter(|vm| !matches!(vm.phase, Phase::Exited | Phase::Failed))
+        for listing in
+            self.vms()?.0.into_iter().filter(|vm| !matches!(vm.phase, Phase::Exited | Phase::Failed))
         {
             let path = match self.vms.get(&listing.name) {
                 Ok(directory) => directory.file(vm::PLAN),

@@ -22,6 +22,7 @@ use mvm_image::GENERATION;
 use mvm_image::erofs::ImageSummary;
 use mvm_plan::audit::{Event, Subject};
 use mvm_plan::cosign::ImageKey;
+use mvm_plan::plan::{FileSystem, Root};
 use mvm_ref::{Digest, ImageConfig, ImageSource, Platform, Reference};
 use mvm_store::{Image, ImageClaim, ImageRecord};
 use mvm_tree::UnpackPolicy;
@@ -57,6 +58,20 @@ pub struct Pulled {
     /// What it was made of, if it was built and not fetched.
     #[serde(skip)]
     pub closure: Option<Box<ClosureManifest>>,
+}
+
+impl Pulled {
+    /// Returns what a plan says of it.
+    pub(crate) fn root(&self) -> Root {
+        Root {
+            root_hash: self.root_hash,
+            generation: GENERATION,
+            data_blocks: self.data_blocks,
+            hash_start: self.hash_start,
+            size: self.size,
+            fs: FileSystem::Erofs,
+        }
+    }
 }
 
 impl Engine {

@@ -22,9 +22,7 @@ use crate::vm::{self, Record, VmDirectory, VmError};
 use crate::{clock, keys};
 use mvm_launch::exec::Invocation;
 use mvm_plan::audit::{Event, Subject};
-use mvm_plan::plan::{
-    FileSystem, Initramfs, Kernel, Plan, Process, Resources, Root, Schema, Scratch, Source, Validity,
-};
+use mvm_plan::plan::{Initramfs, Kernel, Plan, Process, Resources, Schema, Scratch, Source, Validity};
 use mvm_plan::{PlanError, SignedPlan, signal::Signal};
 use mvm_ref::{Digest, ImageConfig, Platform, VmName};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -91,9 +89,9 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<SignedPlan, EngineError> {
         // A key that can't sign is told before anything is fetched.
-        self.signers(&request.signers)?;
+        let signers = self.signers(&request.signers)?;
         let draft = self.draft_plan(request, progress, cancel)?;
-        self.sign_draft(draft, &request.signers)
+        self.sign_draft(draft, &signers)
     }
 
     /// Makes a plan for an image, which is pulled if need be.
@@ -259,14 +257,7 @@ impl Engine {
             scope: self.settings.scope.clone(),
             posture: source.posture(),
             source,
-            root: Root {
-                root_hash: image.root_hash,
-                generation: mvm_image::GENERATION,
-                data_blocks: image.data_blocks,
-                hash_start: image.hash_start,
-                size: image.size,
-                fs: FileSystem::Erofs,
-            },
+            root: image.root(),
             kernel: Kernel {
                 digest: kernel.digest(),
                 version: info.version.clone(),

@@ -32,6 +32,8 @@ pub use start::{Lookup, Start, StartError};
 pub use status::{GuestReport, Usage, VmStatus};
 pub use update::{UpdateError, UpdateRequest};
 
+/// How long a VM may take from the beginning of a launch until its supervisor takes commands.
+const LAUNCH_LIMIT: Duration = Duration::from_secs(30);
 /// How long a supervisor may take to go once its hypervisor is gone.
 const SUPERVISOR_LIMIT: Duration = Duration::from_secs(3);
 
@@ -84,18 +86,19 @@ pub struct ExecRequest {
 }
 
 impl Engine {
-    /// Lists all VMs, by name.
-    pub fn vms(&self) -> Result<Vec<VmListing>, EngineError> {
-        let mut listings = Vec::new();
+    /// Lists all VMs, by name; and says what is wrong with those whose record can't be read.
+    pub fn vms(&self) -> Result<(Vec<VmListing>, Vec<VmError>), EngineError> {
+        let (mut listings, mut unreadable) = (Vec::new(), Vec::new());
         for directory in self.vms.list()? {
             match listing(&directory) {
                 Ok(listing) => listings.push(listing),
                 // It was removed since the directory was read.
                 Err(VmError::NotFound(_)) => {}
+                Err(error @ VmError::Record { .. }) => unreadable.push(error),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(listings)
+        Ok((listings, unreadable))
     }
 
     /// Connects to a running VM for a further command, and completes the command from the VM's plan.
@@ -136,14 +139,33 @@ impl Engine {
 
     /// Stops a VM: its processes get their stop signal and `grace` to end. One that has ended is no error.
     pub fn stop(&self, name: &VmName, grace: Duration) -> Result<(), EngineError> {
-        let directory = self.vms.get(name)?;
-        match directory.connect() {
-            Ok(socket) => Ok(ControlConnection::new(socket)?.stop(grace)?),
-            Err(VmError::NotRunning { .. }) => Ok(()),
-            // The socket is there before anyone may stop the VM, so its supervisor has just gone.
-            Err(VmError::Io { .. }) if directory.state().is_ok_and(|state| state.ended()) => Ok(()),
-            Err(VmError::NotFound(_)) => Ok(()),
-            Err(error) => Err(error.into()),
+        match self.end_vm(&self.vms.get(name)?, grace) {
+            Err(EngineError::Vm(VmError::NotRunning { phase: Phase::Exited | Phase::Failed, .. })) => Ok(()),
+            Err(EngineError::Vm(VmError::NotFound(_))) => Ok(()),
+            ended => ended,
+        }
+    }
+
+    /// Has the supervisor of a VM end it. One that is being launched, or is about to be launched again, takes nobody for a
+    /// moment, and is asked after that.
+    fn end_vm(&self, directory: &VmDirectory, grace: Duration) -> Result<(), EngineError> {
+        let patience = Instant::now() + LAUNCH_LIMIT;
+        loop {
+            match directory.connect() {
+                Ok(socket) => {
+                    if ControlConnection::new(socket)?.stop(grace)? || directory.state()?.ended() {
+                        return Ok(());
+                    }
+                }
+                // It has just ended.
+                Err(VmError::Io { .. }) if directory.state().is_ok_and(|state| state.ended()) => {
+                    return Ok(());
+                }
+                Err(VmError::Io { .. } | VmError::NotRunning { phase: Phase::Created, .. })
+                    if Instant::now() < patience => {}
+                Err(error) => return Err(error.into()),
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -167,6 +189,8 @@ impl Engine {
     /// Ends a VM without asking its guest, and waits until its supervisor has gone.
     fn end_at_once(&self, directory: &VmDirectory, state: &State) -> Result<(), EngineError> {
         let failed = |source| EngineError::Io { act: "end", path: directory.path().to_owned(), source };
+        // It is not to be launched again.
+        state.supervisor.signal(Signal::TERM).map_err(failed)?;
         if let Some(hypervisor) = &state.hypervisor {
             hypervisor.signal(Signal::KILL).map_err(failed)?;
         }

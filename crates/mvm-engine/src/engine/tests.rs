@@ -152,7 +152,7 @@ pub(crate) fn has(program: &str, package: &str) -> bool {
 fn a_new_store_is_empty() {
     let Fixture { engine, directory } = fixture();
     assert!(engine.images().unwrap().is_empty());
-    assert!(engine.vms().unwrap().is_empty());
+    assert!(engine.vms().unwrap().0.is_empty());
     assert!(engine.kernels().unwrap().is_empty());
     assert_eq!(engine.audit_tail(10).unwrap(), b"");
     assert_eq!(engine.audit_verify().unwrap().entries, 0);

@@ -241,8 +241,8 @@ impl Engine {
             match directory.record() {
                 Ok(record) if record.project.as_ref() == Some(project) => names.push(record.name),
                 Ok(_) => {}
-                // It was removed since the directory was read.
-                Err(VmError::NotFound(_)) => {}
+                // It was removed since the directory was read; or nobody knows whose it is.
+                Err(VmError::NotFound(_) | VmError::Record { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -235,7 +235,7 @@ fn what_cannot_run_is_refused_before_a_vm_is_made() {
     cancel.flag().store(true, std::sync::atomic::Ordering::Relaxed);
     let interrupted = fixture.engine.run(base, &Silent, &cancel).unwrap_err();
     assert_eq!(interrupted.kind(), ErrorKind::Interrupted);
-    assert!(fixture.engine.vms().unwrap().is_empty());
+    assert!(fixture.engine.vms().unwrap().0.is_empty());
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn a_vm_that_cannot_start_is_gone_and_its_supervisor_says_why() {
         let (fixture, error, _) = supervised_by(&script);
         assert_eq!(error.to_string(), words);
         assert_eq!((error.kind(), error.hint().as_deref()), (kind, hint), "{words}");
-        assert!(fixture.engine.vms().unwrap().is_empty());
+        assert!(fixture.engine.vms().unwrap().0.is_empty());
         assert!(!fixture.engine.settings.root.join("vms/web").exists());
         let signed = fixture.events().iter().filter(|event| matches!(event, Event::Sign { .. })).count();
         assert_eq!(signed, 1, "what was signed was signed");

@@ -78,7 +78,7 @@ impl Supervisor {
         // Whoever was to start the main process may be gone already.
         self.deadline = Some((Instant::now() + START_LIMIT, "was not asked to run its command", START_LIMIT));
         self.state.phase = Phase::Running;
-        self.directory.write_state(&self.state)?;
+        self.write_state();
         self.tell(Happening::Ready {});
         if self.detached {
             match self.unattended {
@@ -204,8 +204,9 @@ impl Supervisor {
                 Event::Message(Message::Request { id, request }) if self.ready => {
                     self.pass_on(client, id, request)?;
                 }
-                Event::Message(Message::Request { request: Request::Stop { .. }, .. }) => {
+                Event::Message(Message::Request { id, request: Request::Stop { .. } }) => {
                     self.asked = true;
+                    self.clients.tell(client, &Message::Response { id, result: Ok(Reply::Done {}) });
                     self.stop(Duration::ZERO)?
                 }
                 Event::Message(Message::Request { id, .. }) if self.early.len() >= EARLY_LIMIT => {

@@ -367,6 +367,11 @@ impl Supervisor {
         Ok(self.guest.wire.send(&Message::Request { id, request })?)
     }
 
+    /// Returns the exit code of the main process, if that has ended.
+    fn exit_code(&self) -> Option<u8> {
+        self.main_exit.map(ExitStatus::exit_code)
+    }
+
     /// Gives the clients the last of what is theirs, then hangs up; those that don't take it within `patience` lose it.
     fn hang_up(&mut self, words: &str, patience: Option<Duration>) -> Result<(), SupervisorError> {
         // The guest's streams end with it.

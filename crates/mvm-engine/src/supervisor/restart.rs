@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::error::{EngineError, chain};
 use crate::journal::{EventLog, Happening};
 use crate::secrets::Secret;
-use crate::vm::{Backoff, Phase, ProcessIdentity, Record, State, VmDirectory, VmError};
+use crate::vm::{Backoff, Phase, Record, State, VmDirectory};
 use mvm_wire::{Event, Failure, FailureKind, Message, Reply, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd as _;
@@ -31,7 +31,7 @@ pub enum Mode {
     },
 }
 
-/// What became of a launch.
+/// What became of a VM.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended {
     /// Exit code of the main process, if that ran.
@@ -75,18 +75,22 @@ pub fn supervise(engine: &Engine, path: &Path, mode: Mode) -> Result<Ended, Engi
         supervisor.notifier = notifier.take();
         let outcome = supervisor.run();
         notifier = supervisor.notifier.take();
-        let ended = end(engine, supervisor, &record, &plan, outcome)?;
         backoff.ran(begun.elapsed());
+        let failed = outcome.is_err() || supervisor.exit_code().is_some_and(|code| code != 0);
         // Another process may have changed the record meanwhile, or removed it.
-        let allowed = held.record().is_ok_and(|record| {
-            !ended.asked && detached && record.restart.allows(ended.failed, backoff.attempts())
+        let again = held.record().is_ok_and(|record| {
+            !supervisor.asked && detached && record.restart.allows(failed, backoff.attempts())
         });
-        if !allowed {
+        let ended = Ended { exit_code: supervisor.exit_code(), failed, asked: supervisor.asked };
+        // Whoever comes between two launches finds it there.
+        let listener = supervisor.listener.try_clone().map_err(io_error("keep the control socket"))?;
+        let last = end(engine, supervisor, &record, &plan, outcome, again)?;
+        if !again {
             return Ok(ended);
         }
         restarts += 1;
-        if !wait(engine, &held, &mut backoff, &signals)? {
-            return Ok(ended);
+        if !wait(engine, &held, &mut backoff, listener, &signals, &last)? {
+            return Ok(Ended { asked: true, ..ended });
         }
         if let Err(error) = engine.renew_plan(&held) {
             return give_up(engine, &held, &held.record()?, error);
@@ -117,62 +121,60 @@ fn give_up(
     put_failure_on_record(engine, directory, record, &error)?;
     let message = format!("it could not be launched again: {}", chain(&error));
     let state = directory.state()?;
-    directory.write_state(&State {
+    directory.write_end(&State {
         phase: Phase::Failed,
         message: Some(message.clone()),
         finished_at: Some(crate::clock::unix_seconds()),
         ..state
     })?;
     EventLog::new(&engine.settings.root).tell(&directory.name(), Happening::Died { message });
-    directory.remove_scratch()?;
     Err(error)
 }
 
-/// Waits until the next launch is due; returns whether nobody stopped the VM meanwhile.
+/// Waits until the next launch is due; returns whether nobody stopped the VM meanwhile, whose `last` state then is its state.
 fn wait(
     engine: &Engine,
     directory: &VmDirectory,
     backoff: &mut Backoff,
+    listener: UnixListener,
     signals: &UnixStream,
+    last: &State,
 ) -> Result<bool, EngineError> {
     let attempt = backoff.attempts() + 1;
     let delay = backoff.next();
-    let mut state = directory.state()?;
-    let before = state.clone();
-    // Whoever lists VMs must not take it for one that has ended.
-    state.supervisor = ProcessIdentity::current().map_err(VmError::from)?;
-    state.phase = Phase::Restarting;
-    state.nonce = None;
-    state.hypervisor = None;
-    let listener = directory.listen()?;
-    listener.set_nonblocking(true).map_err(io_error("set up the control socket"))?;
-    directory.write_state(&state)?;
     let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
     EventLog::new(&engine.settings.root).tell(&directory.name(), Happening::Restarting { attempt, delay_ms });
-    let goes_on = listen(&listener, signals, Instant::now() + delay)?;
-    if !goes_on {
-        directory.write_state(&before)?;
+    // Clients hear of the end only when it is written down.
+    let mut clients = Clients::default();
+    let goes_on = listen(&listener, signals, &mut clients, Instant::now() + delay)?;
+    if goes_on {
+        directory.remove_socket()?;
+    } else {
+        directory.write_end(last)?;
     }
-    directory.remove_scratch()?;
     Ok(goes_on)
 }
 
 /// Takes clients until a moment; returns whether none of them asked to stop.
-fn listen(listener: &UnixListener, signals: &UnixStream, until: Instant) -> Result<bool, SupervisorError> {
-    let mut clients = Clients::default();
+fn listen(
+    listener: &UnixListener,
+    signals: &UnixStream,
+    clients: &mut Clients,
+    until: Instant,
+) -> Result<bool, SupervisorError> {
     loop {
         for gone in clients.send() {
             clients.remove(gone);
         }
         let Some(left) = until.checked_duration_since(Instant::now()) else { return Ok(true) };
-        if !poll_once(listener, signals, &clients, left)? {
+        if !poll_once(listener, signals, clients, left)? {
             // A SIGTERM.
             return Ok(false);
         }
         clients.accept(listener).map_err(io_error("accept a client"))?;
         let ids: Vec<u32> = clients.links().map(|(id, _)| id).collect();
         for id in ids {
-            if hear(&mut clients, id) {
+            if hear(clients, id) {
                 // It hears that it is done by the end of the connection, at the latest.
                 clients.send();
                 return Ok(false);

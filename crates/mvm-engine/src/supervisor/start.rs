@@ -5,7 +5,6 @@ use super::forward::Listeners;
 use super::log::BoundedLog;
 use super::network;
 use super::relay::Relay;
-use super::restart::Ended;
 use super::secrets::Delivery;
 use super::{CONSOLE_LIMIT, Supervisor, SupervisorError, Unattended, io_error};
 use crate::audit_log::{Fate, Note};
@@ -26,7 +25,7 @@ use mvm_plan::policy::Rule;
 use mvm_plan::{AdmittedPlan, Isolation};
 use mvm_ref::Digest;
 use mvm_store::{Image, LeaseTerm, ProcessId};
-use mvm_wire::{ExitStatus, Role};
+use mvm_wire::Role;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -383,15 +382,17 @@ pub(super) fn take_over_signals() -> Result<UnixStream, SupervisorError> {
     Ok(signals)
 }
 
-/// Writes down how a VM ended, tells its clients, and removes what it no longer needs.
+/// Writes down how a VM ended, tells its clients, and removes what it no longer needs. Returns the state of the VM that has
+/// ended, which is not yet written down where it is launched `again`: nobody must take that one for ended.
 pub(super) fn end(
     engine: &Engine,
     mut supervisor: Supervisor,
     record: &Record,
     plan: &AdmittedPlan,
     outcome: Result<(), SupervisorError>,
-) -> Result<Ended, EngineError> {
-    let exit_code = supervisor.main_exit.map(ExitStatus::exit_code);
+    again: bool,
+) -> Result<State, EngineError> {
+    let exit_code = supervisor.exit_code();
     let state = &mut supervisor.state;
     state.exit_code = exit_code;
     state.finished_at = Some(clock::unix_seconds());
@@ -416,10 +417,13 @@ pub(super) fn end(
     let state = supervisor.state.clone();
     // Clients hear of the end only when it is written down, so that what they look at next agrees.
     let audited = engine.audit.append(&record.scope, vec![event]);
-    let cleaned = if record.remove_at_end {
-        directory.remove_files()
-    } else {
-        directory.write_state(&state).and_then(|()| directory.remove_scratch())
+    let cleaned = match (again, record.remove_at_end) {
+        (true, _) => {
+            let (phase, nonce, hypervisor) = (Phase::Restarting, None, None);
+            directory.write_end(&State { phase, nonce, hypervisor, ..state.clone() })
+        }
+        (false, true) => directory.remove_files(),
+        (false, false) => directory.write_end(&state),
     };
     supervisor.tell(match &message {
         Some(message) => Happening::Died { message: message.clone() },
@@ -446,11 +450,7 @@ pub(super) fn end(
     std::mem::take(&mut supervisor.forwarder).finish();
     audited?;
     cleaned?;
-    Ok(Ended {
-        exit_code,
-        failed: outcome.is_err() || exit_code.is_some_and(|code| code != 0),
-        asked: supervisor.asked,
-    })
+    Ok(state)
 }
 
 /// Puts the names of volumes in the place of their serials, by which a guest knows them, and says what becomes of those

@@ -116,7 +116,7 @@ fn events_of(vm: &Vm) -> Vec<Happening> {
 }
 
 fn output_log(vm: &Vm) -> String {
-    let mut reader = crate::journal::LineReader::of_output(vm.directory.path());
+    let mut reader = crate::journal::OutputReader::new(vm.directory.path(), None);
     let lines = std::iter::from_fn(|| reader.next_output().unwrap());
     String::from_utf8(lines.flat_map(|line| line.bytes).collect()).unwrap()
 }
@@ -167,7 +167,7 @@ fn a_command_runs_for_the_client_that_starts_it() {
         assert!(!vm.directory.file(name).exists(), "{name}");
     }
     vm.fixture.engine.remove_vm(&vm.record.name, false).unwrap();
-    assert!(vm.fixture.engine.vms().unwrap().is_empty());
+    assert!(vm.fixture.engine.vms().unwrap().0.is_empty());
 }
 
 #[test]
@@ -480,6 +480,6 @@ fn a_vm_that_is_to_be_removed_leaves_nothing() {
     );
     assert_eq!(error, None);
     assert!(!vm.directory.path().exists());
-    assert!(vm.fixture.engine.vms().unwrap().is_empty());
+    assert!(vm.fixture.engine.vms().unwrap().0.is_empty());
     assert!(matches!(vm.fixture.events().pop(), Some(Audited::Stop { exit_code: Some(0), .. })));
 }

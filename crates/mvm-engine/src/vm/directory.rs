@@ -168,18 +168,14 @@ impl VmRegistry {
         if self.at(name).path.exists() { Err(VmError::NameTaken(name.clone())) } else { Ok(()) }
     }
 
-    /// Gives a VM another name.
+    /// Gives a VM another name, in one step.
     pub fn rename(&self, vm: &VmDirectory, to: &VmName) -> Result<(), VmError> {
         let _turn = vm.turn()?;
-        let mut record = vm.record()?;
-        let target = self.at(to);
-        let renamed = rustix::fs::renameat_with(CWD, &vm.path, CWD, &target.path, RenameFlags::NOREPLACE);
-        match renamed {
-            Err(rustix::io::Errno::EXIST) => return Err(VmError::NameTaken(to.clone())),
-            renamed => renamed.map_err(|error| io_error("rename", &vm.path)(error.into()))?,
+        let target = self.at(to).path;
+        match rustix::fs::renameat_with(CWD, &vm.path, CWD, &target, RenameFlags::NOREPLACE) {
+            Err(rustix::io::Errno::EXIST) => Err(VmError::NameTaken(to.clone())),
+            renamed => renamed.map_err(|error| io_error("rename", &vm.path)(error.into())),
         }
-        record.name = to.clone();
-        target.write_record(&record)
     }
 
     fn at(&self, name: &VmName) -> VmDirectory {
@@ -259,9 +255,9 @@ impl VmDirectory {
         self.path.join(name)
     }
 
-    /// Reads what the VM is.
+    /// Reads what the VM is. Its name is that of the directory, whatever it was when the record was written.
     pub fn record(&self) -> Result<Record, VmError> {
-        self.read_json(RECORD)
+        Ok(Record { name: self.name(), ..self.read_json(RECORD)? })
     }
 
     /// Reads how the VM fares and corrects it when the process that answered for it is gone.
@@ -290,8 +286,7 @@ impl VmDirectory {
         state.phase = Phase::Failed;
         state.message = Some(message.to_owned());
         state.finished_at = Some(crate::clock::unix_seconds());
-        self.write_state(&state)?;
-        self.remove_scratch()?;
+        self.write_end(&state)?;
         Ok(state)
     }
 
@@ -360,20 +355,22 @@ impl VmDirectory {
         self.write_json(STATE, state)
     }
 
-    /// Removes the files that only a running VM needs, and what a crash left of its network.
-    pub fn remove_scratch(&self) -> Result<(), VmError> {
+    /// Replaces the state by that of a VM whose hypervisor is gone, and removes the files that only that needed and what a crash
+    /// left of its network; of a VM that has ended the socket, too. Where there is no room for the state, the files make it.
+    pub fn write_end(&self, state: &State) -> Result<(), VmError> {
+        let written = self.write_state(state);
         let network = self.file(NETWORK);
         mvm_launch::network::clear(&network).map_err(io_error("remove", &network))?;
-        for name in [SCRATCH, INITRD, CONTROL] {
-            let path = self.file(name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_error("remove", &path)(error));
-                }
-                _ => {}
-            }
+        for name in [SCRATCH, INITRD] {
+            remove_all_of(&self.file(name))?;
         }
-        Ok(())
+        written.or_else(|_| self.write_state(state))?;
+        if state.ended() { self.remove_socket() } else { Ok(()) }
+    }
+
+    /// Removes the socket on which a supervisor takes commands.
+    pub fn remove_socket(&self) -> Result<(), VmError> {
+        remove_all_of(&self.file(CONTROL))
     }
 
     /// Removes a VM that has ended.
@@ -424,7 +421,24 @@ impl VmDirectory {
     }
 
     fn stored_state(&self) -> Result<State, VmError> {
-        self.read_json(STATE)
+        match self.read_json(STATE) {
+            Err(error @ (VmError::Record { .. } | VmError::NotFound(_))) => self.lost_state(error),
+            state => state,
+        }
+    }
+
+    /// Returns the state of a VM whose state can't be read, as after a loss of power: it has ended, unless somebody answers for it.
+    fn lost_state(&self, error: VmError) -> Result<State, VmError> {
+        if !self.path.join(RECORD).exists() || self.with_short_path(CONTROL, UnixStream::connect).is_ok() {
+            return Err(error);
+        }
+        let message =
+            "what was known of it can't be read: the host lost power, or somebody changed state.json";
+        Ok(State {
+            phase: Phase::Failed,
+            message: Some(message.to_owned()),
+            ..State::created(ProcessIdentity::current()?)
+        })
     }
 
     fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T, VmError> {

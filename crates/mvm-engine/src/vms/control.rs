@@ -46,8 +46,7 @@ impl Engine {
     /// Sends a signal to a VM's main process. `SIGKILL` ends all processes and the VM, also one that doesn't answer.
     pub fn kill_vm(&self, name: &VmName, signal: Signal) -> Result<(), EngineError> {
         if signal.number() == SIGKILL {
-            let connection = ControlConnection::new(self.vms.get(name)?.connect()?)?;
-            return Ok(connection.stop(Duration::ZERO)?);
+            return self.end_vm(&self.vms.get(name)?, Duration::ZERO);
         }
         let mut connection = ControlConnection::new(self.vms.get(name)?.connect()?)?;
         let reply = connection.ask(Request::Status {}, GUEST_PATIENCE)?;

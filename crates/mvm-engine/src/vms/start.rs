@@ -62,14 +62,13 @@ impl Engine {
             // A supervisor that got further has said so itself.
             let state = directory.state()?;
             if !state.ended() {
-                directory.write_state(&State {
+                directory.write_end(&State {
                     phase: Phase::Failed,
                     message: Some(chain(error)),
                     finished_at: Some(clock::unix_seconds()),
                     exit_code: None,
                     ..before
                 })?;
-                directory.remove_scratch()?;
             }
         }
         launched
@@ -99,13 +98,12 @@ impl Engine {
         if let Err(error) = &outcome
             && !state.ended()
         {
-            directory.write_state(&State {
+            directory.write_end(&State {
                 phase: Phase::Failed,
                 message: Some(chain(error)),
                 finished_at: Some(clock::unix_seconds()),
                 ..state
             })?;
-            directory.remove_scratch()?;
         }
         // To be ended by a signal is no failure for who was asked to end.
         outcome.map(|ended| if ended.asked { (None, false) } else { (ended.exit_code, ended.failed) })
@@ -120,6 +118,7 @@ impl Engine {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Launched, EngineError> {
+        self.check_start(&self.vms.get(name)?, variable)?;
         self.stop(name, grace)?;
         self.start_vm(name, Start { detached: true, variable }, progress, cancel)
     }
@@ -146,24 +145,41 @@ impl Engine {
         Ok(known.valid.iter().any(|key| signers.keys().iter().any(|ours| ours.public_key().id() == key.id())))
     }
 
-    /// Returns the plan of a VM, renewed if it has to be.
-    pub(crate) fn renew_plan(&self, directory: &VmDirectory) -> Result<SignedPlan, EngineError> {
+    /// Fails if a VM that runs could not be started again once it is stopped, as far as that can be known.
+    pub(super) fn check_start(
+        &self,
+        directory: &VmDirectory,
+        variable: Lookup<'_>,
+    ) -> Result<(), EngineError> {
+        read_secrets(&directory.record()?.secrets, variable, false)?;
+        self.renewal(directory).map(drop)
+    }
+
+    /// Returns the plan of a VM that is to be started, and the keys that renew it, if it has to be renewed.
+    fn renewal(&self, directory: &VmDirectory) -> Result<(SignedPlan, Option<Signers>), EngineError> {
         let signed = stored_signed_plan(directory)?;
         let plan = signed.unverified_plan();
         if plan.single_use {
             return Err(StartError::SingleUse(directory.name()).into());
         }
-        let now = clock::unix_seconds();
-        let Validity { not_before, not_after } = plan.validity;
-        if now.saturating_add(MARGIN) < not_after {
-            return Ok(signed);
+        if clock::unix_seconds().saturating_add(MARGIN) < plan.validity.not_after {
+            return Ok((signed, None));
         }
         let signers = self.signers(&Signers::default())?;
-        let ours: Vec<mvm_plan::KeyId> = signers.keys().iter().map(|key| key.public_key().id()).collect();
         if !self.signed_by_one_of(&signed, &signers)? {
             return Err(StartError::Expired(directory.name()).into());
         }
-        let mut plan = plan.clone();
+        Ok((signed, Some(signers)))
+    }
+
+    /// Returns the plan of a VM, renewed if it has to be.
+    pub(crate) fn renew_plan(&self, directory: &VmDirectory) -> Result<SignedPlan, EngineError> {
+        let (signed, signers) = self.renewal(directory)?;
+        let Some(signers) = signers else { return Ok(signed) };
+        let ours: Vec<mvm_plan::KeyId> = signers.keys().iter().map(|key| key.public_key().id()).collect();
+        let now = clock::unix_seconds();
+        let mut plan = signed.unverified_plan().clone();
+        let Validity { not_before, not_after } = plan.validity;
         plan.validity = Validity {
             not_before: now - MARGIN,
             not_after: now.saturating_add(not_after.saturating_sub(not_before)),

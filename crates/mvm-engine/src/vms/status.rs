@@ -45,6 +45,17 @@ pub struct Usage {
     pub cpu_ms: u64,
     /// Memory that it holds, the guest's included, in bytes.
     pub memory_bytes: u64,
+    /// What it read from disks and wrote to them; nothing where the kernel doesn't tell this user.
+    pub disk: Option<DiskTraffic>,
+}
+
+/// What went from disks and to them, in bytes; what the host's cache had or still holds is not among it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DiskTraffic {
+    /// From disks.
+    pub read_bytes: u64,
+    /// To disks.
+    pub written_bytes: u64,
 }
 
 /// What a guest says of itself.
@@ -109,7 +120,7 @@ fn usage(state: &State) -> Option<Usage> {
     of_process(hypervisor)
 }
 
-/// Reads what a process uses from `/proc/PID/stat` and `status`, proc(5).
+/// Reads what a process uses from `/proc/PID/stat`, `status` and `io`, proc(5).
 fn of_process(process: &ProcessIdentity) -> Option<Usage> {
     let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", process.pid())).ok();
     let (stat, status) = (read("stat")?, read("status")?);
@@ -120,7 +131,13 @@ fn of_process(process: &ProcessIdentity) -> Option<Usage> {
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
     let memory_bytes = kib.checked_mul(1024)?;
-    Some(Usage { cpu_ms: ticks.checked_mul(1000 / TICKS_PER_SECOND)?, memory_bytes })
+    let disk = read("io").and_then(|io| disk_traffic(&io));
+    Some(Usage { cpu_ms: ticks.checked_mul(1000 / TICKS_PER_SECOND)?, memory_bytes, disk })
+}
+
+fn disk_traffic(io: &str) -> Option<DiskTraffic> {
+    let field = |name: &str| io.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok();
+    Some(DiskTraffic { read_bytes: field("read_bytes:")?, written_bytes: field("write_bytes:")? })
 }
 
 #[cfg(test)]
@@ -140,5 +157,12 @@ mod tests {
             }
         };
         assert_eq!(used % 10, 0);
+    }
+
+    #[test]
+    fn disks_are_told_from_what_passes_through_the_cache() {
+        let io = "rchar: 5\nwchar: 6\nsyscr: 7\nsyscw: 8\nread_bytes: 4096\nwrite_bytes: 8192\ncancelled_write_bytes: 1\n";
+        assert_eq!(disk_traffic(io), Some(DiskTraffic { read_bytes: 4096, written_bytes: 8192 }));
+        assert_eq!(disk_traffic("rchar: 5\n"), None);
     }
 }

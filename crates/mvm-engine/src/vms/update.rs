@@ -13,7 +13,7 @@ use crate::run::{Workload, merge_env, process};
 use crate::vm::{self, Phase, Record, VmDirectory};
 use mvm_plan::audit::Event;
 use mvm_plan::cosign::ImageKey;
-use mvm_plan::plan::{FileSystem, Initramfs, Process, Root, Source, Validity};
+use mvm_plan::plan::{Initramfs, Process, Source, Validity};
 use mvm_plan::{Plan, SignedPlan};
 use mvm_ref::{Digest, ImageConfig, ImageSource, VmName};
 use mvm_wire::Health;
@@ -111,8 +111,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<u32, EngineError> {
         let directory = self.vms.get(name)?;
-        let generation = directory.record()?.generation;
-        let before = (1..generation).rev().find_map(|number| directory.generation(number).ok());
+        let before = directory.generation_before(directory.record()?.generation);
         let (_, plan) = before.ok_or_else(|| UpdateError::NoneBefore(name.clone()))?;
         let signed = SignedPlan::parse(&plan)
             .map_err(|source| EngineError::Plan { act: "read", source: source.into() })?;
@@ -131,8 +130,12 @@ impl Engine {
         let name = directory.name();
         let (record, old) = (directory.record()?, stored_signed_plan(directory)?);
         let ran = !directory.state()?.ended();
-        self.stop(&name, request.grace)?;
+        // What is in the way of a start is told while it still runs.
+        if ran {
+            self.check_start(directory, request.variable)?;
+        }
         directory.keep_generation(&record, old.as_bytes(), KEPT)?;
+        self.stop(&name, request.grace)?;
         let generation = record.generation + 1;
         let plan = new.unverified_plan();
         let changed = Record {
@@ -157,20 +160,22 @@ impl Engine {
         };
         self.stop(&name, Duration::ZERO)?;
         install(directory, &record, &old)?;
-        self.start_vm(&name, again, progress, cancel)?;
+        // Also for whoever has lost patience.
+        self.start_vm(&name, again, progress, &Cancel::default())?;
         Err(UpdateError::NotUp { name, reason }.into())
     }
 }
 
 /// Makes a plan and its record those of a VM.
 fn install(directory: &VmDirectory, record: &Record, plan: &SignedPlan) -> Result<(), EngineError> {
+    // In this order: after a crash between the two, the plan that was is that of a generation which can be left again.
+    directory.write_record(record)?;
     let path = directory.file(vm::PLAN);
     vm::write_atomically(&path, plan.as_bytes()).map_err(|source| EngineError::Io {
         act: "write",
         path,
         source,
-    })?;
-    Ok(directory.write_record(record)?)
+    })
 }
 
 /// Waits until a VM is up: healthy, if it has checks, else running for a while. Or says why it isn't.
@@ -214,14 +219,7 @@ fn succeed(plan: &Plan, before: Option<&ImageConfig>, image: &Pulled, initramfs:
     if let Source::Oci { manifest, config, .. } = &mut new.source {
         (*manifest, *config) = (image.manifest, image.config_digest);
     }
-    new.root = Root {
-        root_hash: image.root_hash,
-        generation: mvm_image::GENERATION,
-        data_blocks: image.data_blocks,
-        hash_start: image.hash_start,
-        size: image.size,
-        fs: FileSystem::Erofs,
-    };
+    new.root = image.root();
     new.initramfs = Initramfs { digest: initramfs };
     if let (Some(main), Some(before)) = (&mut new.process, before) {
         *main = adapt(main, before, &image.config);

@@ -105,8 +105,9 @@ fn what_services_write_and_do_is_kept() {
         [service("web", ServiceState::Backoff, "why"), service("db", ServiceState::Failed, "gone")]
     );
     assert_eq!(state.health, [check("http", Health::Healthy, &["b"])]);
-    let log = std::fs::read_to_string(vm.directory.path().join("logs/output.jsonl")).unwrap();
     for name in ["web", "db"] {
+        let log = vm.directory.path().join(format!("logs/services/{name}/output.jsonl"));
+        let log = std::fs::read_to_string(log).unwrap();
         let words = format!("\"source\":\"{name}\",\"stream\":\"output\",\"text\":\"{name} says\\n\"");
         assert!(log.contains(&words), "{log}");
     }

@@ -176,7 +176,7 @@ pub(in crate::supervisor) fn serve(
         scope.spawn(|| client(&vm.directory, &mut signals));
         let outcome = supervisor.run();
         let words = outcome.as_ref().err().map(|error| chain(error));
-        end(&vm.fixture.engine, supervisor, &vm.record, &plan, outcome).unwrap();
+        end(&vm.fixture.engine, supervisor, &vm.record, &plan, outcome, false).unwrap();
         words
     });
     assert!(vm.fixture.engine.scope.leases().unwrap().is_empty());

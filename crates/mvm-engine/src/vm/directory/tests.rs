@@ -101,6 +101,34 @@ fn a_vm_is_made_found_listed_and_removed() {
 }
 
 #[test]
+fn what_a_loss_of_power_leaves_has_ended() {
+    let (_root, registry) = registry();
+    let vm = registry.create(&record("web")).unwrap();
+    for garbage in [Some(&b""[..]), Some(b"\0\0\0"), Some(b"{\"phase\":\"running\"}"), None] {
+        match garbage {
+            Some(bytes) => fs::write(vm.file(STATE), bytes).unwrap(),
+            None => fs::remove_file(vm.file(STATE)).unwrap(),
+        }
+        // Who answers for it will say how it fares.
+        let listener = vm.listen().unwrap();
+        vm.state().unwrap_err();
+        drop(listener);
+        let state = vm.state().unwrap();
+        assert_eq!((state.phase, state.message.unwrap().contains("can't be read")), (Phase::Failed, true));
+        assert!(vm.is_over().unwrap());
+        assert_eq!(names(&registry), ["web"]);
+        vm.begin_again().unwrap();
+        assert_eq!(vm.state().unwrap().phase, Phase::Created);
+        vm.remove_socket().unwrap();
+    }
+    fs::write(vm.file(STATE), "").unwrap();
+    fs::write(vm.file(RECORD), "").unwrap();
+    assert!(matches!(vm.record(), Err(VmError::Record { .. })));
+    registry.get(&vm.name()).unwrap().remove().unwrap();
+    assert_eq!(names(&registry), [] as [&str; 0]);
+}
+
+#[test]
 fn a_name_is_given_once() {
     let (_root, registry) = registry();
     let first = registry.create(&record("web")).unwrap();
@@ -245,6 +273,8 @@ fn a_running_vm_cannot_be_removed() {
 fn damaged_files_are_named() {
     let (_root, registry) = registry();
     let directory = registry.create(&record("web")).unwrap();
+    // Somebody answers for it, so that its state is not just taken for lost.
+    let _listener = directory.listen().unwrap();
     for (file, text) in [(RECORD, "{"), (RECORD, "{}"), (STATE, ""), (STATE, r#"{"phase":"dreaming"}"#)] {
         let path = directory.file(file);
         let before = fs::read(&path).unwrap();

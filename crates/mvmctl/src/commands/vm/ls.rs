@@ -18,7 +18,10 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitCode> {
-    let mut vms = context.engine_of_existing()?.vms()?;
+    let (mut vms, unreadable) = context.engine_of_existing()?.vms()?;
+    for error in unreadable {
+        context.printer.always(format_args!("warning: {}", mvm_engine::chain(&error)));
+    }
     vms.retain(|vm| args.all || !matches!(vm.phase, Phase::Exited | Phase::Failed));
     if args.json {
         context.printer.json(&vms)?;

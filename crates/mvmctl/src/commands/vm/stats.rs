@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 /// Show what running VMs use of the host, once a second until interrupted
 ///
 /// It is what the host's kernel counts for the hypervisors: 100 % is one processor; memory is what is held, the guest's
-/// and the hypervisor's own.
+/// and the hypervisor's own; disk is what was read and written since the start, without what the host's cache had. What
+/// goes over a guest's network is not counted.
 #[derive(clap::Args)]
 pub struct Args {
     /// Show it once
@@ -34,6 +35,9 @@ struct Row {
     /// What the plan gives, in bytes.
     memory_limit_bytes: u64,
     cpu_ms: u64,
+    /// Since the start, in bytes; nothing where the kernel doesn't tell.
+    disk_read_bytes: Option<u64>,
+    disk_written_bytes: Option<u64>,
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -73,6 +77,7 @@ fn sample(engine: &Engine, names: &[VmName]) -> anyhow::Result<Sample> {
     let names = match names {
         [] => engine
             .vms()?
+            .0
             .into_iter()
             .filter(|vm| matches!(vm.phase, Phase::Booting | Phase::Running | Phase::Paused))
             .map(|vm| vm.name)
@@ -100,6 +105,8 @@ fn compare(before: &Sample, now: &Sample) -> Vec<Row> {
             memory_bytes: usage.memory_bytes,
             memory_limit_bytes: *limit,
             cpu_ms: usage.cpu_ms,
+            disk_read_bytes: usage.disk.map(|disk| disk.read_bytes),
+            disk_written_bytes: usage.disk.map(|disk| disk.written_bytes),
         }
     };
     now.iter().map(row).collect()
@@ -117,10 +124,14 @@ fn table(rows: &[Row]) -> String {
                 format!("{} / {}", bytes(row.memory_bytes), bytes(limit)),
                 format!("{share:.1}%"),
                 super::status::seconds(row.cpu_ms),
+                match (row.disk_read_bytes, row.disk_written_bytes) {
+                    (Some(read), Some(written)) => format!("{} / {}", bytes(read), bytes(written)),
+                    _ => "-".to_owned(),
+                },
             ]
         })
         .collect();
-    aligned(&["NAME", "CPU %", "MEMORY / GIVEN", "MEMORY %", "CPU TIME"], &rows)
+    aligned(&["NAME", "CPU %", "MEMORY / GIVEN", "MEMORY %", "CPU TIME", "DISK READ / WRITTEN"], &rows)
 }
 
 #[cfg(test)]
@@ -131,14 +142,20 @@ mod tests {
     fn samples_are_compared() {
         let now = Instant::now();
         let at = |ms, cpu_ms| {
-            let usage = VmUsage { cpu_ms, memory_bytes: 128 << 20 };
+            let usage = VmUsage { cpu_ms, memory_bytes: 128 << 20, disk: None };
             let entry = (now + Duration::from_millis(ms), usage, 512 << 20);
             Sample::from([("web".parse().unwrap(), entry)])
         };
-        let rows = compare(&at(0, 1000), &at(2000, 2500));
+        let mut rows = compare(&at(0, 1000), &at(2000, 2500));
+        rows.push(Row {
+            disk_read_bytes: Some(1_500_000),
+            disk_written_bytes: Some(0),
+            ..compare(&at(0, 0), &at(1, 0)).remove(0)
+        });
         let expected = "\
-NAME   CPU %   MEMORY / GIVEN   MEMORY %   CPU TIME
-web    75.0%   134MB / 537MB    25.0%      2.5s
+NAME   CPU %   MEMORY / GIVEN   MEMORY %   CPU TIME   DISK READ / WRITTEN
+web    75.0%   134MB / 537MB    25.0%      2.5s       -
+web    0.0%    134MB / 537MB    25.0%      0.0s       1.50MB / 0B
 ";
         assert_eq!(table(&rows), expected);
         assert_eq!(compare(&Sample::new(), &at(0, 10))[0].cpu_percent, 0.0);

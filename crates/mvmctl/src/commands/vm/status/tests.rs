@@ -22,7 +22,7 @@ fn status() -> VmStatus {
         restart: "no".to_owned(),
         restarts: 0,
         resources: VmResources { cpus: 2, memory_mib: 512, scratch_mib: 16384 },
-        usage: Some(VmUsage { cpu_ms: 12_340, memory_bytes: 181_000_000 }),
+        usage: Some(VmUsage { cpu_ms: 12_340, memory_bytes: 181_000_000, disk: None }),
         guest: Some(GuestReport {
             uptime_ms: 61_000,
             total_kib: 480_000,
