@@ -1,5 +1,6 @@
 //! The verbs on VMs: what they wrote and what happened to them, start and stop, pause and rename, restarts, attaching.
 
+use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use libtest_mimic::Failed;
 use mvm_tests::fixtures;
 use mvm_tests::process::{Program, holders};
 use mvm_tests::sandbox::Sandbox;
+use mvm_tests::terminal::Terminal;
 
 use crate::{Case, GUEST, Outcome, ensure, ensure_eq};
 
@@ -14,8 +16,11 @@ pub const CASES: &[Case] = &[
     Case { name: "vms::logs_and_verbs", needs: GUEST, run: logs_and_verbs },
     Case { name: "vms::restart_policies", needs: GUEST, run: restart_policies },
     Case { name: "vms::attach_joins_input_and_output", needs: GUEST, run: attach },
+    Case { name: "vms::keys_leave_a_command_running", needs: GUEST, run: keys },
+    Case { name: "vms::stop_is_heard_between_two_launches", needs: GUEST, run: between },
     Case { name: "vms::ends_that_nobody_asked_for", needs: GUEST, run: ends },
     Case { name: "vms::update_and_rollback", needs: GUEST, run: update },
+    Case { name: "vms::an_image_stays_with_its_vm", needs: GUEST, run: image_stays },
     Case { name: "vms::completion_knows_names", needs: GUEST, run: completion },
     Case { name: "vms::twenty_at_once_leave_nothing", needs: GUEST, run: twenty },
 ];
@@ -148,6 +153,68 @@ fn attach() -> Outcome {
     Ok(())
 }
 
+/// Docker's keys, and others that were asked for, from `run` and from `attach`.
+fn keys() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    // The guest's terminal shows what is typed, and then what the command makes of it.
+    let typed = |terminal: &Terminal, text: &str, line: &str| -> Outcome {
+        terminal.type_text(&format!("{text}{line}\n"))?;
+        ensure!(terminal.shows(&format!("{line}\r\n{text}{line}"))?, "{line:?} does not show");
+        Ok(())
+    };
+    let left = |terminal: &Terminal, words: &[&str], line: &str, keys: &str| -> Outcome {
+        let mut client = terminal.start(sandbox.mvmctl(words))?;
+        typed(terminal, "", line)?;
+        if keys == "\u{18}d" {
+            // Docker's own first key is for the command then.
+            typed(terminal, "\u{10}", "more")?;
+        }
+        terminal.type_text(keys)?;
+        ensure!(eventually(|| Ok(client.try_wait()?.is_some()))?, "{words:?} is not left");
+        ensure_eq!(client.wait()?.code(), Some(0));
+        ensure_eq!(phase(&sandbox, "cat")?, "running");
+        Ok(())
+    };
+    let terminal = Terminal::new()?;
+    let image = image()?;
+    left(&terminal, &["run", "-it", "--name", "cat", &image, "cat"], "one", "\u{10}\u{11}")?;
+    left(&terminal, &["attach", "cat"], "two", "\u{10}\u{11}")?;
+    left(&terminal, &["attach", "--detach-keys", "ctrl-x,d", "cat"], "three", "\u{18}d")?;
+    sandbox.mvmctl(["attach", "--detach-keys", "ctrl-ä", "cat"]).run()?.exits(125)?;
+    let mut last = terminal.start(sandbox.mvmctl(["attach", "--detach-keys", "", "cat"]))?;
+    typed(&terminal, "", "four")?;
+    // The end of a terminal's input is the end of the command.
+    terminal.type_text("\u{4}")?;
+    ensure!(eventually(|| Ok(last.try_wait()?.is_some()))?, "the command goes on");
+    ensure_eq!((last.wait()?.code(), phase(&sandbox, "cat")?), (Some(0), "exited".to_owned()));
+    Ok(())
+}
+
+/// A VM that is launched again and again: whenever `stop` comes, it has ended afterwards and stays so; so it is with `rm -f`.
+fn between() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let image = image()?;
+    let again = ["run", "-d", "--restart", "always", "--name", "vm"];
+    for (round, verb) in ["stop", "stop", "kill", "stop", "rm"].into_iter().enumerate() {
+        match round {
+            0 => sandbox.mvmctl(again).args([&image, "true"]).run()?.ok()?,
+            _ => sandbox.mvmctl(["start", "vm"]).run()?.ok()?,
+        };
+        std::thread::sleep(Duration::from_millis(350) * u32::try_from(round)?);
+        match verb {
+            "rm" => sandbox.mvmctl(["rm", "-f", "vm"]).run()?.ok()?,
+            verb => sandbox.mvmctl([verb, "vm"]).run()?.ok()?,
+        };
+        let expected = if verb == "rm" { "none" } else { "exited" };
+        ensure_eq!(phase(&sandbox, "vm")?, expected);
+        let over = eventually(|| Ok(holders(&sandbox.store())?.is_empty()))?;
+        ensure!(over, "after {verb} it still runs: {:?}", holders(&sandbox.store())?);
+        ensure_eq!(phase(&sandbox, "vm")?, expected);
+    }
+    sandbox.mvmctl(["audit", "verify"]).run()?.ok()?;
+    Ok(())
+}
+
 fn ends() -> Outcome {
     let sandbox = Sandbox::with_kernel()?;
     let script = "echo 2 > /proc/sys/vm/panic_on_oom && exec tail /dev/zero";
@@ -207,6 +274,44 @@ fn update() -> Outcome {
     Ok(())
 }
 
+/// What an ended VM is started from is there until the VM is removed, and what it can go back to.
+fn image_stays() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let layout = sandbox.path().join("layout");
+    Program::new("cp").arg("-a").arg(fixtures::busybox()?).arg(&layout).run()?.ok()?;
+    let image = format!("oci:{}:latest", layout.display());
+    let mvmctl = |words: &[&str]| sandbox.mvmctl(words).run();
+    mvmctl(&["run", "-d", "--name", "app", &image, "sleep", "1000"])?.ok()?;
+    mvmctl(&["stop", "-t", "0", "app"])?.ok()?;
+    let used = mvmctl(&["image", "rm", &image])?.exits(7)?;
+    ensure!(used.err().contains("is used by vm:app"), "{}", used.err());
+    // Its name goes on to another image, and that to a third.
+    for number in ["1", "2"] {
+        let file = sandbox.path().join(number);
+        std::fs::write(&file, number)?;
+        let named = format!("{}:latest", layout.display());
+        Program::new("umoci").args(["insert", "--image", &named]).arg(&file).arg("/number").run()?.ok()?;
+        mvmctl(&["pull", &image])?.ok()?;
+        mvmctl(&["gc"])?.ok()?;
+        if number == "1" {
+            ensure_eq!(sandbox.image_files()?.len(), 2);
+            mvmctl(&["start", "app"])?.ok()?;
+            ensure_eq!(mvmctl(&["vm", "update", "-t", "0", "app"])?.ok()?.out(), "app: generation 2\n");
+            ensure_eq!(mvmctl(&["exec", "app", "cat", "/number"])?.ok()?.out(), "1");
+            mvmctl(&["stop", "-t", "0", "app"])?.ok()?;
+        }
+    }
+    ensure_eq!(sandbox.image_files()?.len(), 3);
+    ensure_eq!(mvmctl(&["vm", "rollback", "-t", "0", "app"])?.ok()?.out(), "app: generation 3\n");
+    mvmctl(&["start", "app"])?.ok()?;
+    mvmctl(&["exec", "app", "cat", "/number"])?.exits(1)?;
+    mvmctl(&["rm", "-f", "app"])?.ok()?;
+    mvmctl(&["gc"])?.ok()?;
+    ensure_eq!(sandbox.image_files()?.len(), 1);
+    mvmctl(&["image", "rm", &image])?.ok()?;
+    Ok(())
+}
+
 /// What a shell asks for when somebody presses Tab.
 fn completion() -> Outcome {
     let sandbox = Sandbox::with_kernel()?;
@@ -242,6 +347,21 @@ fn completion() -> Outcome {
     Ok(())
 }
 
+/// Returns how many leases there are on images.
+fn leases(sandbox: &Sandbox) -> Result<usize, Failed> {
+    let scope = sandbox.json(["scope", "inspect", "default", "--json"])?;
+    Ok(scope["leases"].as_array().ok_or("no leases")?.len())
+}
+
+/// Returns all files and sockets of a store, but for its log and its events, which grow and are rotated.
+fn files(sandbox: &Sandbox) -> Result<Vec<String>, Failed> {
+    let found = Program::new("find").arg(".").directory(&sandbox.store()).run()?.ok()?.out();
+    let grows = |line: &&str| !line.starts_with("./audit/") && !line.contains("/events.jsonl");
+    let mut lines: Vec<String> = found.lines().filter(grows).map(str::to_owned).collect();
+    lines.sort();
+    Ok(lines)
+}
+
 fn twenty() -> Outcome {
     const COUNT: usize = 20;
     let sandbox = Sandbox::with_kernel()?;
@@ -258,7 +378,7 @@ fn twenty() -> Outcome {
         let counts = kinds.iter().filter(counted).map(|kind| kind["count"].clone());
         Ok::<Vec<serde_json::Value>, Failed>(counts.collect())
     };
-    let before = on_disk()?;
+    let (before, files_before) = (on_disk()?, files(&sandbox)?);
     let names: Vec<String> = (0..COUNT).map(|number| format!("vm{number:02}")).collect();
     let all = |verb: &[&str], tail: &[&str]| -> Outcome {
         std::thread::scope(|scope| {
@@ -277,13 +397,22 @@ fn twenty() -> Outcome {
         })
     };
     let small = ["--memory", "128m"];
-    all(&["run", "-d", small[0], small[1], "--name"], &[&image, "sleep", "1000"])?;
+    let published = ["run", "-d", small[0], small[1], "-p", "80", "--name"];
+    all(&published, &[&image, "sleep", "1000"])?;
     let running = || {
         let list = sandbox.json(["ps", "--json"])?;
         let list = list.as_array().cloned().unwrap_or_default();
         Ok(list.iter().filter(|vm| vm["phase"] == "running").count() == COUNT)
     };
     ensure!(eventually(running)?, "not all of them run");
+    let listed = sandbox.json(["ps", "--json"])?;
+    let ports = listed.as_array().into_iter().flatten().filter_map(|vm| {
+        let port = vm["ports"][0].as_str()?.strip_prefix("127.0.0.1:")?.split_once("->")?.0;
+        port.parse().ok()
+    });
+    let ports: std::collections::BTreeSet<u16> = ports.collect();
+    ensure_eq!(ports.len(), COUNT);
+    ensure_eq!(leases(&sandbox)?, COUNT);
     all(&["stop", "-t", "0"], &[])?;
     ensure_eq!(sandbox.json(["ps", "--json"])?, serde_json::json!([]));
     all(&["rm"], &[])?;
@@ -291,6 +420,11 @@ fn twenty() -> Outcome {
     ensure!(over, "processes are left: {:?}", holders(&sandbox.store())?);
     ensure_eq!(std::fs::read_dir(sandbox.store().join("vms"))?.count(), 0);
     ensure_eq!(on_disk()?, before);
+    ensure_eq!(leases(&sandbox)?, 0);
+    for port in ports {
+        TcpListener::bind(("127.0.0.1", port)).map_err(|error| format!("port {port} is left: {error}"))?;
+    }
+    ensure_eq!(files(&sandbox)?, files_before);
     // Nothing holds the image any more.
     sandbox.mvmctl(["image", "rm", &image]).run()?.ok()?;
     sandbox.mvmctl(["audit", "verify"]).run()?.ok()?;
