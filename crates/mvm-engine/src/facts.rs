@@ -60,7 +60,7 @@ impl Engine {
         let Some(record) = record.filter(same) else { return Ok(Known::default()) };
         let config = self.scope.document(config)?.and_then(|config| ImageConfig::parse(&config).ok());
         let created = config.and_then(|config| UtcTime::from_rfc3339(config.created()?).ok());
-        let store_paths = match (&record.posture == REPRODUCIBLE, self.scope.document(manifest)?) {
+        let store_paths = match (record.posture == REPRODUCIBLE, self.scope.document(manifest)?) {
             (true, Some(document)) => read_manifest(&document).ok().map(|closure| {
                 let facts = |path: &ClosurePath| StorePathFacts {
                     info: path.info(),

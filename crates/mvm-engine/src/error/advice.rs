@@ -284,7 +284,7 @@ fn for_import(error: &ImportError) -> Option<String> {
         | ImportError::Trailing
         | ImportError::ContentAddress { .. }
         | ImportError::Absent(_) => {
-            "the builder's store is damaged, or the builder lies: mvmctl builder rm --store makes a new one"
+            "the builder's store is damaged, or the builder lies: mvmctl builder rm, then mvmctl builder init, makes a new one"
                 .to_owned()
         }
         _ => return None,

@@ -30,9 +30,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     }
     let signers: Vec<String> = provenance.signers.iter().map(ToString::to_string).collect();
     let signers = if signers.is_empty() { "no trusted key".to_owned() } else { signers.join(", ") };
-    context.printer.line(format_args!("signed by    {signers}"))?;
+    context.printer.line(format_args!("signed by      {signers}"))?;
     for (name, value) in lines(&provenance) {
-        context.printer.line(format_args!("{name:<12} {value}"))?;
+        context.printer.line(format_args!("{name:<14} {value}"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -48,11 +48,13 @@ fn lines(provenance: &Provenance) -> Vec<(String, String)> {
     }
     for dependency in &definition.resolved_dependencies {
         for (algorithm, digest) in &dependency.digest {
-            lines.push((dependency.name.clone(), format!("{algorithm}:{digest}")));
+            let input = dependency.annotations.get("input").map(|input| format!("input {input}"));
+            let name = input.unwrap_or_else(|| dependency.name.clone());
+            lines.push((name, format!("{algorithm}:{digest}")));
         }
     }
     for (name, version) in &predicate.run_details.builder.version {
-        lines.push((name.clone(), version.clone()));
+        lines.push((format!("{name} version"), version.clone()));
     }
     for builder in &predicate.run_details.builder.builder_dependencies {
         lines.push((builder.name.clone(), builder.uri.clone()));
