@@ -48,8 +48,7 @@ pub fn body(data: &[u8]) {
     }
     // What a name is refused for, its plan is refused for.
     let plan = SIGNED.0.unverified_plan();
-    let mvm_plan::plan::Source::Oci { requested, .. } = &plan.source;
-    if let Err(refusal) = check_name(requested, &asked) {
+    if let Err(refusal) = check_name(plan.source.requested(), &asked) {
         assert!(failed(&asked).is_superset(&refusal.rules().into_iter().collect()), "{refusal}");
     }
     serde_json::to_vec(asked.layers()).expect("a layer can be shown");
@@ -67,6 +66,7 @@ fn failed(policy: &Policy) -> BTreeSet<Rule> {
         scope: &plan.scope,
         confinement: &confinement,
         image_signatures: &[],
+        store_paths: None,
         pulled_at: Some(plan.validity.not_before),
         created_at: None,
         nonce: LaunchNonce::from_bytes([0; 16]),
