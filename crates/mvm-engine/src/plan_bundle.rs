@@ -66,6 +66,9 @@ pub enum BundleError {
     /// The plan was made before plans named all that a bundle carries.
     #[error("the plan does not name the record of its kernel, as plans of earlier versions don't")]
     NoRecord,
+    /// The plan mounts images beside its root, which a bundle has no place for.
+    #[error("a bundle of a plan that mounts images is not supported; a bundle carries the root image only")]
+    MountedImage,
     /// The image's config can't be read.
     #[error("the bundle's image config")]
     Config(#[source] mvm_ref::ConfigError),
@@ -101,6 +104,9 @@ impl Engine {
     pub fn bundle_plan(&self, plan: &[u8], out: impl Write) -> Result<(), EngineError> {
         let signed = parse(plan)?;
         let plan = signed.unverified_plan();
+        if plan.mounted_images().next().is_some() {
+            return Err(BundleError::MountedImage.into());
+        }
         self.check_pieces(plan)?;
         let kernel = self.kernel(&plan.kernel.digest)?;
         let base = self.initramfs_of(plan, &kernel)?;

@@ -13,7 +13,7 @@ use mvm_image::verity;
 use mvm_launch::Qemu;
 use mvm_launch::confinement::Host;
 use mvm_plan::audit::Event;
-use mvm_plan::plan::{Plan, Source};
+use mvm_plan::plan::{Plan, Root, Source};
 use mvm_plan::policy::{Layer, Policy, Rule};
 use mvm_plan::{Isolation, KeyId, LaunchNonce, Refusal, RuleOutcome, SignedPlan, UtcTime};
 use mvm_ref::{Digest, ImageSource, VmName};
@@ -241,8 +241,17 @@ impl Engine {
         }
     }
 
+    /// Checks the root image, and those that are mounted beside it.
     fn check_root(&self, plan: &Plan) -> Result<String, EngineError> {
-        let root = plan.root;
+        let mut words = self.check_image(&plan.root)?;
+        for (_, mounted) in plan.mounted_images() {
+            words.push_str("; mounted ");
+            words.push_str(&self.check_image(mounted)?);
+        }
+        Ok(words)
+    }
+
+    fn check_image(&self, root: &Root) -> Result<String, EngineError> {
         let image = self.scope.image_by_root(&root.root_hash)?;
         let image = image.ok_or_else(|| EngineError::UnknownImage(root.root_hash.to_string()))?;
         let expected = verity::Expected { root_hash: root.root_hash, data_blocks: root.data_blocks };

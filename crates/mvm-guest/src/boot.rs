@@ -111,8 +111,9 @@ pub(crate) fn boot() -> Result<Booted, BootError> {
     let own = serials.len();
     serials.extend(mounts::serials(&document));
     let disks = disks::find(Path::new("/sys/class/block"), &serials, DEVICE_WAIT)?;
-    let verified = dm::open_verity(&described.name, disks[0], &described.verity)?;
-    let scratch = root::mount_image(described, &verified, disks[1..own].first().copied())?;
+    let verified = Path::new("/mvm/verified");
+    dm::open_verity(&described.name, disks[0], &described.verity, verified)?;
+    let scratch = root::mount_image(described, verified, disks[1..own].first().copied())?;
     kernel::mount_under_dev_and_sys()?;
     prepare::prepare(Path::new(root::MERGED), &document.hostname, document.interface.as_ref())?;
     users::add(Path::new(root::MERGED), &document)?;

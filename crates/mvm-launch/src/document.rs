@@ -40,17 +40,8 @@ fn document(plan: &Plan, salt: &[u8]) -> GuestDocument {
     let root = Root {
         name: ROOT.to_owned(),
         disk: ROOT_SERIAL.to_owned(),
-        filesystem: match plan.root.fs {
-            FileSystem::Erofs => Filesystem::Erofs,
-        },
-        verity: Verity {
-            root_hash: Hex::new(*plan.root.root_hash.as_bytes()),
-            salt: Hex::new(salt),
-            data_blocks: plan.root.data_blocks,
-            hash_start_block: plan.root.hash_start / u64::from(BLOCK),
-            algorithm: HashAlgorithm::Sha256,
-            block_size: BLOCK,
-        },
+        filesystem: filesystem(plan.root.fs),
+        verity: verity(&plan.root, salt),
         overlay,
     };
     GuestDocument {
@@ -62,7 +53,12 @@ fn document(plan: &Plan, salt: &[u8]) -> GuestDocument {
         health_checks: plan.health_checks.iter().map(health_check).collect(),
         users: plan.users.iter().map(user).collect(),
         service_group: service_group(plan),
-        mounts: plan.mounts.iter().enumerate().map(mount).collect(),
+        mounts: plan
+            .mounts
+            .iter()
+            .enumerate()
+            .map(|(index, described)| mount(index, described, salt))
+            .collect(),
         secrets: plan.secrets.iter().map(ToString::to_string).collect(),
         interface: interface(&plan.network),
     }
@@ -86,6 +82,11 @@ fn interface(network: &Network) -> Option<Interface> {
 /// Returns the serial of the disk that holds the volume of a plan's mount, by the mount's index.
 pub fn volume_serial(mount: usize) -> String {
     format!("volume-{mount}")
+}
+
+/// Returns the serial of the disk that holds the image of a plan's mount, by the mount's index.
+pub fn image_serial(mount: usize) -> String {
+    format!("image-{mount}")
 }
 
 /// Returns the tag of the device that shares the directory of a plan's mount, by the mount's index.
@@ -148,7 +149,24 @@ fn service_group(plan: &Plan) -> Option<Group> {
     wanted.then(|| plan.service_group.as_ref().map_or_else(|| group(&plan::Group::service()), group))
 }
 
-fn mount((index, mount): (usize, &plan::Mount)) -> Mount {
+fn filesystem(fs: FileSystem) -> Filesystem {
+    match fs {
+        FileSystem::Erofs => Filesystem::Erofs,
+    }
+}
+
+fn verity(root: &plan::Root, salt: &[u8]) -> Verity {
+    Verity {
+        root_hash: Hex::new(*root.root_hash.as_bytes()),
+        salt: Hex::new(salt),
+        data_blocks: root.data_blocks,
+        hash_start_block: root.hash_start / u64::from(BLOCK),
+        algorithm: HashAlgorithm::Sha256,
+        block_size: BLOCK,
+    }
+}
+
+fn mount(index: usize, mount: &plan::Mount, salt: &[u8]) -> Mount {
     Mount {
         target: mount.target.clone(),
         source: match &mount.source {
@@ -157,6 +175,11 @@ fn mount((index, mount): (usize, &plan::Mount)) -> Mount {
                 MountSource::HostDirectory { tag: directory_tag(index) }
             }
             plan::MountSource::Tmpfs { size_mib } => MountSource::Tmpfs { size_mib: *size_mib },
+            plan::MountSource::Image { root } => MountSource::Image {
+                serial: image_serial(index),
+                filesystem: filesystem(root.fs),
+                verity: verity(root, salt),
+            },
         },
         read_only: mount.read_only,
     }

@@ -20,7 +20,9 @@ mod scratch;
 mod volume;
 
 pub use backend::{Accelerator, Backend, Disk, LaunchError, Launched, MachineConfig};
-pub use document::{MAIN_PROCESS, ROOT, ROOT_SERIAL, SCRATCH_SERIAL, guest_document, volume_serial};
+pub use document::{
+    MAIN_PROCESS, ROOT, ROOT_SERIAL, SCRATCH_SERIAL, guest_document, image_serial, volume_serial,
+};
 pub use initramfs::document_archive;
 pub use machine::Machine;
 pub use qemu::{Probe, Qemu, probe_key, probe_kvm};

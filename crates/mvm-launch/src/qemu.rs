@@ -10,7 +10,7 @@ mod tsc;
 
 use crate::backend::{Accelerator, Backend, Disk, LaunchError, Launched, MachineConfig};
 use crate::confinement::{Reservation, Task};
-use crate::document::ROOT_SERIAL;
+use crate::document::{ROOT_SERIAL, image_serial};
 use crate::exec::{Invocation, find_program};
 use crate::kernel::KernelInfo;
 use crate::machine::Machine;
@@ -201,8 +201,13 @@ fn open_disk(disk: &Disk, plan: &Plan) -> Result<(OwnedFd, u64), LaunchError> {
     };
     let file = file.map_err(unopenable)?;
     let got = file.metadata().map_err(unopenable)?.len();
-    if disk.serial == ROOT_SERIAL && got != plan.root.size {
-        return Err(LaunchError::RootSize { path: disk.path.clone(), expected: plan.root.size, got });
+    let mut images = plan.mounted_images().map(|(index, root)| (image_serial(index), root.size));
+    let expected = match disk.serial == ROOT_SERIAL {
+        true => Some(plan.root.size),
+        false => images.find(|(serial, _)| *serial == disk.serial).map(|(_, size)| size),
+    };
+    if let Some(expected) = expected.filter(|expected| *expected != got) {
+        return Err(LaunchError::RootSize { path: disk.path.clone(), expected, got });
     }
     Ok((file.into(), got))
 }

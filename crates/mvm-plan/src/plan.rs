@@ -299,6 +299,16 @@ impl Plan {
         limits::validate(self)
     }
 
+    /// Returns the roots of the images that are mounted beside the plan's own, each with the index of its mount.
+    pub fn mounted_images(&self) -> impl Iterator<Item = (usize, &Root)> {
+        self.mounts.iter().enumerate().filter_map(|(index, mount)| match &mount.source {
+            MountSource::Image { root } => Some((index, root)),
+            MountSource::Volume { .. } | MountSource::HostDirectory { .. } | MountSource::Tmpfs { .. } => {
+                None
+            }
+        })
+    }
+
     /// Returns the kinds of what is mounted beside the root and its scratch space.
     pub fn mount_kinds(&self) -> Vec<MountKind> {
         self.mounts.iter().map(|mount| mount.source.kind()).collect()

@@ -299,22 +299,31 @@ impl Root {
             Overlay::Tmpfs { size_mib: 0 } => return field("overlay size", "at least 1 MiB", "0".into()),
             Overlay::Disk { .. } | Overlay::Tmpfs { .. } | Overlay::None {} => {}
         }
-        let verity = &self.verity;
-        if verity.root_hash.as_bytes().len() != 32 {
-            return field("root hash", "32 bytes", verity.root_hash.to_string());
+        self.verity.validate(&self.name)
+    }
+}
+
+impl Verity {
+    /// Checks everything that the types don't say; `owner` is what it is of.
+    fn validate(&self, owner: &str) -> Result<(), DocumentError> {
+        let field = |field, expected, got: String| {
+            Err(DocumentError::Field { field, owner: owner.to_owned(), expected, got })
+        };
+        if self.root_hash.as_bytes().len() != 32 {
+            return field("root hash", "32 bytes", self.root_hash.to_string());
         }
-        if verity.salt.as_bytes().len() > 256 {
-            return field("salt", "at most 256 bytes", verity.salt.to_string());
+        if self.salt.as_bytes().len() > 256 {
+            return field("salt", "at most 256 bytes", self.salt.to_string());
         }
-        if verity.block_size != 4096 {
-            return field("block size", "4096", verity.block_size.to_string());
+        if self.block_size != 4096 {
+            return field("block size", "4096", self.block_size.to_string());
         }
         // 2^51 blocks are 2^63 bytes, the most that a file offset can name.
-        if verity.data_blocks == 0 || verity.data_blocks >= 1 << 51 {
-            return field("data blocks", "1 to 2^51 - 1", verity.data_blocks.to_string());
+        if self.data_blocks == 0 || self.data_blocks >= 1 << 51 {
+            return field("data blocks", "1 to 2^51 - 1", self.data_blocks.to_string());
         }
-        if verity.hash_start_block < verity.data_blocks || verity.hash_start_block >= 1 << 51 {
-            return field("hash start block", "a block behind the data", verity.hash_start_block.to_string());
+        if self.hash_start_block < self.data_blocks || self.hash_start_block >= 1 << 51 {
+            return field("hash start block", "a block behind the data", self.hash_start_block.to_string());
         }
         Ok(())
     }

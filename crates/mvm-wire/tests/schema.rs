@@ -125,6 +125,18 @@ fn services() -> GuestDocument {
     }
 }
 
+/// A document with an image beside its root.
+fn mounted_image() -> GuestDocument {
+    let mut document = document();
+    document.roots.truncate(1);
+    let verity = document.roots[0].verity.clone();
+    let source = MountSource::Image { serial: "image-0".into(), filesystem: Filesystem::Erofs, verity };
+    GuestDocument {
+        mounts: vec![Mount { target: "/mnt/source".into(), source, read_only: true }],
+        ..document
+    }
+}
+
 fn messages() -> Vec<(&'static str, Message)> {
     let request = |id, request| Message::Request { id, request };
     let response = |id, result| Message::Response { id, result };
@@ -232,8 +244,12 @@ fn messages() -> Vec<(&'static str, Message)> {
     ]
 }
 
-fn documents() -> [(&'static str, GuestDocument); 2] {
-    [("guest-document", document()), ("guest-document-services", services())]
+fn documents() -> [(&'static str, GuestDocument); 3] {
+    [
+        ("guest-document", document()),
+        ("guest-document-services", services()),
+        ("guest-document-image", mounted_image()),
+    ]
 }
 
 fn service_status() -> ServiceStatus {

@@ -176,7 +176,7 @@ impl VmDefinition {
     pub fn volumes(&self) -> impl Iterator<Item = &VolumeName> {
         self.mounts.iter().filter_map(|mount| match &mount.source {
             MountSource::Volume { name } => Some(name),
-            MountSource::HostDirectory { .. } | MountSource::Tmpfs { .. } => None,
+            MountSource::HostDirectory { .. } | MountSource::Tmpfs { .. } | MountSource::Image { .. } => None,
         })
     }
 

@@ -8,6 +8,7 @@ use crate::policies;
 use crate::used_plans::UsedPlans;
 use crate::vm::Record;
 use mvm_plan::audit::Event;
+use mvm_plan::plan::Root;
 use mvm_plan::policy::{Policy, Rule};
 use mvm_plan::{AdmittedPlan, Isolation, LaunchNonce, SignedPlan};
 use mvm_ref::Digest;
@@ -73,9 +74,8 @@ impl<'a> Door<'a> {
         })
     }
 
-    /// Returns the root image that the plan names, if it has the shape that the plan says.
-    pub fn root_image(&self) -> Result<Image, EngineError> {
-        let root = &self.plan.unverified_plan().root;
+    /// Returns an image that the plan names, if it has the shape that the plan says.
+    pub fn image(&self, root: &Root) -> Result<Image, EngineError> {
         let Some(image) = self.engine.scope.image_by_root(&root.root_hash)? else {
             return self.refuse(Rule::RootImage, EngineError::UnknownImage(root.root_hash.to_string()));
         };

@@ -18,9 +18,10 @@ use crate::vm::{self, Phase, ProcessIdentity, Record, RestartPolicy, State, VmDi
 use mvm_launch::confinement::Host;
 use mvm_launch::{
     Backend as _, Disk, LaunchError, Launched as Started, MachineConfig, Qemu, ROOT_SERIAL, SCRATCH_SERIAL,
+    image_serial,
 };
 use mvm_plan::audit::{Event, Outcome};
-use mvm_plan::plan::{MountSource, Plan, Scratch};
+use mvm_plan::plan::{MountSource, Plan, Root, Scratch};
 use mvm_plan::policy::Rule;
 use mvm_plan::{AdmittedPlan, Isolation};
 use mvm_ref::Digest;
@@ -225,11 +226,11 @@ struct Prepared {
     listener: UnixListener,
     admit: Event,
     launch: Event,
-    /// Keeps the image from being collected until the hypervisor has opened it and the lease counts.
-    _image: Image,
+    /// Keeps the images from being collected until the hypervisor has opened them and the leases count.
+    _images: Vec<Image>,
 }
 
-/// Leases the image and makes the VM's files.
+/// Leases the images and makes the VM's files.
 fn prepare(
     door: &Door<'_>,
     directory: &VmDirectory,
@@ -244,9 +245,15 @@ fn prepare(
         let changed = EngineError::Changed { what: "the initramfs", expected, got };
         return door.refuse(Rule::InitramfsDigest, changed);
     }
-    let image = door.root_image()?;
     let process = ProcessId::current().map_err(VmError::from)?;
-    engine.scope.lease(&plan.root.root_hash, &holder(record), LeaseTerm::Process(process))?;
+    let leased = |root: &Root| -> Result<Image, EngineError> {
+        let image = door.image(root)?;
+        engine.scope.lease(&root.root_hash, &holder(record), LeaseTerm::Process(process))?;
+        Ok(image)
+    };
+    let image = leased(&plan.root)?;
+    let mounted = plan.mounted_images().map(|(index, root)| Ok((image_serial(index), leased(root)?)));
+    let mounted = mounted.collect::<Result<Vec<_>, EngineError>>()?;
 
     let document = mvm_launch::guest_document(admitted, &mvm_image::verity::SALT);
     let archive = mvm_launch::document_archive(&document)
@@ -267,6 +274,7 @@ fn prepare(
         engine.make_scratch(&scratch, plan.resources.scratch_mib)?;
         disks.push(disk(scratch, SCRATCH_SERIAL, false));
     }
+    disks.extend(mounted.iter().map(|(serial, image)| disk(image.path().to_owned(), serial, true)));
     disks.extend(engine.lock_volumes(&plan.mounts, &record.name)?);
     let listener = directory.listen()?;
     listener.set_nonblocking(true).map_err(io_error("set up the control socket"))?;
@@ -290,7 +298,7 @@ fn prepare(
             guest_document: Digest::of(&archive),
             confinement,
         },
-        _image: image,
+        _images: mounted.into_iter().map(|(_, image)| image).chain([image]).collect(),
     })
 }
 

@@ -26,7 +26,10 @@ impl Engine {
                 return Err(EngineError::Option { option: "--scope", problem });
             }
             let supervisor = ProcessId::of(state.supervisor.pid()).map_err(VmError::from)?;
-            self.scope.lease(&record.root_hash, &format!("vm:{to}"), LeaseTerm::Process(supervisor))?;
+            let held = self.scope.leases()?.into_iter().filter(|lease| lease.holder == format!("vm:{name}"));
+            for lease in held {
+                self.scope.lease(&lease.root_hash, &format!("vm:{to}"), LeaseTerm::Process(supervisor))?;
+            }
         }
         self.audit.append(&record.scope, vec![set])?;
         self.vms.rename(&directory, to)?;

@@ -11,7 +11,7 @@ use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, opcode};
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const CONTROL: &str = "/dev/mapper/control";
 /// `sizeof(struct dm_ioctl)`.
@@ -42,26 +42,26 @@ pub(crate) enum DmError {
     },
 }
 
-/// Makes a read-only device that verifies what is read from `disk`, and returns the path of its node.
-pub(crate) fn open_verity(name: &str, disk: Device, verity: &Verity) -> Result<PathBuf, DmError> {
+/// Makes a read-only device that verifies what is read from `disk`, and a node for it at `node`.
+///
+/// `name` has fewer than 100 bytes, and no other device here has it.
+pub(crate) fn open_verity(name: &str, disk: Device, verity: &Verity, node: &Path) -> Result<(), DmError> {
     let control = File::options().read(true).write(true).open(CONTROL).map_err(DmError::Control)?;
     let run = |act, command: Command| {
         command.run(&control).map_err(|source| DmError::Command { act, name: name.to_owned(), source })
     };
-    let created = run("creating", Command::new(3, 0))?;
+    let created = run("creating", Command::new(name, 3, 0))?;
     let sectors = verity.data_blocks * u64::from(verity.block_size) / SECTOR;
     run(
         "loading the table of",
-        Command::new(9, READ_ONLY).with_target(sectors, "verity", &parameters(disk, verity)),
+        Command::new(name, 9, READ_ONLY).with_target(sectors, "verity", &parameters(disk, verity)),
     )?;
     // "Suspend" without the suspend flag resumes, which makes the loaded table live.
-    run("starting", Command::new(6, 0))?;
+    run("starting", Command::new(name, 6, 0))?;
 
     let device = created.device();
-    let path = PathBuf::from("/mvm/verified");
-    mknodat(CWD, &path, FileType::BlockDevice, Mode::RUSR, makedev(device.major, device.minor))
-        .map_err(|error| DmError::Node { path: path.clone(), source: error.into() })?;
-    Ok(path)
+    mknodat(CWD, node, FileType::BlockDevice, Mode::RUSR, makedev(device.major, device.minor))
+        .map_err(|error| DmError::Node { path: node.to_owned(), source: error.into() })
 }
 
 /// Returns the parameters of a verity target: version, data device, hash device, block sizes, number of data
@@ -86,13 +86,16 @@ struct Command {
 }
 
 impl Command {
-    /// Makes a command on the one device that a guest has.
-    fn new(number: u8, flags: u32) -> Self {
+    /// Makes a command on the device of a name.
+    fn new(name: &str, number: u8, flags: u32) -> Self {
         let mut buffer = vec![0; HEADER];
         buffer[0..4].copy_from_slice(&4u32.to_ne_bytes());
         buffer[16..20].copy_from_slice(&(HEADER as u32).to_ne_bytes());
         buffer[28..32].copy_from_slice(&flags.to_ne_bytes());
-        buffer[48..56].copy_from_slice(b"mvm-root");
+        // 128 bytes, the last of which is NUL.
+        let name = format!("mvm-{name}");
+        let length = name.len().min(127);
+        buffer[48..48 + length].copy_from_slice(&name.as_bytes()[..length]);
         Self { number, buffer }
     }
 
@@ -174,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_table_is_laid_out_as_the_kernel_reads_it() {
-        let command = Command::new(9, READ_ONLY).with_target(80, "verity", "1 a");
+        let command = Command::new("root", 9, READ_ONLY).with_target(80, "verity", "1 a");
         assert_eq!(command.buffer.len(), HEADER + TARGET + 8);
         assert_eq!(command.buffer[HEADER + 8], 80);
         assert_eq!(&command.buffer[HEADER + 24..HEADER + 30], b"verity");
@@ -183,7 +186,7 @@ mod tests {
 
     #[test]
     fn device_numbers_are_decoded() {
-        let mut command = Command::new(3, 0);
+        let mut command = Command::new("root", 3, 0);
         for (number, major, minor) in [(0xfe00u64, 254, 0), (0xfe10, 254, 16), (0x0010_fe01, 254, 0x101)] {
             command.buffer[40..48].copy_from_slice(&number.to_ne_bytes());
             assert_eq!(command.device(), Device { major, minor });

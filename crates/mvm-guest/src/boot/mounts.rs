@@ -1,13 +1,14 @@
-//! What is mounted in the root beside it: volumes, memory, and the place of the secrets.
+//! What is mounted in the root beside it: volumes, images, memory, and the place of the secrets.
 //!
 //! A mount's place is looked up inside the root and made where it isn't there. Nothing on a mount is set-id or a device.
 //! A volume that is empty gets what the image has at its place, with its owner, as docker gives it.
 
 use super::disks::Device;
+use super::dm::{self, DmError};
 use super::{copy, ext4};
-use mvm_wire::GuestDocument;
 use mvm_wire::document::mounts::{Mount, MountSource};
 use mvm_wire::document::services::Group;
+use mvm_wire::{Filesystem, GuestDocument, Verity};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, makedev, mkdirat, mknodat, openat, openat2,
     unlinkat,
@@ -59,6 +60,23 @@ pub(crate) enum MountError {
         #[source]
         source: io::Error,
     },
+    #[error("verifying image {serial} for {target} failed")]
+    Verity {
+        serial: String,
+        target: String,
+        #[source]
+        source: DmError,
+    },
+    #[error(
+        "mounting the {filesystem} image {serial} on {target} failed; it is damaged, or not the one expected"
+    )]
+    Image {
+        filesystem: &'static str,
+        serial: String,
+        target: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("mounting memory on {target} failed")]
     Memory {
         target: String,
@@ -71,10 +89,10 @@ pub(crate) enum MountError {
     ReadOnly(#[source] io::Error),
 }
 
-/// Returns the serials of the disks of a document's volumes, in the document's order.
+/// Returns the serials of the disks of a document's volumes and images, in the document's order.
 pub(super) fn serials(document: &GuestDocument) -> Vec<&str> {
     let serials = document.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Volume { serial } => Some(serial.as_str()),
+        MountSource::Volume { serial } | MountSource::Image { serial, .. } => Some(serial.as_str()),
         MountSource::HostDirectory { .. } | MountSource::Tmpfs { .. } => None,
     });
     serials.collect()
@@ -89,8 +107,8 @@ pub(super) fn mount_all(document: &GuestDocument, disks: &[Device]) -> Result<Ve
         .mounts
         .iter()
         .map(|mount| {
-            let is_volume = matches!(mount.source, MountSource::Volume { .. });
-            (mount, if is_volume { devices.next().copied() } else { None })
+            let on_disk = matches!(mount.source, MountSource::Volume { .. } | MountSource::Image { .. });
+            (mount, if on_disk { devices.next().copied() } else { None })
         })
         .collect();
     mounts.sort_by_key(|(mount, _)| Path::new(&mount.target).components().count());
@@ -102,6 +120,10 @@ pub(super) fn mount_all(document: &GuestDocument, disks: &[Device]) -> Result<Ve
                 let Some(device) = device else { continue };
                 let volume = Volume { serial, target, device, read_only: *read_only };
                 written.extend(volume.mount(document.service_group.as_ref())?);
+            }
+            MountSource::Image { serial, filesystem, verity } => {
+                let Some(device) = device else { continue };
+                mount_image(target, device, (serial, *filesystem, verity))?;
             }
             MountSource::Tmpfs { size_mib } => {
                 let flags = if *read_only { FLAGS | MountFlags::RDONLY } else { FLAGS };
@@ -133,6 +155,31 @@ fn mount_memory(target: &str, options: &str, flags: MountFlags) -> Result<(), Mo
     let options = CString::new(options).unwrap_or_default();
     mount("tmpfs", by_descriptor(&place), "tmpfs", flags, options.as_c_str())
         .map_err(|error| MountError::Memory { target: target.to_owned(), source: error.into() })
+}
+
+/// Mounts an image, each block of which is verified as it is read.
+fn mount_image(
+    target: &str,
+    device: Device,
+    (serial, filesystem, verity): (&str, Filesystem, &Verity),
+) -> Result<(), MountError> {
+    let place = place(target)?;
+    let node = format!("/dev/.{serial}");
+    dm::open_verity(serial, device, verity, Path::new(&node)).map_err(|source| MountError::Verity {
+        serial: serial.to_owned(),
+        target: target.to_owned(),
+        source,
+    })?;
+    // An image that was not unmounted has nothing to replay: nobody writes to it.
+    let data = (filesystem == Filesystem::Ext4).then_some(c"noload");
+    let flags = FLAGS | MountFlags::RDONLY;
+    let mounted = mount(node.as_str(), by_descriptor(&place), filesystem.name(), flags, data);
+    mounted.and_then(|()| unlinkat(CWD, node.as_str(), AtFlags::empty())).map_err(|error| MountError::Image {
+        filesystem: filesystem.name(),
+        serial: serial.to_owned(),
+        target: target.to_owned(),
+        source: error.into(),
+    })
 }
 
 struct Volume<'a> {

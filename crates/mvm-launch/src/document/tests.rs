@@ -120,6 +120,14 @@ fn the_document_is_the_plans() {
     assert_eq!(document, expected);
     document.validate().unwrap();
 
+    let verity = expected.roots[0].verity.clone();
+    let source = plan::MountSource::Image { root: plan.root };
+    plan.mounts = vec![plan::Mount { target: "/src".to_owned(), source, read_only: true }];
+    let document = guest_document(&admitted(plan.clone()), &[0x66; 32]);
+    let source = MountSource::Image { serial: "image-0".to_owned(), filesystem: Filesystem::Erofs, verity };
+    assert_eq!(document.mounts, [Mount { target: "/src".to_owned(), source, read_only: true }]);
+    document.validate().unwrap();
+
     plan.resources.scratch = Scratch::Tmpfs;
     let document = guest_document(&admitted(plan), &[0x66; 32]);
     assert_eq!(document.roots[0].overlay, Overlay::Tmpfs { size_mib: 64 });

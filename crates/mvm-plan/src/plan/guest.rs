@@ -1,6 +1,6 @@
 //! What a guest does beside its main process: services, health checks, users and mounts.
 
-use super::Process;
+use super::{Process, Root};
 use crate::signal::Signal;
 use mvm_ref::{CheckName, ServiceName, VolumeName};
 use serde::{Deserialize, Serialize};
@@ -148,6 +148,11 @@ pub enum MountSource {
         /// Most that it may take, in MiB.
         size_mib: u32,
     },
+    /// The root file system of another image of the plan's scope, under verity like the root; it can only be read.
+    Image {
+        /// The image.
+        root: Root,
+    },
 }
 
 /// The kinds of things that a guest can have mounted beside its root and its scratch space.
@@ -160,6 +165,8 @@ pub enum MountKind {
     HostDirectory,
     /// Memory of the guest.
     Tmpfs,
+    /// Another image.
+    Image,
 }
 
 impl ServiceLimits {
@@ -175,6 +182,7 @@ impl MountSource {
             Self::Volume { .. } => MountKind::Volume,
             Self::HostDirectory { .. } => MountKind::HostDirectory,
             Self::Tmpfs { .. } => MountKind::Tmpfs,
+            Self::Image { .. } => MountKind::Image,
         }
     }
 }
@@ -244,6 +252,7 @@ impl fmt::Display for MountKind {
             Self::Volume => "volume",
             Self::HostDirectory => "host-directory",
             Self::Tmpfs => "tmpfs",
+            Self::Image => "image",
         })
     }
 }

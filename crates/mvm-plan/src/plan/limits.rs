@@ -103,9 +103,11 @@ pub enum PlanError {
         /// The source's kind.
         kind: &'static str,
     },
-    /// The root's numbers contradict each other.
-    #[error("plan: root.{field} is {got}; {expected}")]
+    /// The numbers of the root, or of an image that is mounted, contradict each other.
+    #[error("plan: {part}.{field} is {got}; {expected}")]
     Layout {
+        /// What they are of.
+        part: &'static str,
         /// The number that is wrong.
         field: &'static str,
         /// Its value.
@@ -135,7 +137,7 @@ impl PlanError {
             Self::Platform(_) => "source.platform",
             Self::NotPinned { .. } => "source.mutable_tag",
             Self::Posture { .. } => "posture",
-            Self::Layout { .. } => "root",
+            Self::Layout { part, .. } => part,
             Self::Time { field: "not_after", .. } => "validity.not_after",
             Self::Time { .. } => "validity.not_before",
         }
@@ -151,7 +153,7 @@ impl PlanError {
 
 pub(super) fn validate(plan: &Plan) -> Result<(), PlanError> {
     source(&plan.source, plan.posture)?;
-    root(&plan.root)?;
+    root("root", &plan.root)?;
     text("kernel.version", &plan.kernel.version, 0..=MAX_VERSION)?;
     guest::validate(plan)?;
     hostname(&plan.hostname)?;
@@ -190,8 +192,8 @@ fn source(source: &Source, posture: Posture) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn root(root: &Root) -> Result<(), PlanError> {
-    let layout = |field, got, expected| Err(PlanError::Layout { field, got, expected });
+fn root(part: &'static str, root: &Root) -> Result<(), PlanError> {
+    let layout = |field, got, expected| Err(PlanError::Layout { part, field, got, expected });
     if root.generation == 0 {
         return layout("generation", 0, "generations start at 1");
     }

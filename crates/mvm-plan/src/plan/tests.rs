@@ -333,6 +333,11 @@ fn mount(target: &str, name: &str) -> Mount {
     Mount { target: target.to_owned(), source, read_only: false }
 }
 
+fn image(target: &str, read_only: bool) -> Mount {
+    let source = MountSource::Image { root: sample().root };
+    Mount { target: target.to_owned(), source, read_only }
+}
+
 fn port(host: u16, guest: u16) -> Port {
     Port { address: [127, 0, 0, 1].into(), host, guest, protocol: Protocol::Tcp }
 }
@@ -348,7 +353,7 @@ fn what_a_guest_may_do_beside_its_process() {
     let group = Group { name: "ann".parse().unwrap(), gid: 1000 };
     plan.users = vec![User { name: "ann".parse().unwrap(), uid: 1000, group, home: "/home/ann".to_owned() }];
     plan.service_group = Some(Group::service());
-    plan.mounts = vec![mount("/mnt/data", "data")];
+    plan.mounts = vec![mount("/mnt/data", "data"), image("/src", true), image("/again", true)];
     plan.secrets = vec!["token".parse().unwrap()];
     let rule = EgressRule {
         host: "example.org".to_owned(),
@@ -399,6 +404,19 @@ fn what_a_guest_may_not_do_beside_its_process_is_named() {
         (
             |p| p.mounts = vec![mount("/data", "a"), mount("/other", "a")],
             "plan: mounts.source.name \"a\" is not used once only",
+        ),
+        (
+            |p| p.mounts = vec![image("/src", false)],
+            "plan: mounts.source \"image\" is not something that can be written",
+        ),
+        (
+            |p| {
+                p.mounts = vec![image("/src", true)];
+                if let MountSource::Image { root } = &mut p.mounts[0].source {
+                    root.data_blocks = 0;
+                }
+            },
+            "plan: mounts.source.root.data_blocks is 0; an image has at least one block",
         ),
         (
             |p| p.mounts = vec![mount("/proc/1", "a")],

@@ -1,6 +1,6 @@
 //! What a guest mounts beside its root, and its network interface.
 
-use super::{DocumentError, SERIAL, count, is_serial, services::is_path, unique};
+use super::{DocumentError, Filesystem, SERIAL, Verity, count, is_serial, services::is_path, unique};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -35,6 +35,15 @@ pub enum MountSource {
     Tmpfs {
         /// Most it may take, in MiB.
         size_mib: u32,
+    },
+    /// The image on a disk, verified as it is read, and read-only.
+    Image {
+        /// The disk's virtio serial.
+        serial: String,
+        /// What the image is.
+        filesystem: Filesystem,
+        /// How the image is verified.
+        verity: Verity,
     },
 }
 
@@ -87,20 +96,20 @@ pub(super) fn validate<'a>(
     count("mounts", document.mounts.len(), 0, 64)?;
     count("secrets", document.secrets.len(), 0, 64)?;
     let mut targets = BTreeSet::new();
-    for Mount { target, source, .. } in &document.mounts {
+    for Mount { target, source, read_only } in &document.mounts {
         let error =
             |field, expected, got| DocumentError::Field { field, owner: target.clone(), expected, got };
         unique(&mut targets, "mounts", target)?;
         if !is_path(target) || target == "/" {
             return Err(error("target", "an absolute path below / without NUL", format!("{target:?}")));
         }
-        match source {
-            MountSource::Volume { serial } => {
-                if !is_serial(serial) {
-                    return Err(error("serial", SERIAL, format!("{serial:?}")));
-                }
-                unique(serials, "disks", serial)?;
+        if let MountSource::Volume { serial } | MountSource::Image { serial, .. } = source {
+            if !is_serial(serial) {
+                return Err(error("serial", SERIAL, format!("{serial:?}")));
             }
+            unique(serials, "disks", serial)?;
+        }
+        match source {
             // 36 bytes are what the device's configuration has for it (virtio 1.2 section 5.11.4).
             MountSource::HostDirectory { tag } if tag.is_empty() || tag.len() > 36 || tag.contains('\0') => {
                 return Err(error("tag", "1 to 36 bytes without NUL", format!("{tag:?}")));
@@ -108,7 +117,13 @@ pub(super) fn validate<'a>(
             MountSource::Tmpfs { size_mib: 0 } => {
                 return Err(error("size", "at least 1 MiB", "0".to_owned()));
             }
-            MountSource::HostDirectory { .. } | MountSource::Tmpfs { .. } => {}
+            MountSource::Image { verity, .. } => {
+                verity.validate(target)?;
+                if !read_only {
+                    return Err(error("image", "mounted read-only", "mounted to be written".to_owned()));
+                }
+            }
+            MountSource::Volume { .. } | MountSource::HostDirectory { .. } | MountSource::Tmpfs { .. } => {}
         }
     }
     let mut names = BTreeSet::new();

@@ -1,6 +1,6 @@
 //! Limits of what a guest does beside its main process.
 
-use super::{MAX_PATH, PlanError, count_of, form, no_nul, number, process, text};
+use super::{MAX_PATH, PlanError, count_of, form, no_nul, number, process, root, text};
 use crate::plan::{EgressRule, Group, HealthCheck, Mount, MountSource, Network, Plan, Port, Service, User};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -132,7 +132,7 @@ fn users(users: &[User], service_group: Option<&Group>) -> Result<(), PlanError>
 fn mounts(mounts: &[Mount]) -> Result<(), PlanError> {
     count_of("mounts", mounts.len(), 0, MAX_ITEMS)?;
     distinct("mounts.target", mounts.iter().map(|mount| mount.target.as_str()))?;
-    for Mount { target, source, .. } in mounts {
+    for Mount { target, source, read_only } in mounts {
         absolute("mounts.target", target)?;
         // So that two texts mean two places.
         let plain = target != "/" && target[1..].split('/').all(|part| !matches!(part, "" | "." | ".."));
@@ -149,11 +149,17 @@ fn mounts(mounts: &[Mount]) -> Result<(), PlanError> {
             MountSource::Tmpfs { size_mib } => {
                 number("mounts.source.size_mib", (*size_mib).into(), 1..=16 * 1024 * 1024)?;
             }
+            MountSource::Image { root: image } => {
+                root("mounts.source.root", image)?;
+                if !read_only {
+                    return Err(form("mounts.source", "image", "something that can be written"));
+                }
+            }
         }
     }
     let volumes = mounts.iter().filter_map(|mount| match &mount.source {
         MountSource::Volume { name } => Some(name.as_str()),
-        MountSource::HostDirectory { .. } | MountSource::Tmpfs { .. } => None,
+        MountSource::HostDirectory { .. } | MountSource::Tmpfs { .. } | MountSource::Image { .. } => None,
     });
     distinct("mounts.source.name", volumes)
 }

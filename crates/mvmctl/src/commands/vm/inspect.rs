@@ -76,6 +76,7 @@ fn text(vm: &VmDetails, now: i64) -> Result<String, std::fmt::Error> {
             MountSource::Volume { name } => format!("volume {name}"),
             MountSource::HostDirectory { path } => format!("directory {path}"),
             MountSource::Tmpfs { size_mib } => format!("{size_mib} MiB of memory"),
+            MountSource::Image { root } => format!("image {}", root.root_hash),
         };
         let how = if mount.read_only { ", read-only" } else { "" };
         writeln!(text, "{heading:<13}{}: {source}{how}", printable(&mount.target))?;
