@@ -121,3 +121,62 @@ debian_layout() {
     umoci new --image "$work/layout:latest"
     umoci raw add-layer --image "$work/layout:latest" "$tar"
 }
+
+# Compiles a program that says hello, for an image ($work/root) and as the first process of a machine.
+hello_program() {
+    [ ! -x "$work/root/hello" ] || return 0
+    cat >"$work/hello.c" <<'END'
+#include <unistd.h>
+#include <sys/reboot.h>
+int main(void)
+{
+    if (write(1, "hello\n", 6) != 6)
+        return 1;
+    if (getpid() == 1)
+        reboot(RB_AUTOBOOT);
+    return 0;
+}
+END
+    mkdir -p "$work/root" "$work/init/dev"
+    gcc -O1 -static -s -o "$work/root/hello" "$work/hello.c"
+}
+
+# When a hypervisor is started, and with which arguments, is seen from outside: confined, it can't tell itself. Only what is
+# asked for is stopped at.
+traced() {
+    strace -f --seccomp-bpf -qq -ttt -s 100000 -e trace=execve -e signal=none -o "$work/trace" "$@"
+}
+# Writes the arguments of the hypervisor that was traced to $work/arguments, one a line.
+hypervisor_arguments() {
+    sed -n '/execve("[^"]*qemu-system/ { s/^[^[]*\["//; s/"\], 0x.*//; s/", "/\n/g; p; q }' "$work/trace" >"$work/arguments"
+}
+
+# Time until a command says hello; firmware may have said something before.
+until_hello() {
+    local begin=$EPOCHREALTIME line
+    while read -r line; do
+        case $line in *hello*)
+            seconds_since "$begin" "$EPOCHREALTIME"
+            break
+            ;;
+        esac
+    done < <("$@" 2>/dev/null </dev/null)
+    wait $! || true
+}
+
+# Sets bare: the machine of $work/arguments with nothing but the kernel and an init that says a line, less its disks and its
+# agent.
+bare_qemu() {
+    hello_program
+    cp "$work/root/hello" "$work/init/init"
+    (cd "$work/init" && printf 'init\ndev\n' | cpio -o -H newc --quiet -R 0:0 >"$work/initrd")
+    local cpu append memory accel
+    cpu=$(sed -n '/^-cpu$/{n;p}' "$work/arguments")
+    append=$(sed -n '/^-append$/{n;p}' "$work/arguments")
+    memory=$(sed -n '/^-m$/{n;p}' "$work/arguments")
+    accel=$(sed -n '/^-accel$/{n;p}' "$work/arguments")
+    bare=("$(command -v qemu-system-x86_64)" -M microvm,acpi=off,isa-serial=on -accel "${accel:-tcg,thread=multi}" -cpu "$cpu"
+        -m "$memory" -kernel "$kernel" -initrd "$work/initrd" -append "$append" -nodefaults -no-user-config -display none
+        -no-reboot -serial stdio)
+    "${bare[@]}" >"$work/words" 2>&1 </dev/null && grep -q hello "$work/words" || { cat "$work/words" >&2; say "bare QEMU does not boot"; exit 1; }
+}

@@ -4,6 +4,7 @@ mod advice;
 
 use crate::attach::AttachError;
 use crate::audit_log::AuditError;
+use crate::builder::BuilderError;
 use crate::closures::ImportError;
 use crate::copy::CopyError;
 use crate::export::ExportError;
@@ -215,6 +216,9 @@ pub enum EngineError {
     /// A VM does not go over to another generation.
     #[error(transparent)]
     Update(#[from] UpdateError),
+    /// The builder can't be had, or ended.
+    #[error(transparent)]
+    Builder(#[from] BuilderError),
     /// A running VM failed.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),

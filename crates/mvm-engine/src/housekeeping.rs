@@ -7,6 +7,7 @@ use crate::error::EngineError;
 use crate::images::deletion;
 use crate::store_settings::StoreSettings;
 use crate::vm::{self, VmError};
+use crate::vms::stored_plan;
 use mvm_plan::audit::{Event, Subject};
 use mvm_ref::{Digest, ScopeName};
 use mvm_store::{CollectedKind, GcOptions, GcReport, Tally};
@@ -152,7 +153,7 @@ impl Engine {
         Ok(image.manifest)
     }
 
-    fn audit_pin(&self, manifest: Digest, pinned: bool) -> Result<(), EngineError> {
+    pub(crate) fn audit_pin(&self, manifest: Digest, pinned: bool) -> Result<(), EngineError> {
         let subject = Subject::Blob { digest: manifest };
         let set = Event::Set { subject, setting: "pinned".to_owned(), value: pinned.to_string() };
         Ok(self.audit.append(&self.settings.scope, vec![set])?)
@@ -170,7 +171,9 @@ impl Engine {
                 record => record?,
             };
             let before = directory.generation_before(record.generation).map(|(before, _)| before.root_hash);
-            for root in [record.root_hash].into_iter().chain(before) {
+            let plan = stored_plan(&directory).ok();
+            let mounted = plan.iter().flat_map(|plan| plan.mounted_images()).map(|(_, root)| root.root_hash);
+            for root in [record.root_hash].into_iter().chain(before).chain(mounted) {
                 used.entry(root).or_default().insert(format!("vm:{}", directory.name()));
             }
         }

@@ -3,6 +3,7 @@
 mod attach;
 mod audit;
 mod audit_log;
+mod builder;
 mod claims;
 mod clock;
 mod closures;
@@ -56,6 +57,11 @@ pub use attach::{
 pub use audit_log::{
     AuditError, AuditReport, Follower, LogSettings, Signed, Tampering, Verification, WitnessError,
     WitnessReport,
+};
+pub use builder::{
+    AptError, BuilderCollected, BuilderError, BuilderInputs, BuilderOrigin, BuilderRecord, BuilderRequest,
+    BuilderSession, BuilderSource, BuilderState, BuilderStatus, DebError, DebianPackage, DebianRelease,
+    SOURCE_TARGET,
 };
 pub use clock::unix_seconds;
 pub use closures::{

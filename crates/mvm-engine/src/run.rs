@@ -2,9 +2,11 @@
 
 mod beside;
 mod health;
+mod invalid;
 mod request;
 
 pub use health::WorkloadHealth;
+pub(crate) use invalid::invalid;
 pub use request::{LaunchRequest, PullPolicy, RunRequest, Surroundings, Workload};
 
 use crate::attach::ControlConnection;
@@ -23,7 +25,7 @@ use crate::{clock, keys};
 use mvm_launch::exec::Invocation;
 use mvm_plan::audit::{Event, Subject};
 use mvm_plan::plan::{Initramfs, Kernel, Plan, Process, Resources, Schema, Scratch, Source, Validity};
-use mvm_plan::{PlanError, SignedPlan, signal::Signal};
+use mvm_plan::{SignedPlan, signal::Signal};
 use mvm_ref::{Digest, ImageConfig, Platform, VmName};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
@@ -101,7 +103,8 @@ impl Engine {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<DraftPlan, EngineError> {
-        let kernel = self.choose_kernel(request.kernel.as_deref())?;
+        // That there is none is told before anything is fetched.
+        self.choose_kernel(request.kernel.as_deref())?;
         let (image, found) = self.image_for(request, progress, cancel)?;
         let policy = policies::load(&request.policy)?;
         if request.pull != PullPolicy::Never && plans::check_name(&request.image, &policy)?.is_ok() {
@@ -111,6 +114,17 @@ impl Engine {
         if cancel.requested() {
             return Err(EngineError::Interrupted);
         }
+        self.draft_of(request, image, found)
+    }
+
+    /// Makes a plan for an image of the store; `found` says whether it was there before.
+    pub(crate) fn draft_of(
+        &self,
+        request: &RunRequest,
+        image: Pulled,
+        found: bool,
+    ) -> Result<DraftPlan, EngineError> {
+        let kernel = self.choose_kernel(request.kernel.as_deref())?;
         let initramfs = Digest::of(&self.base_initramfs(&kernel)?);
         let name = match &request.name {
             Some(name) => name.clone(),
@@ -438,31 +452,6 @@ pub(crate) fn process(
         tty: workload.terminal,
         stdin: workload.stdin,
     })
-}
-
-/// Tells what is wrong with a request in the words of whoever made it, where an option sets that part of a plan.
-pub(crate) fn invalid(error: PlanError) -> EngineError {
-    let option = match error.field() {
-        "resources.cpus" => "--cpus",
-        "resources.memory_mib" => "--memory in MiB",
-        "resources.scratch_mib" => "--scratch in MiB",
-        "validity.not_after" => "the end of --valid-for",
-        "hostname" => "--name",
-        "source.requested" => "the image's name",
-        "process.argv" => "the command",
-        "process.env" => "--env, with the image's environment,",
-        "process.argv and process.env" => "the command with --env and the image's environment",
-        "process.working_dir" => "--workdir",
-        "process.user" => "--user",
-        "mounts" | "mounts.target" | "mounts.source.name" | "mounts.source.size_mib" => "--volume or --tmpfs",
-        "secrets" => "--secret",
-        "health_checks.interval_secs" => "--health-interval in seconds",
-        "health_checks.timeout_secs" => "--health-timeout in seconds",
-        "health_checks.start_period_secs" => "--health-start-period in seconds",
-        "health_checks.retries" => "--health-retries",
-        _ => return EngineError::Plan { act: "make", source: error.into() },
-    };
-    EngineError::Option { option, problem: error.problem() }
 }
 
 pub(crate) fn absolute(directory: &str) -> String {

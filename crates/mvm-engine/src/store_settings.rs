@@ -1,6 +1,7 @@
 //! `settings.toml` of a store: what its user set for all of it.
 
 use crate::error::EngineError;
+use crate::network::{Destination, NetworkWordError};
 use crate::size::Size;
 use mvm_ref::nix::NixPublicKey;
 use mvm_store::Store;
@@ -12,6 +13,8 @@ const LAYER_BUDGET: u64 = 20 << 30;
 
 /// The key of cache.nixos.org, which Nix trusts unless told otherwise.
 const NIX_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+/// The cache of the Nix project.
+const SUBSTITUTER: &str = "https://cache.nixos.org";
 
 /// What a store's user set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -19,6 +22,7 @@ const NIX_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcD
 pub struct StoreSettings {
     layers: Layers,
     nix: Nix,
+    builder: Builder,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -31,6 +35,57 @@ struct Nix {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct Layers {
     budget: Option<Size>,
+}
+
+/// What builders are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Builder {
+    substituters: Option<Vec<Word>>,
+    egress: Option<Vec<Place>>,
+}
+
+/// Something that goes into Nix's settings: printable, without a space.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct Word(String);
+
+/// A host that builders may reach.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct Place(Destination);
+
+impl TryFrom<String> for Word {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            true => Ok(Self(text)),
+            false => Err(format!("{text:?} is not one word of printable ASCII")),
+        }
+    }
+}
+
+impl TryFrom<String> for Place {
+    type Error = NetworkWordError;
+
+    fn try_from(text: String) -> Result<Self, NetworkWordError> {
+        text.parse().map(Self)
+    }
+}
+
+impl Builder {
+    /// Returns where a builder asks for what others have built.
+    pub fn substituters(&self) -> Vec<&str> {
+        let set = self.substituters.as_ref();
+        set.map_or_else(|| vec![SUBSTITUTER], |set| set.iter().map(|word| word.0.as_str()).collect())
+    }
+
+    /// Returns what a builder with a network may reach, and nothing else; without a list all but the host.
+    pub fn egress(&self) -> Option<Vec<Destination>> {
+        let places = self.egress.as_ref()?;
+        Some(places.iter().map(|place| place.0.clone()).collect())
+    }
 }
 
 /// The file is not what it should be.
@@ -55,6 +110,11 @@ impl StoreSettings {
     pub fn path_keys(&self) -> Vec<NixPublicKey> {
         let set = self.nix.trusted_public_keys.clone();
         set.unwrap_or_else(|| NIX_KEY.parse().into_iter().collect())
+    }
+
+    /// Returns what builders are told.
+    pub(crate) fn builder(&self) -> &Builder {
+        &self.builder
     }
 
     /// Returns how many bytes of disk the layers of a scope may hold for themselves.

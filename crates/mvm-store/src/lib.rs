@@ -46,6 +46,7 @@ pub use host::{ProcessError, ProcessId};
 pub use index::IndexError;
 pub use kernels::{Kernel, KernelError, NewKernel};
 pub use scope::Scope;
+pub use scope::builder::{BuilderClaim, BuilderLock};
 pub use scope::documents::MAX_DOCUMENT;
 pub use scope::images::{Image, ImageClaim, ImageRecord, ImageSlot};
 pub use scope::leases::{LeaseRecord, LeaseTerm};

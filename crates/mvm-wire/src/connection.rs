@@ -203,6 +203,7 @@ impl Connection {
             state.grant_window(window);
             self.queue(Kind::Credit, stream, &window.to_le_bytes());
         }
+        self.forget_if_finished(stream);
         Ok(())
     }
 

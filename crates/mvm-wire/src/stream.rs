@@ -5,7 +5,8 @@ use crate::frame::Direction;
 /// One stream of a connection, from this side's view.
 ///
 /// Each direction is open until its end of stream, or from the start not at all. A stream is finished when
-/// both directions are closed and everything received was consumed.
+/// both directions are closed and everything received was consumed, but not before it was accepted: the request that it
+/// is for may be read after its end.
 #[derive(Debug)]
 pub(crate) struct Stream {
     /// What the side that opened the stream declared, seen from here.
@@ -64,6 +65,6 @@ impl Stream {
     }
 
     pub(crate) fn is_finished(&self) -> bool {
-        !self.send_open && !self.receive_open && self.unconsumed == 0
+        self.accepted && !self.send_open && !self.receive_open && self.unconsumed == 0
     }
 }

@@ -74,6 +74,8 @@ pub enum Command {
     #[command(subcommand)]
     Volume(commands::volume::Command),
     #[command(subcommand)]
+    Builder(commands::builder::Command),
+    #[command(subcommand)]
     Kernel(commands::kernel::Command),
     #[command(subcommand)]
     Plan(commands::plan::Command),

@@ -77,6 +77,7 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Logout(args) => commands::logout::run(context, args),
         Command::Image(command) => commands::image::run(context, command),
         Command::Vm(command) => commands::vm::run(context, command),
+        Command::Builder(command) => commands::builder::run(context, command),
         Command::Volume(command) => commands::volume::run(context, command),
         Command::Kernel(command) => commands::kernel::run(context, command),
         Command::Plan(command) => commands::plan::run(context, command),

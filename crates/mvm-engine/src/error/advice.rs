@@ -1,5 +1,7 @@
 //! What kind of failure an error is, and what to do about it.
 
+mod fetch;
+mod keys;
 mod launch;
 
 use super::{EngineError, ErrorKind};
@@ -8,7 +10,6 @@ use crate::audit_log::{AuditError, Tampering, WitnessError};
 use crate::closures::ImportError;
 use crate::copy::CopyError;
 use crate::export::ExportError;
-use crate::keys::KeysError;
 use crate::plan_bundle::BundleError;
 use crate::policies::PolicyFileError;
 use crate::project::ProjectError;
@@ -21,15 +22,13 @@ use crate::supervisor::ForwardError;
 use crate::vm::{Phase, VmError};
 use crate::vms::{StartError, UpdateError};
 use crate::volumes::VolumeError;
+use fetch::{of_export, of_fetch};
+use keys::{for_keys, of_keys};
 use launch::for_launch;
-use mvm_fetch::{
-    AuthError, DockerArchiveError, FetchError, HelperError, InflateError, LayoutError, MirrorsError,
-    RegistryError,
-};
+use mvm_fetch::{AuthError, FetchError, HelperError, InflateError, RegistryError};
 use mvm_launch::exec::ExecError;
 use mvm_launch::network::NetworkError;
 use mvm_launch::{LaunchError, ScratchError};
-use mvm_plan::KeyError;
 use mvm_store::{FileError, IndexError, KernelError, StoreError};
 use mvm_tree::{Knob, NarError, NarRefusal, ReadError, Refusal as TreeRefusal};
 use mvm_wire::FailureKind;
@@ -59,6 +58,7 @@ impl EngineError {
             Self::Provenance(ProvenanceFailure::None(_)) => ErrorKind::NotFound,
             Self::Provenance(_) => ErrorKind::Verification,
             Self::NotForBuilds { .. } => ErrorKind::Usage,
+            Self::Builder(error) => error.kind(),
             Self::Vm(error) => match error {
                 VmError::NotFound(_) => ErrorKind::NotFound,
                 VmError::NameTaken(_) | VmError::Running(_) | VmError::NotRunning { .. } => {
@@ -137,6 +137,7 @@ impl EngineError {
             }
             Self::NoKernelSource(_) => "apt-get install linux-source, or name one with --source",
             Self::Audit(error) | Self::Vm(VmError::Audit(error)) => return for_audit(error),
+            Self::Builder(error) => error.hint()?,
             Self::Vm(error) => return for_vm(error),
             Self::UnknownImage(_) => "mvmctl image ls lists them",
             Self::NotPinned(_) => "mvmctl image ls shows which are",
@@ -300,18 +301,6 @@ fn of_volume(error: &VolumeError) -> ErrorKind {
     }
 }
 
-fn of_keys(error: &KeysError) -> ErrorKind {
-    match error {
-        KeysError::Unknown(_) | KeysError::PublicOnly(_) => ErrorKind::NotFound,
-        KeysError::Ambiguous { .. } | KeysError::EmptyPassphrase | KeysError::PassphraseNeeded(_) => {
-            ErrorKind::Usage
-        }
-        KeysError::NameTaken(_) | KeysError::AlreadyThere { .. } => ErrorKind::Conflict,
-        KeysError::Lapsed { .. } => ErrorKind::Refused,
-        _ => ErrorKind::Failure,
-    }
-}
-
 fn of_audit(error: &AuditError) -> ErrorKind {
     match error {
         AuditError::Verify { .. }
@@ -331,34 +320,6 @@ fn for_quota(scope: &mvm_ref::ScopeName) -> String {
     format!(
         "mvmctl gc --scope {scope} --budget 0 removes what isn't needed; mvmctl scope set {scope} --quota SIZE allows more"
     )
-}
-
-/// Returns what to do about a key.
-fn for_keys(error: &KeysError) -> Option<String> {
-    Some(match error {
-        KeysError::Unknown(_) | KeysError::Ambiguous { .. } => "mvmctl key ls lists them".to_owned(),
-        KeysError::PublicOnly(name) => {
-            format!("mvmctl key import FILE --name {name} brings the private half")
-        }
-        KeysError::NameTaken(name) => {
-            format!(
-                "choose another name; mvmctl key rotate {name} replaces it, mvmctl key rm {name} removes it"
-            )
-        }
-        KeysError::Lapsed { name, .. } => {
-            format!("mvmctl key rotate {name} makes a new one of that name; --key signs with another")
-        }
-        KeysError::PassphraseNeeded(_) => {
-            "--passphrase asks for one, --passphrase-file FILE gives it".to_owned()
-        }
-        KeysError::Open { name, source: KeyError::NeedsPassphrase } => {
-            format!("--key {name} asks for it, --passphrase-file FILE beside that gives it")
-        }
-        KeysError::Trust { path, .. } => {
-            format!("put back a copy of {}; without it only the key local is trusted, anew", path.display())
-        }
-        _ => return None,
-    })
 }
 
 /// Returns what to do about a problem of the store.
@@ -490,63 +451,6 @@ fn of_pull(error: &PullError) -> ErrorKind {
         PullError::Assemble(_) | PullError::Sync(_) | PullError::Source(_) | PullError::Shifted(_) => {
             ErrorKind::Failure
         }
-    }
-}
-
-fn of_fetch(error: &FetchError) -> ErrorKind {
-    match error {
-        FetchError::Cancelled => ErrorKind::Interrupted,
-        FetchError::Registry(RegistryError::NotFound { .. }) | FetchError::Platform(_) => ErrorKind::NotFound,
-        FetchError::Registry(
-            RegistryError::Digest { .. } | RegistryError::DigestHeader { .. } | RegistryError::Length { .. },
-        ) => ErrorKind::Verification,
-        FetchError::Registry(RegistryError::Mirrors(MirrorsError::Blocked { .. })) => ErrorKind::Refused,
-        FetchError::Registry(
-            RegistryError::Mirrors(_)
-            | RegistryError::CaFile { .. }
-            | RegistryError::CaFormat { .. }
-            | RegistryError::CaEmpty { .. }
-            | RegistryError::Offline { .. },
-        ) => ErrorKind::Usage,
-        FetchError::Registry(_) => ErrorKind::Network,
-        FetchError::Layout(error) => match error {
-            LayoutError::NotFound { .. } | LayoutError::Empty { .. } | LayoutError::NotALayout { .. } => {
-                ErrorKind::NotFound
-            }
-            LayoutError::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                ErrorKind::NotFound
-            }
-            LayoutError::Open { .. }
-            | LayoutError::Read { .. }
-            | LayoutError::ReadBlob(_)
-            | LayoutError::Spool { .. } => ErrorKind::Failure,
-            LayoutError::Several { .. } | LayoutError::NotAFile { .. } | LayoutError::Compressed { .. } => {
-                ErrorKind::Usage
-            }
-            _ => ErrorKind::Verification,
-        },
-        FetchError::DockerArchive(error) => match error {
-            DockerArchiveError::NoImages { .. } | DockerArchiveError::NotFound { .. } => ErrorKind::NotFound,
-            DockerArchiveError::Several { .. }
-            | DockerArchiveError::Legacy { .. }
-            | DockerArchiveError::Compression { .. } => ErrorKind::Usage,
-            DockerArchiveError::Read { .. } | DockerArchiveError::ReadLayer(_) => ErrorKind::Failure,
-            _ => ErrorKind::Verification,
-        },
-        FetchError::Thread(_) | FetchError::NoSuchLayer { .. } | FetchError::Abandoned => ErrorKind::Failure,
-        _ => ErrorKind::Verification,
-    }
-}
-
-fn of_export(error: &ExportError) -> ErrorKind {
-    match error {
-        ExportError::Lost { .. } | ExportError::Older { .. } => ErrorKind::NotFound,
-        ExportError::Changed { .. } | ExportError::Damaged { .. } => ErrorKind::Verification,
-        ExportError::Exists(_) => ErrorKind::Conflict,
-        ExportError::PlainOnly => ErrorKind::Usage,
-        ExportError::Store(error) => of_store(error),
-        ExportError::Interrupted => ErrorKind::Interrupted,
-        _ => ErrorKind::Failure,
     }
 }
 

@@ -1,13 +1,14 @@
 //! The door to a machine: a plan, read as a stranger would, is admitted or refused, and either is on record.
 
+use crate::audit_log::{Fate, Note};
 use crate::clock;
 use crate::engine::Engine;
-use crate::error::EngineError;
+use crate::error::{EngineError, chain};
 use crate::keys;
 use crate::policies;
 use crate::used_plans::UsedPlans;
-use crate::vm::Record;
-use mvm_plan::audit::Event;
+use crate::vm::{Record, VmDirectory};
+use mvm_plan::audit::{Event, Outcome};
 use mvm_plan::plan::Root;
 use mvm_plan::policy::{Policy, Rule};
 use mvm_plan::{AdmittedPlan, Isolation, LaunchNonce, SignedPlan};
@@ -153,4 +154,29 @@ fn refuse<T>(
     let refuse = Event::Refuse { plan, policy: policy.to_owned(), rules };
     engine.audit.append(&record.scope, vec![refuse])?;
     Err(error)
+}
+
+/// Has the audit log tell of a launch that failed, or was not begun.
+pub(super) fn put_failure_on_record(
+    engine: &Engine,
+    directory: &VmDirectory,
+    record: &Record,
+    error: &EngineError,
+) -> Result<(), EngineError> {
+    // What the door refuses is on record with its rules; a log that takes no entries takes none about that.
+    if Door::records(error) || matches!(error, EngineError::Audit(_)) {
+        return Ok(());
+    }
+    let (vm, plan) = (record.name.clone(), record.plan);
+    let nonce = directory.state()?.nonce;
+    let begun = match nonce {
+        Some(nonce) => (engine.audit.fate(&nonce)? == Fate::Launched).then_some(nonce),
+        None => None,
+    };
+    let event = match begun {
+        Some(nonce) => Event::Stop { vm, plan, nonce, outcome: Outcome::Failed, exit_code: None },
+        None => Event::Fail { vm, plan },
+    };
+    let note = Note::from(event).with("error", &chain(error));
+    Ok(engine.audit.append_notes(&record.scope, vec![note])?)
 }

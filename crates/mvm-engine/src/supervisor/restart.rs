@@ -1,7 +1,8 @@
 //! From launch to launch: a VM that ended is launched again where its record says so, each time through the door.
 
 use super::clients::Clients;
-use super::start::{end, launch, put_failure_on_record, say, secrets_of, take_over_signals};
+use super::door::put_failure_on_record;
+use super::start::{end, launch, say, secrets_of, take_over_signals};
 use super::{Handshake, Notifier, SupervisorError, io_error};
 use crate::engine::Engine;
 use crate::error::{EngineError, chain};

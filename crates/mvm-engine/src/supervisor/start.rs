@@ -7,7 +7,6 @@ use super::network;
 use super::relay::Relay;
 use super::secrets::Delivery;
 use super::{CONSOLE_LIMIT, Supervisor, SupervisorError, Unattended, io_error};
-use crate::audit_log::{Fate, Note};
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, chain};
@@ -120,31 +119,6 @@ impl From<mvm_wire::FailureKind> for FailureKind {
 /// Takes the VM's secrets, if it has any, from whoever started this, who gave them as standard input.
 pub(super) fn secrets_of(record: &Record) -> Result<Vec<Secret>, EngineError> {
     Ok(secrets::take_over(&record.secrets)?)
-}
-
-/// Has the audit log tell of a launch that failed, or was not begun.
-pub(super) fn put_failure_on_record(
-    engine: &Engine,
-    directory: &VmDirectory,
-    record: &Record,
-    error: &EngineError,
-) -> Result<(), EngineError> {
-    // What the door refuses is on record with its rules; a log that takes no entries takes none about that.
-    if Door::records(error) || matches!(error, EngineError::Audit(_)) {
-        return Ok(());
-    }
-    let (vm, plan) = (record.name.clone(), record.plan);
-    let nonce = directory.state()?.nonce;
-    let begun = match nonce {
-        Some(nonce) => (engine.audit.fate(&nonce)? == Fate::Launched).then_some(nonce),
-        None => None,
-    };
-    let event = match begun {
-        Some(nonce) => Event::Stop { vm, plan, nonce, outcome: Outcome::Failed, exit_code: None },
-        None => Event::Fail { vm, plan },
-    };
-    let note = Note::from(event).with("error", &chain(error));
-    Ok(engine.audit.append_notes(&record.scope, vec![note])?)
 }
 
 /// A launched machine and what came with it.

@@ -22,10 +22,14 @@ impl Agent {
     /// Does what a request asks.
     pub(super) fn answer(&mut self, request: Request) -> Result<Reply, Failure> {
         match request {
-            Request::Start { process, streams } => self.start(&process, &streams),
+            Request::Start { process, streams } => {
+                let started = self.start(&process, &streams);
+                started.inspect_err(|_| self.give_up(&streams))
+            }
             Request::Exec { process, streams } => {
-                process.validate().map_err(|error| invalid(error.to_string()))?;
-                self.launch(&process, &streams, false)
+                let valid = process.validate().map_err(|error| invalid(error.to_string()));
+                let started = valid.and_then(|()| self.launch(&process, &streams, false));
+                started.inspect_err(|_| self.give_up(&streams))
             }
             Request::Signal { handle, signal } => {
                 let process = self.process(handle)?;
@@ -177,6 +181,13 @@ impl Agent {
         self.services.start(self.groups.as_ref().map_err(String::as_str), &streams, now)?;
         self.start_checks(now);
         Ok(Reply::Done {})
+    }
+
+    /// Gives up what is left of the streams of a request that was refused: those that have ended wait to be accepted.
+    fn give_up(&mut self, streams: &Streams) {
+        for stream in [streams.stdin, streams.stdout, streams.stderr].into_iter().flatten() {
+            self.wire.reset(stream, ResetReason::Refused);
+        }
     }
 
     /// Accepts the streams that a request names, all or none.

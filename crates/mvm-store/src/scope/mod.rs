@@ -1,5 +1,6 @@
 //! A scope: one partition of the store, with a directory and an index of its own.
 
+pub(crate) mod builder;
 mod collect;
 mod discard;
 pub(crate) mod documents;

@@ -112,6 +112,18 @@ fn accepts_only_what_was_opened_that_way() {
 }
 
 #[test]
+fn accepts_what_has_ended_meanwhile() {
+    let (mut host, mut guest) = pair();
+    let stream = host.open_stream(Direction::Send).unwrap();
+    host.send_eof(stream);
+    let opened = Event::Opened { stream, direction: Direction::Receive };
+    assert_eq!(flow(&mut host, &mut guest), [opened, Event::Eof { stream }]);
+    guest.accept(stream, Direction::Receive).unwrap();
+    assert!(host.streams.is_empty() && guest.streams.is_empty());
+    assert_eq!(guest.accept(stream, Direction::Receive), Err(StreamError::NotOpen { stream }));
+}
+
+#[test]
 fn drops_what_was_under_way_when_a_stream_was_reset() {
     let (mut host, mut guest) = pair();
     let stream = host.open_stream(Direction::Both).unwrap();

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod audit;
+pub mod builder;
 pub mod completions;
 pub mod cp;
 pub mod df;

@@ -326,7 +326,7 @@ fn resolve(variable: &str) -> anyhow::Result<Option<String>> {
 }
 
 /// Parses a size of memory: MiB, or a number with `m` or `g` (and `k` or `b`, rounded up).
-fn parse_memory(text: &str) -> Result<u32, String> {
+pub fn parse_memory(text: &str) -> Result<u32, String> {
     let refuse = || format!("{text:?} is not a size; write MiB (512) or a number with b, k, m or g (2g)");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| refuse())?;
