@@ -75,8 +75,10 @@ fn written(memory: &Memory) -> Vec<u8> {
         let words: Vec<&[u8]> = match kind {
             Kind::Directory => vec![b"directory"],
             Kind::Symlink(target) => vec![b"symlink", b"target", target, b")"],
-            _ if *mode == 0o555 => vec![b"regular", b"executable", b"", b"contents", content.unwrap(), b")"],
-            _ => vec![b"regular", b"contents", content.unwrap(), b")"],
+            _ if *mode == 0o555 => {
+                vec![b"regular", b"executable", b"", b"contents", content.expect("a file has content"), b")"]
+            }
+            _ => vec![b"regular", b"contents", content.expect("a file has content"), b")"],
         };
         words.iter().for_each(|word| out.extend(text(word)));
         match kind {
