@@ -11,6 +11,8 @@ pub enum Need {
     Registry,
     /// A kernel to boot, QEMU to boot it in, and what carries its network.
     Guest,
+    /// What serves directories of the host.
+    Virtiofsd,
     /// An installed program, and the package that has it.
     Program(&'static str, &'static str),
     /// Root, for mounts and owners.
@@ -40,6 +42,10 @@ impl Need {
                     (!workspace::distribution_kernel().is_dir())
                         .then(|| "no kernel is unpacked: setup/setup test".to_owned())
                 }),
+            Need::Virtiofsd => workspace::virtiofsd().is_none().then(|| {
+                "virtiofsd is not there: setup/setup test, or apt-get install virtiofsd (Debian 13)"
+                    .to_owned()
+            }),
             Need::Program(name, package) => workspace::find(name)
                 .is_none()
                 .then(|| format!("{name} is not installed: apt-get install {package}")),

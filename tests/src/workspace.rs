@@ -23,6 +23,13 @@ pub fn docker_registry() -> PathBuf {
     cache().join("packages/docker-registry/usr/bin/docker-registry")
 }
 
+/// Returns what serves directories of the host: the one that was built from its crate, else the system's.
+pub fn virtiofsd() -> Option<PathBuf> {
+    let built = cache().join("packages/virtiofsd/bin/virtiofsd");
+    let system = ["/usr/libexec", "/usr/lib"].map(|directory| Path::new(directory).join("virtiofsd"));
+    [built].into_iter().chain(system).find(|file| file.is_file()).or_else(|| find("virtiofsd"))
+}
+
 /// Returns the unpacked package of the distribution's kernel.
 pub fn distribution_kernel() -> PathBuf {
     cache().join("packages/linux-image-cloud-amd64")

@@ -22,6 +22,7 @@ mod faults;
 mod flakes;
 mod harness;
 mod health;
+mod host_directories;
 mod hostile;
 mod hostile_guest;
 mod images;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
         flakes::CASES,
         harness::CASES,
         health::CASES,
+        host_directories::CASES,
         hostile::CASES,
         hostile_guest::CASES,
         images::CASES,

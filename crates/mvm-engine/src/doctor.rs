@@ -2,10 +2,11 @@
 
 mod confinement;
 
+use crate::error::chain;
 use crate::kernels::known_probe;
 use crate::settings::Settings;
-use mvm_launch::Probe;
 use mvm_launch::exec::find_program;
+use mvm_launch::{Probe, Virtiofsd};
 use mvm_store::{Kernel, KernelError, Store, StoreError};
 use rustix::fs::{Access, access};
 use serde::Serialize;
@@ -56,6 +57,7 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
                 "apt-get install --no-install-recommends slirp4netns",
             )
         },
+        virtiofsd(settings),
     ];
     let store = Store::open_to_look(&settings.root);
     let kernel = match &store {
@@ -105,6 +107,21 @@ fn program(settings: &Settings, name: &'static str, why: &'static str, remedy: &
         found: found.map_or_else(|error| error.to_string(), |path| path.display().to_string()),
         why,
         remedy: remedy.to_owned(),
+    }
+}
+
+fn virtiofsd(settings: &Settings) -> Check {
+    let found = Virtiofsd::find(&settings.program_path);
+    Check {
+        name: "virtiofsd",
+        ok: found.is_ok(),
+        required: false,
+        found: match found {
+            Ok(found) => found.program().display().to_string(),
+            Err(error) => chain(&error),
+        },
+        why: "directories of the host are not shared without it; volumes and mvmctl cp work",
+        remedy: "apt-get install virtiofsd (Debian 13), or cargo install virtiofsd".to_owned(),
     }
 }
 

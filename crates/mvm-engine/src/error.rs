@@ -7,6 +7,7 @@ use crate::audit_log::AuditError;
 use crate::builder::BuilderError;
 use crate::closures::ImportError;
 use crate::copy::CopyError;
+use crate::directories::DirectoryError;
 use crate::export::ExportError;
 use crate::kernel_build::KernelBuildError;
 use crate::keys::KeysError;
@@ -201,6 +202,9 @@ pub enum EngineError {
     /// A volume can't be made, changed or given out.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// A directory of the host can't be mounted.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// A secret can't be had.
     #[error(transparent)]
     Secret(#[from] SecretError),

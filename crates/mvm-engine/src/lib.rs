@@ -8,6 +8,7 @@ mod claims;
 mod clock;
 mod closures;
 mod copy;
+mod directories;
 mod doctor;
 mod engine;
 mod error;
@@ -68,6 +69,7 @@ pub use closures::{
     BuildFacts, BuilderFacts, ClosureManifest, ClosurePath, ImportError, NarSource, PathTrust,
 };
 pub use copy::{CopyError, CopyOptions, LandError, LeftBehind};
+pub use directories::DirectoryError;
 pub use doctor::{Check, doctor};
 pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, chain};

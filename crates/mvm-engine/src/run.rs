@@ -11,6 +11,7 @@ pub use request::{LaunchRequest, PullPolicy, RunRequest, Surroundings, Workload}
 
 use crate::attach::ControlConnection;
 use crate::closures;
+use crate::directories;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind};
 use crate::keys::Signers;
@@ -24,7 +25,7 @@ use crate::vm::{self, Record, VmDirectory, VmError};
 use crate::{clock, keys};
 use mvm_launch::exec::Invocation;
 use mvm_plan::audit::{Event, Subject};
-use mvm_plan::plan::{Initramfs, Kernel, Plan, Process, Resources, Schema, Scratch, Source, Validity};
+use mvm_plan::plan::{Initramfs, Kernel, Mount, Plan, Process, Resources, Schema, Scratch, Source, Validity};
 use mvm_plan::{SignedPlan, signal::Signal};
 use mvm_ref::{Digest, ImageConfig, Platform, VmName};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -103,8 +104,9 @@ impl Engine {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<DraftPlan, EngineError> {
-        // That there is none is told before anything is fetched.
+        // What a guest can't have is told before anything is fetched for it.
         self.choose_kernel(request.kernel.as_deref())?;
+        directories::resolved(request.surroundings.mounts.clone())?;
         let (image, found) = self.image_for(request, progress, cancel)?;
         let policy = policies::load(&request.policy)?;
         if request.pull != PullPolicy::Never && plans::check_name(&request.image, &policy)?.is_ok() {
@@ -124,13 +126,14 @@ impl Engine {
         image: Pulled,
         found: bool,
     ) -> Result<DraftPlan, EngineError> {
+        let mounts = directories::resolved(request.surroundings.mounts.clone())?;
         let kernel = self.choose_kernel(request.kernel.as_deref())?;
         let initramfs = Digest::of(&self.base_initramfs(&kernel)?);
         let name = match &request.name {
             Some(name) => name.clone(),
             None => self.invent_name()?,
         };
-        Ok(DraftPlan { plan: self.plan(request, &name, &image, &kernel, initramfs)?, found })
+        Ok(DraftPlan { plan: self.plan(request, &name, &image, &kernel, (initramfs, mounts))?, found })
     }
 
     /// Signs a plan, which goes on record.
@@ -222,7 +225,7 @@ impl Engine {
         name: &VmName,
         image: &Pulled,
         kernel: &mvm_store::Kernel,
-        initramfs: Digest,
+        (initramfs, mounts): (Digest, Vec<Mount>),
     ) -> Result<Plan, EngineError> {
         let requested = request.image.to_string();
         let host = Platform::host();
@@ -283,7 +286,7 @@ impl Engine {
             process: main,
             users: around.users,
             service_group: around.service_group,
-            mounts: around.mounts,
+            mounts,
             secrets: around.secrets,
             hostname: match closure {
                 Some(closure) => closure.guest.hostname.clone(),

@@ -5,6 +5,7 @@ use crate::exec::ExecError;
 use crate::kernel::KernelInfo;
 use crate::machine::Machine;
 use crate::network::{NetworkConfig, NetworkError};
+use crate::share::{ShareConfig, ShareError};
 use mvm_plan::{AdmittedPlan, Isolation};
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,8 @@ pub struct MachineConfig<'a> {
     pub disks: &'a [Disk],
     /// What the guest's network is made with, if the plan gives it one.
     pub network: Option<NetworkConfig<'a>>,
+    /// The directories of the host that the plan mounts, if any.
+    pub shared: Option<ShareConfig<'a>>,
     /// What executes the guest's instructions; it must be what the plan was admitted for.
     pub accelerator: Accelerator,
 }
@@ -182,6 +185,9 @@ pub enum LaunchError {
     /// The guest can't have the network that it should.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The guest can't have a directory of the host that it should.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// The hypervisor cannot be confined.
     #[error(transparent)]
     Confinement(#[from] ConfinementError),

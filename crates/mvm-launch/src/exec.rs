@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 
 pub use capture::{Limits, Output, OutputStream};
-pub use child_setup::{Identity, RestrictionStep, Restrictions};
+pub use child_setup::{Identity, OwnNamespaces, RestrictionStep, Restrictions};
 
 /// Directories that hold system programs and that an ordinary user's `PATH` often lacks.
 const SYSTEM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];

@@ -17,14 +17,17 @@ mod machine;
 pub mod network;
 mod qemu;
 mod scratch;
+mod share;
 mod volume;
 
 pub use backend::{Accelerator, Backend, Disk, LaunchError, Launched, MachineConfig};
 pub use document::{
-    MAIN_PROCESS, ROOT, ROOT_SERIAL, SCRATCH_SERIAL, guest_document, image_serial, volume_serial,
+    MAIN_PROCESS, ROOT, ROOT_SERIAL, SCRATCH_SERIAL, directory_tag, guest_document, image_serial,
+    volume_serial,
 };
 pub use initramfs::document_archive;
 pub use machine::Machine;
 pub use qemu::{Probe, Qemu, probe_key, probe_kvm};
 pub use scratch::{ScratchError, copy_open, copy_sparse, is_blank, make_blank};
+pub use share::{ShareConfig, ShareError, SharedDirectory, Virtiofsd};
 pub use volume::make_volume;

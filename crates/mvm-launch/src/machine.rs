@@ -3,6 +3,7 @@
 use crate::confinement::Reservation;
 use crate::exec::Running;
 use crate::network::UserNetwork;
+use crate::share::DirectoryServer;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use std::io;
 use std::process::ExitStatus;
@@ -19,19 +20,23 @@ pub struct Machine {
     said: Vec<u8>,
     /// Ends after the hypervisor.
     network: Option<UserNetwork>,
+    /// End after the hypervisor.
+    shared: Vec<DirectoryServer>,
     /// Given back after the process has been killed.
     _confinement: Reservation,
 }
 
 impl Machine {
-    /// Wraps a started hypervisor, the reading end of its standard error, its network, and what is reserved for it.
+    /// Wraps a started hypervisor, the reading end of its standard error, its network, what serves it directories, and what is
+    /// reserved for it.
     pub(crate) fn new(
         running: Running,
         stderr: OwnedFd,
         network: Option<UserNetwork>,
+        shared: Vec<DirectoryServer>,
         confinement: Reservation,
     ) -> Self {
-        Self { running, stderr, said: Vec::new(), network, _confinement: confinement }
+        Self { running, stderr, said: Vec::new(), network, shared, _confinement: confinement }
     }
 
     /// Tells how the program is confined that carries the guest's packets, if it has a network.
@@ -49,6 +54,21 @@ impl Machine {
         self.running.pidfd()
     }
 
+    /// Returns descriptors that poll readable once a program has ended that serves it a directory of the host.
+    pub fn directory_pidfds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.shared.iter().map(DirectoryServer::pidfd)
+    }
+
+    /// Says which program that serves it a directory of the host has ended in another way than with the machine.
+    pub fn failed_directory(&mut self) -> Option<String> {
+        self.shared.iter_mut().find_map(DirectoryServer::failure)
+    }
+
+    /// Ends the programs that serve it directories of the host, which it has no use for any more.
+    pub fn release_directories(&mut self) {
+        self.shared.clear();
+    }
+
     /// Returns how the hypervisor ended, or nothing while it runs.
     ///
     /// A guest that reboots ends the machine with exit code 0, whatever it rebooted for.
@@ -63,10 +83,12 @@ impl Machine {
 
     /// Ends the machine at once, without asking the guest; a machine that has ended already is no error.
     ///
-    /// Its network ends with it, after telling what is not told yet of what was not let through.
+    /// Its network ends with it, after telling what is not told yet of what was not let through, and so does what serves
+    /// it directories.
     pub fn kill(&mut self) -> io::Result<()> {
         let killed = self.running.kill();
         self.network = None;
+        self.shared.clear();
         killed
     }
 

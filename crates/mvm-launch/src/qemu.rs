@@ -15,7 +15,8 @@ use crate::exec::{Invocation, find_program};
 use crate::kernel::KernelInfo;
 use crate::machine::Machine;
 use crate::network::UserNetwork;
-use arguments::{AttachedDisk, Console, Hardware};
+use crate::share::DirectoryServer;
+use arguments::{AttachedDirectory, AttachedDisk, Console, Hardware};
 use mvm_plan::Plan;
 use mvm_plan::plan::{Mount, MountKind, Network};
 use rustix::fd::{AsFd as _, OwnedFd};
@@ -80,6 +81,10 @@ impl Backend for Qemu {
                 descriptor: invocation.inherit(file),
             });
         }
+        if config.shared.is_some() {
+            // The guest's memory is a file then, which whoever serves a directory has open too.
+            largest_file = largest_file.max(u64::from(plan.resources.memory_mib) << 20);
+        }
         let (kernel, initrd) = (open(config.kernel)?, open(config.initrd)?);
         let (restrictions, protections) = confinement.restrict(&Task {
             program: &self.program,
@@ -99,6 +104,16 @@ impl Backend for Qemu {
                 return Err(LaunchError::NotSupported { what: "networks without a helper" });
             }
         };
+        let mut servers = Vec::new();
+        let mut directories = Vec::new();
+        for (share, shared) in
+            config.shared.iter().flat_map(|share| share.directories.iter().map(move |d| (share, d)))
+        {
+            let (server, link) =
+                DirectoryServer::start(share.virtiofsd, &share.socket, shared, &confinement)?;
+            servers.push(server);
+            directories.push(AttachedDirectory { tag: &shared.tag, descriptor: invocation.inherit(link) });
+        }
         let (agent, their_agent) = pair("agent")?;
         let (console, their_console) = pair("console")?;
         console.set_nonblocking(true).map_err(|source| LaunchError::Pipe { what: "console", source })?;
@@ -110,6 +125,7 @@ impl Backend for Qemu {
             kernel_info: config.kernel_info,
             initrd: &path_of(invocation.inherit(initrd)),
             disks: &disks,
+            directories: &directories,
             agent: Some(invocation.inherit(their_agent.into())),
             console: Console::Socket(invocation.inherit(their_console.into())),
             network: link.map(|link| invocation.inherit(link)),
@@ -124,7 +140,7 @@ impl Backend for Qemu {
         let running = invocation.start(Stdio::null(), Stdio::from(their_stderr))?;
         // The guest boots while the helper starts; without one the machine ends here.
         network.as_ref().map_or(Ok(()), UserNetwork::wait)?;
-        let machine = Machine::new(running, stderr, network, confinement);
+        let machine = Machine::new(running, stderr, network, servers, confinement);
         Ok(Launched { machine, agent, console: console.into(), protections })
     }
 }
@@ -143,7 +159,7 @@ fn tsc_khz(accelerator: Accelerator) -> Option<u32> {
 }
 
 fn check(config: &MachineConfig<'_>) -> Result<(), LaunchError> {
-    check_supported(config.plan.plan())?;
+    check_supported(config)?;
     let (admitted, given) = (config.plan.isolation(), config.accelerator.isolation());
     if admitted != given {
         return Err(LaunchError::Isolation { admitted, accelerator: config.accelerator, given });
@@ -164,13 +180,14 @@ fn check(config: &MachineConfig<'_>) -> Result<(), LaunchError> {
 }
 
 /// Refuses a plan of which a part would be silently left out.
-fn check_supported(plan: &Plan) -> Result<(), LaunchError> {
-    let of_host = |mount: &Mount| mount.source.kind() == MountKind::HostDirectory;
-    let asked = [(plan.mounts.iter().any(of_host), "directories of the host")];
-    match asked.into_iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(LaunchError::NotSupported { what }),
-        None => Ok(()),
+fn check_supported(config: &MachineConfig<'_>) -> Result<(), LaunchError> {
+    let of_host = |mount: &&Mount| mount.source.kind() == MountKind::HostDirectory;
+    let asked = config.plan.plan().mounts.iter().filter(of_host).count();
+    let given = config.shared.as_ref().map_or(0, |share| share.directories.len());
+    if asked == given {
+        return Ok(());
     }
+    Err(LaunchError::NotSupported { what: "directories of the host that nobody serves" })
 }
 
 /// Returns the least memory, in MiB, that a guest starts its first process with.

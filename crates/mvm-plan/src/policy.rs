@@ -3,6 +3,7 @@
 //! A policy is a set of [`Layer`]s, each of which only restricts: a plan has to satisfy all of them. So the strictest
 //! wins whatever the order in which they were given, and a layer that is given twice changes nothing.
 
+mod directory;
 mod layer;
 mod pattern;
 mod restrictions;
@@ -10,6 +11,7 @@ mod rules;
 mod units;
 
 use crate::plan::RequestedImage;
+pub use directory::{HostDirectory, HostDirectoryError};
 pub use layer::{ImageKey, ImageSignature, Layer, MAX_POLICY, PolicyError, ReadKey, Restrictions, Signer};
 pub use pattern::{PatternError, RegistryPattern, RepositoryPattern};
 use restrictions::Asked;

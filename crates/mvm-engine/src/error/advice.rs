@@ -24,11 +24,9 @@ use crate::vms::{StartError, UpdateError};
 use crate::volumes::VolumeError;
 use fetch::{of_export, of_fetch};
 use keys::{for_keys, of_keys};
-use launch::for_launch;
+use launch::{for_directory, for_launch, of_directory, of_launch};
 use mvm_fetch::{AuthError, FetchError, HelperError, InflateError, RegistryError};
-use mvm_launch::exec::ExecError;
-use mvm_launch::network::NetworkError;
-use mvm_launch::{LaunchError, ScratchError};
+use mvm_launch::ScratchError;
 use mvm_store::{FileError, IndexError, KernelError, StoreError};
 use mvm_tree::{Knob, NarError, NarRefusal, ReadError, Refusal as TreeRefusal};
 use mvm_wire::FailureKind;
@@ -95,17 +93,12 @@ impl EngineError {
             Self::Push(PushError::NoDestination(_)) => ErrorKind::Usage,
             Self::Push(PushError::Digest { .. }) => ErrorKind::Conflict,
             Self::DefaultKernel(_) | Self::KernelInUse { .. } => ErrorKind::Conflict,
-            Self::NoKernel | Self::NoKernelSource(_) | Self::Launch(LaunchError::NotInstalled { .. }) => {
-                ErrorKind::Missing
-            }
-            Self::Launch(LaunchError::Network(NetworkError::NotInstalled { .. })) => ErrorKind::Missing,
+            Self::NoKernel | Self::NoKernelSource(_) => ErrorKind::Missing,
+            Self::Launch(error) => of_launch(error),
             Self::Forward(ForwardError::InUse { .. }) => ErrorKind::Conflict,
-            Self::Launch(LaunchError::Confinement(_) | LaunchError::Exec(ExecError::Confine { .. })) => {
-                ErrorKind::Missing
-            }
             Self::Scratch(ScratchError::NotInstalled(_)) => ErrorKind::Missing,
-            Self::Launch(LaunchError::Memory { .. }) => ErrorKind::Usage,
             Self::Volume(error) => of_volume(error),
+            Self::Directory(error) => of_directory(error),
             Self::Copy(CopyError::Absent { .. }) => ErrorKind::NotFound,
             Self::Copy(CopyError::InTheWay { .. }) => ErrorKind::Conflict,
             Self::Copy(CopyError::Interrupted) => ErrorKind::Interrupted,
@@ -197,6 +190,7 @@ impl EngineError {
                 "apt-get install e2fsprogs"
             }
             Self::Volume(VolumeError::Quota { scope, .. }) => return Some(for_quota(scope)),
+            Self::Directory(error) => return for_directory(error),
             Self::Policy(PolicyFileError::Writable { path, .. }) => {
                 return Some(format!("chmod go-w {}", path.display()));
             }

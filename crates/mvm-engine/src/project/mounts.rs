@@ -65,13 +65,14 @@ pub(super) fn joined<T: std::str::FromStr>(
 pub(super) fn mounts<'a>(
     value: Option<Value<'a>>,
     volumes: &[(Span, VolumeDefinition)],
+    directory: &Path,
     reading: &mut Reading<'a>,
 ) -> Vec<(Span, Mount)> {
     let mut mounts: Vec<(Span, Mount)> = Vec::new();
     for item in value.map_or_else(Vec::new, |value| reading.list(value)) {
         let mount = match item.is_text() {
-            true => short(item, volumes, reading),
-            false => long(item, volumes, reading),
+            true => short(item, volumes, directory, reading),
+            false => long(item, volumes, directory, reading),
         };
         let Some(mut mount) = mount else { continue };
         mount.read_only |= mount.target == CONFIG;
@@ -93,6 +94,7 @@ pub(super) fn mounts<'a>(
 fn short<'a>(
     item: Value<'a>,
     volumes: &[(Span, VolumeDefinition)],
+    directory: &Path,
     reading: &mut Reading<'a>,
 ) -> Option<Mount> {
     let text = reading.word(item)?;
@@ -101,13 +103,13 @@ fn short<'a>(
         [source, target] | [source, target, "rw"] => (source, target, false),
         [source, target, "ro"] => (source, target, true),
         _ => {
-            let expected = "VOLUME:/path or VOLUME:/path:ro";
+            let expected = "VOLUME:/path or DIRECTORY:/path, and :ro behind it to only read it";
             reading.mistake(item.span, format!("mount {text:?} is not valid; write {expected}"));
             return None;
         }
     };
-    let source = match source.starts_with(['/', '.', '~']) {
-        true => host_directory(item, source, reading)?,
+    let source = match source.contains('/') || source.starts_with(['.', '~']) {
+        true => host_directory(item, source, directory, reading)?,
         false => volume(item, source, volumes, reading)?,
     };
     Some(Mount { target: target_of(item, target, reading)?, source, read_only })
@@ -117,6 +119,7 @@ fn short<'a>(
 fn long<'a>(
     item: Value<'a>,
     volumes: &[(Span, VolumeDefinition)],
+    directory: &Path,
     reading: &mut Reading<'a>,
 ) -> Option<Mount> {
     let mut table = reading.table(item, "the mount".to_owned())?;
@@ -137,7 +140,7 @@ fn long<'a>(
         }
         (None, Some(value), None) => {
             let path = reading.word(value)?;
-            host_directory(value, path, reading)
+            host_directory(value, path, directory, reading)
         }
         (None, None, Some(value)) => {
             reading.mebibytes(value, 1).map(|size_mib| MountSource::Tmpfs { size_mib })
@@ -167,13 +170,25 @@ fn volume(
     found.map(|(_, volume)| MountSource::Volume { name: volume.name.clone() })
 }
 
-fn host_directory(item: Value<'_>, path: &str, reading: &mut Reading<'_>) -> Option<MountSource> {
-    let message = format!(
-        "{path:?} is a directory of the host, and those are not supported: no backend here shares them"
-    );
-    let help = "keep it in a volume, or copy it into the VM with `mvmctl cp`".to_owned();
-    reading.mistake_with(item.span, message, Some(help));
-    None
+/// Returns a directory of the host; whether it is there counts when its VM is made.
+fn host_directory(
+    item: Value<'_>,
+    path: &str,
+    directory: &Path,
+    reading: &mut Reading<'_>,
+) -> Option<MountSource> {
+    if path.starts_with('~') {
+        let help = "write its absolute path, or one from this file's directory".to_owned();
+        reading.mistake_with(item.span, format!("{path:?}: only shells know what ~ is"), Some(help));
+        return None;
+    }
+    match absolute(directory, path).into_os_string().into_string() {
+        Ok(path) => Some(MountSource::HostDirectory { path }),
+        Err(path) => {
+            reading.mistake(item.span, format!("the path {} is not UTF-8", path.display()));
+            None
+        }
+    }
 }
 
 /// Returns a path as it is meant in a file of `directory`.

@@ -81,7 +81,7 @@ pub(super) fn read<'a>(
     let egress = table.get("egress").map(|value| destinations("egress", value, network, reading));
     let allow_host = table.get("allow-host").map(|value| destinations("allow-host", value, network, reading));
     let ports = ports(table.get("ports"), reading);
-    let mounts = mounts(table.get("mounts"), around.volumes, reading);
+    let mounts = mounts(table.get("mounts"), around.volumes, around.directory, reading);
     let secrets = secrets(&mut table, key, around.directory, reading);
     let inside = services::read(&mut table, key, main, reading);
     table.finish(reading);

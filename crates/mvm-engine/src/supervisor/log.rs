@@ -1,5 +1,6 @@
 //! A log with a bound: when the file is full it becomes `NAME.1` and a new one is begun.
 
+use super::{CONSOLE_END, CONSOLE_LINE, Supervisor, services};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -82,6 +83,24 @@ fn read_end(path: &Path, limit: u64, to: &mut Vec<u8>) -> io::Result<()> {
 
 fn open(path: &PathBuf) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+impl Supervisor {
+    /// Returns what the console says of the guest's end, for an error: nothing, if it is only what kernels say anyway.
+    pub(super) fn console_end(&self) -> String {
+        const TELLING: [&str; 5] =
+            ["mvm-guest:", "Kernel panic", "Out of memory", "is corrupted", "Unable to mount"];
+        let text = self.console_log.end(CONSOLE_END).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let told = |line: &str| {
+            let mut line = line.trim().to_owned();
+            services::shorten(&mut line, CONSOLE_LINE);
+            line
+        };
+        let lines = text.lines().filter(|line| TELLING.iter().any(|words| line.contains(words)));
+        let lines: Vec<String> = lines.map(told).collect();
+        lines[lines.len().saturating_sub(3)..].join("; ")
+    }
 }
 
 #[cfg(test)]

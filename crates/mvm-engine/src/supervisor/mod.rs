@@ -12,6 +12,7 @@
 
 mod clients;
 mod dialogue;
+mod directories;
 mod door;
 mod forward;
 mod joining;
@@ -106,6 +107,9 @@ pub enum SupervisorError {
         /// What the console says of it.
         console: String,
     },
+    /// Nobody serves a directory of the host any more, for which the guest would wait for ever.
+    #[error("{0}")]
+    DirectoryLost(String),
     /// The guest did not answer in time.
     #[error("the guest {what} within {} seconds{}", limit.as_secs(), words(console))]
     Deadline {
@@ -209,6 +213,7 @@ enum Source {
     Guest,
     Console,
     Machine,
+    Directory,
     Listener,
     Signals,
     Client(u32),
@@ -247,6 +252,7 @@ impl Supervisor {
             for source in self.wait()? {
                 match source {
                     Source::Machine => return self.hypervisor_ended(),
+                    Source::Directory => self.directory_ended()?,
                     Source::Guest => self.hear_guest()?,
                     Source::Console => self.read_console()?,
                     Source::Listener => {
@@ -302,6 +308,7 @@ impl Supervisor {
         if let Some(console) = &self.console {
             watched.push((Source::Console, console.as_fd(), read));
         }
+        watched.extend(self.machine.directory_pidfds().map(|pidfd| (Source::Directory, pidfd, read)));
         for (id, link) in self.clients.links() {
             watched.push((Source::Client(id), link.as_fd(), if link.has_output() { both } else { read }));
         }
@@ -421,6 +428,9 @@ impl Supervisor {
         if self.stopping || self.main_exit.is_some() {
             return Ok(());
         }
+        if let Some(words) = self.machine.failed_directory() {
+            return Err(SupervisorError::DirectoryLost(words));
+        }
         let console = self.console_end();
         if console.contains("Kernel panic") {
             return Err(SupervisorError::GuestPanicked { console });
@@ -454,22 +464,6 @@ impl Supervisor {
             }
         }
         Ok(())
-    }
-
-    /// Returns what the console says of the guest's end, for an error: nothing, if it is only what kernels say anyway.
-    fn console_end(&self) -> String {
-        const TELLING: [&str; 5] =
-            ["mvm-guest:", "Kernel panic", "Out of memory", "is corrupted", "Unable to mount"];
-        let text = self.console_log.end(CONSOLE_END).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let told = |line: &str| {
-            let mut line = line.trim().to_owned();
-            services::shorten(&mut line, CONSOLE_LINE);
-            line
-        };
-        let lines = text.lines().filter(|line| TELLING.iter().any(|words| line.contains(words)));
-        let lines: Vec<String> = lines.map(told).collect();
-        lines[lines.len().saturating_sub(3)..].join("; ")
     }
 }
 

@@ -3,10 +3,10 @@
 use super::door::Door;
 use super::forward::Listeners;
 use super::log::BoundedLog;
-use super::network;
 use super::relay::Relay;
 use super::secrets::Delivery;
 use super::{CONSOLE_LIMIT, Supervisor, SupervisorError, Unattended, io_error};
+use super::{directories, network};
 use crate::clock;
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, chain};
@@ -19,10 +19,10 @@ use mvm_launch::{
     Backend as _, Disk, LaunchError, Launched as Started, MachineConfig, Qemu, ROOT_SERIAL, SCRATCH_SERIAL,
     image_serial,
 };
+use mvm_plan::AdmittedPlan;
 use mvm_plan::audit::{Event, Outcome};
 use mvm_plan::plan::{MountSource, Plan, Root, Scratch};
 use mvm_plan::policy::Rule;
-use mvm_plan::{AdmittedPlan, Isolation};
 use mvm_ref::Digest;
 use mvm_store::{Image, LeaseTerm, ProcessId};
 use mvm_wire::Role;
@@ -152,6 +152,7 @@ pub(super) fn launch(
     let accelerator = engine.accelerator(&qemu, &kernel, &info, &base);
     let (accelerator, notice) = accelerator.or_else(|error| door.refuse_kernel(error))?;
     let slirp = network::helper(engine, signed.unverified_plan())?;
+    let virtiofsd = directories::server(engine, signed.unverified_plan())?;
     let confinement = Host::look(&engine.settings.kvm).reserve().map_err(LaunchError::from)?;
     std::thread::scope(|scope| {
         // Hashing the kernel takes as long as all the rest.
@@ -161,6 +162,7 @@ pub(super) fn launch(
         let verified = verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         verified.or_else(|error| door.refuse_kernel(error.into()))?;
         let listeners = Listeners::bind(&admitted.plan().ports)?;
+        let shared = directories::config(virtiofsd.as_ref(), engine, directory, admitted.plan())?;
         door.use_up(&admitted)?;
         let mut state = State::created(ProcessIdentity::current().map_err(VmError::from)?);
         // Should this process be killed, whoever notices knows from this which launch has ended.
@@ -177,12 +179,13 @@ pub(super) fn launch(
             initrd: &prepared.initrd,
             disks: &prepared.disks,
             network: slirp.as_ref().map(network).transpose()?,
+            shared,
             accelerator,
         };
         let started = qemu.launch(&config, confinement)?;
         state.phase = Phase::Booting;
         state.hypervisor = Some(ProcessIdentity::of(started.machine.pid()).map_err(VmError::from)?);
-        state.isolation = Some(isolation_text(admitted.isolation()).to_owned());
+        state.isolation = Some(admitted.isolation().to_string());
         state.confinement.clone_from(&started.protections);
         state.policy = Some(admitted.policy().to_owned());
         state.ports = listeners.ports().to_vec();
@@ -347,7 +350,7 @@ impl Launched {
             signals,
             notifier: None,
         };
-        supervisor.tell(Happening::Started { isolation: isolation_text(admitted.isolation()).to_owned() });
+        supervisor.tell(Happening::Started { isolation: admitted.isolation().to_string() });
         Ok((supervisor, admitted))
     }
 }
@@ -453,13 +456,6 @@ fn with_volumes(plan: &Plan, message: String) -> String {
         );
     }
     text
-}
-
-fn isolation_text(isolation: Isolation) -> &'static str {
-    match isolation {
-        Isolation::Kvm => "kvm",
-        Isolation::Emulated => "emulated",
-    }
 }
 
 /// Prints the handshake and closes stdout, so that whoever waits for it goes on.

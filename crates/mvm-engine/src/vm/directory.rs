@@ -34,6 +34,8 @@ pub const INITRD: &str = "initrd.cpio";
 pub const SCRATCH: &str = "scratch.img";
 /// The directory in which the network's helper makes its socket; it is there for a moment only.
 pub const NETWORK: &str = "network";
+/// The socket of what serves a directory of the host; it is there for a moment only.
+pub const SHARED: &str = "shared.sock";
 /// The guest's console, bounded.
 pub const CONSOLE: &str = "console.log";
 /// What the supervisor itself had to say.

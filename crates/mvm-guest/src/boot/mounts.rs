@@ -83,8 +83,12 @@ pub(crate) enum MountError {
         #[source]
         source: io::Error,
     },
-    #[error("mounting a directory of the host on {target} is not supported")]
-    HostDirectory { target: String },
+    #[error("mounting a directory of the host on {target} failed")]
+    HostDirectory {
+        target: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("making the root read-only failed")]
     ReadOnly(#[source] io::Error),
 }
@@ -129,8 +133,9 @@ pub(super) fn mount_all(document: &GuestDocument, disks: &[Device]) -> Result<Ve
                 let flags = if *read_only { FLAGS | MountFlags::RDONLY } else { FLAGS };
                 mount_memory(target, &format!("size={size_mib}m,mode=1777"), flags)?;
             }
-            MountSource::HostDirectory { .. } => {
-                return Err(MountError::HostDirectory { target: target.clone() });
+            MountSource::HostDirectory { tag } => {
+                let flags = if *read_only { FLAGS | MountFlags::RDONLY } else { FLAGS };
+                mount_shared(tag, target, flags)?;
             }
         }
     }
@@ -179,6 +184,22 @@ fn mount_image(
         serial: serial.to_owned(),
         target: target.to_owned(),
         source: error.into(),
+    })
+}
+
+/// Mounts what the device with this tag shares. That it can only be read is seen to on the host too.
+fn mount_shared(tag: &str, target: &str, flags: MountFlags) -> Result<(), MountError> {
+    let place = place(target)?;
+    mount(tag, by_descriptor(&place), "virtiofs", flags, None).map_err(|error| {
+        let source = match error {
+            // Older versions took no driver for it from a distribution's modules.
+            Errno::NODEV => {
+                let why = "this kernel brings no virtiofs, which importing the kernel again may mend";
+                io::Error::new(io::ErrorKind::Unsupported, why)
+            }
+            error => error.into(),
+        };
+        MountError::HostDirectory { target: target.to_owned(), source }
     })
 }
 

@@ -141,6 +141,29 @@ pub(super) fn helper_ruleset(program: &Path, directory: BorrowedFd<'_>) -> Resul
     rules.finish()
 }
 
+/// Makes the ruleset for a program that serves `directory` to a machine: it may change what is there unless that is
+/// `read_only`, and make no devices.
+pub(super) fn directory_ruleset(
+    program: &Path,
+    directory: BorrowedFd<'_>,
+    read_only: bool,
+) -> Result<OwnedFd, LandlockError> {
+    let mut rules = Rules(
+        Ruleset::default()
+            .handle_access(AccessFs::from_all(NEWEST))?
+            .handle_access(AccessNet::from_all(NEWEST))?
+            .scope(Scope::from_all(NEWEST))?
+            .create()?,
+    );
+    rules.program(program)?;
+    // Its own maps of ids, its mounts and its descriptors.
+    rules.path(Path::new("/proc"), AccessFs::ReadFile.into())?;
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let not_for_files = AccessFs::Execute | AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::IoctlDev;
+    rules.add(&directory, if read_only { read } else { AccessFs::from_all(NEWEST) & !not_for_files })?;
+    rules.finish()
+}
+
 struct Rules(RulesetCreated);
 
 impl Rules {

@@ -10,6 +10,7 @@
 //! ```
 
 mod cgroup;
+mod directory;
 mod helper;
 mod host;
 mod landlock;

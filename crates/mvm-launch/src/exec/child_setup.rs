@@ -2,11 +2,12 @@
 #![expect(unsafe_code, reason = "pre_exec is the only way to run system calls in the child before exec")]
 
 use rustix::fd::{AsRawFd as _, OwnedFd};
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::process::{DumpableBehavior, Gid, Pid, Resource, Rlimit, Signal, Uid};
+use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
+use std::ffi::CStr;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -24,9 +25,42 @@ pub struct Identity {
     pub groups: Vec<Gid>,
 }
 
+/// A namespace of users (user_namespaces(7)) in which a program is root and the only user, and one of networks, which is
+/// empty. What it may do to files is what its user outside may do.
+#[derive(Debug)]
+pub struct OwnNamespaces {
+    uid_map: String,
+    gid_map: String,
+}
+
+impl OwnNamespaces {
+    /// Describes those of a program that runs as a user and a group.
+    pub fn of(user: Uid, group: Gid) -> Self {
+        Self { uid_map: format!("0 {user} 1"), gid_map: format!("0 {group} 1") }
+    }
+
+    fn enter(&self) -> Result<(), Errno> {
+        // A process that changed users does not own the files below without it (PR_SET_DUMPABLE(2const)).
+        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+        // SAFETY: the table of descriptors, which is what the call must be careful with, stays as it is.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNET)? };
+        let files: [(&CStr, &str); 3] = [
+            (c"/proc/self/setgroups", "deny"),
+            (c"/proc/self/uid_map", &self.uid_map),
+            (c"/proc/self/gid_map", &self.gid_map),
+        ];
+        for (path, text) in files {
+            let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+            rustix::io::write(&file, text.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
 /// What is taken from a program before it begins.
 ///
-/// Whatever is named here, it also has no capabilities and can't gain any by what it executes.
+/// Whatever is named here, it also has no capabilities but over namespaces of its own, and can't gain any by what it
+/// executes.
 #[derive(Debug, Default)]
 pub struct Restrictions {
     /// The `cgroup.procs` of the control group that it joins.
@@ -35,6 +69,8 @@ pub struct Restrictions {
     pub limits: Vec<(Resource, u64)>,
     /// Who it runs as, instead of the caller.
     pub identity: Option<Identity>,
+    /// The namespaces that it is root of.
+    pub namespaces: Option<OwnNamespaces>,
     /// The Landlock ruleset that it is under.
     pub ruleset: Option<OwnedFd>,
 }
@@ -59,10 +95,12 @@ pub enum RestrictionStep {
     Ruleset,
     /// Closing what it was not given.
     Descriptors,
+    /// Entering namespaces of its own.
+    Namespaces,
 }
 
 impl RestrictionStep {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Cgroup,
         Self::Limits,
         Self::Identity,
@@ -71,6 +109,7 @@ impl RestrictionStep {
         Self::Parent,
         Self::Ruleset,
         Self::Descriptors,
+        Self::Namespaces,
     ];
 }
 
@@ -85,6 +124,7 @@ impl fmt::Display for RestrictionStep {
             Self::Parent => "it cannot be tied to its parent",
             Self::Ruleset => "it cannot be put under a Landlock ruleset",
             Self::Descriptors => "its descriptors cannot be closed",
+            Self::Namespaces => "it cannot have a namespace of users of its own",
         })
     }
 }
@@ -178,9 +218,15 @@ impl Restrictions {
                 .and_then(|()| rustix::thread::set_thread_res_uid(*user, *user, *user))
                 .map_err(at(RestrictionStep::Identity))?;
         }
-        let none = CapabilitySet::empty();
-        let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
-        rustix::thread::set_capabilities(None, none).map_err(at(RestrictionStep::Capabilities))?;
+        match &self.namespaces {
+            // That leaves it those over the namespaces.
+            Some(namespaces) => namespaces.enter().map_err(at(RestrictionStep::Namespaces))?,
+            None => {
+                let none = CapabilitySet::empty();
+                let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+                rustix::thread::set_capabilities(None, none).map_err(at(RestrictionStep::Capabilities))?;
+            }
+        }
         rustix::thread::set_no_new_privs(true).map_err(at(RestrictionStep::NoNewPrivs))?;
         rustix::process::umask(Mode::RWXG | Mode::RWXO);
         Ok(())

@@ -145,3 +145,36 @@ fn a_descriptor_that_the_caller_itself_inherited_is_closed_too() {
     let path = format!("/proc/self/fdinfo/{}", ours.as_raw_fd());
     assert!(!program("cat").arg(path).run(LIMITS).unwrap().status.success());
 }
+
+#[test]
+fn a_program_is_root_of_namespaces_of_its_own_and_of_nothing_else() {
+    use rustix::process::{Gid, Uid, getegid, geteuid};
+    let map = |kind: &str, identity: Option<(Uid, Gid)>| {
+        let (user, group) = identity.unwrap_or((geteuid(), getegid()));
+        let restrictions = Restrictions {
+            identity: identity.map(|_| Identity { user, group, groups: Vec::new() }),
+            namespaces: Some(OwnNamespaces::of(user, group)),
+            ..Restrictions::default()
+        };
+        let output = program("cat").arg(format!("/proc/self/{kind}")).restrict(restrictions).run(LIMITS).map(
+            |output| String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" "),
+        );
+        match output {
+            Err(ExecError::Confine { step: RestrictionStep::Namespaces, source, .. }) => {
+                println!("skipped: no namespaces of users here ({source})");
+                None
+            }
+            output => Some(output.unwrap()),
+        }
+    };
+    let Some(own) = map("uid_map", None) else { return };
+    assert_eq!(own, format!("0 {} 1", geteuid()));
+    assert_eq!(map("gid_map", None).unwrap(), format!("0 {} 1", getegid()));
+    assert_eq!(map("setgroups", None).unwrap(), "deny");
+    assert!(!map("net/dev", None).unwrap().contains("eth"));
+    if geteuid().is_root() {
+        let other = Some((Uid::from_raw(4321), Gid::from_raw(4322)));
+        assert_eq!(map("uid_map", other).unwrap(), "0 4321 1");
+        assert_eq!(map("gid_map", other).unwrap(), "0 4322 1");
+    }
+}

@@ -44,8 +44,9 @@ const REQUIREMENTS: [Requirement; 20] = [
     either("EXT4_FS", "ext4", "scratch disks"),
 ];
 
-/// What only guests with a network need: a module is loaded, and a kernel without is no worse for the others.
-const NETWORK: (&str, &str) = ("VIRTIO_NET", "virtio_net");
+/// What only guests need that have a network, or a directory of the host: a module is loaded, and a kernel without is no
+/// worse for the others.
+const OPTIONAL: [(&str, &str); 2] = [("VIRTIO_NET", "virtio_net"), ("VIRTIO_FS", "virtiofs")];
 
 const MMIO: Requirement = either("VIRTIO_MMIO", "virtio_mmio", "devices");
 const PCI: Requirement = either("VIRTIO_PCI", "virtio_pci", "devices");
@@ -97,9 +98,8 @@ pub(super) fn select(config: &Config) -> Result<Selection, MissingOptions> {
             _ => missing.push((requirement.option, requirement.purpose)),
         }
     }
-    if config.state(NETWORK.0) == OptionState::Module {
-        modules.push(NETWORK.1);
-    }
+    let optional = OPTIONAL.iter().filter(|(option, _)| config.state(option) == OptionState::Module);
+    modules.extend(optional.map(|(_, module)| *module));
     let signed_only = SIGNED_ONLY.iter().any(|option| config.state(option) == OptionState::BuiltIn);
     if missing.is_empty() {
         Ok(Selection { machine, modules, signed_only })

@@ -27,6 +27,7 @@ pub(super) struct Hardware<'a> {
     pub kernel_info: &'a KernelInfo,
     pub initrd: &'a Path,
     pub disks: &'a [AttachedDisk<'a>],
+    pub directories: &'a [AttachedDirectory<'a>],
     /// The descriptor of the agent's pipe, if the machine has an agent.
     pub agent: Option<i32>,
     /// Where the console goes.
@@ -57,6 +58,12 @@ pub(super) struct AttachedDisk<'a> {
     pub descriptor: i32,
 }
 
+/// A directory of the host, and the socket by which it is served.
+pub(super) struct AttachedDirectory<'a> {
+    pub tag: &'a str,
+    pub descriptor: i32,
+}
+
 impl Hardware<'_> {
     /// Returns the arguments after the program's name.
     pub fn arguments(&self) -> Vec<OsString> {
@@ -66,13 +73,16 @@ impl Hardware<'_> {
         add(&["-no-user-config", "-nodefaults", "-display", "none", "-nic", "none", "-no-reboot"]);
         add(&["-name", self.name]);
         add(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
-        add(&["-machine", self.machine()]);
+        add(&["-machine", &self.machine()]);
         let (accelerator, cpu) = match self.accelerator {
             Accelerator::Kvm => ("kvm", "host"),
             Accelerator::Tcg => ("tcg,thread=multi", TCG_CPU),
         };
         add(&["-accel", accelerator, "-cpu", cpu]);
         add(&["-smp", &self.cpus.to_string(), "-m", &format!("{}M", self.memory_mib)]);
+        if !self.directories.is_empty() {
+            add(&["-object", &format!("memory-backend-memfd,id=memory,share=on,size={}M", self.memory_mib)]);
+        }
         add(&["-append", &self.command_line()]);
         let console = match self.console {
             Console::Socket(descriptor) => format!("socket,id=console,fd={descriptor}"),
@@ -101,14 +111,19 @@ impl Hardware<'_> {
             let serial = disk.serial;
             add(&["-device", &format!("virtio-blk-{bus},drive=disk{index},serial={serial},{on_error}")]);
         }
+        for (index, directory) in self.directories.iter().enumerate() {
+            add(&["-chardev", &format!("socket,id=directory{index},fd={}", directory.descriptor)]);
+            let tag = directory.tag;
+            add(&["-device", &format!("vhost-user-fs-{bus},chardev=directory{index},tag={tag}")]);
+        }
         for (option, path) in [("-kernel", self.kernel), ("-initrd", self.initrd)] {
             arguments.extend([OsString::from(option), path.as_os_str().to_owned()]);
         }
         arguments
     }
 
-    fn machine(&self) -> &'static str {
-        match self.kernel_info.machine {
+    fn machine(&self) -> String {
+        let machine = match self.kernel_info.machine {
             // Handing over ACPI tables takes the firmware a quarter of a second under emulation, but a second processor
             // is found by nothing else, and neither are more than a few devices.
             BootMachine::Microvm if self.cpus == 1 && self.devices() <= PLAIN_SLOTS => {
@@ -116,13 +131,15 @@ impl Hardware<'_> {
             }
             BootMachine::Microvm | BootMachine::MicrovmAcpi => "microvm,acpi=on,isa-serial=on",
             BootMachine::Q35 => "q35,sata=off,smbus=off,vmport=off",
-        }
+        };
+        let memory = if self.directories.is_empty() { "" } else { ",memory-backend=memory" };
+        format!("{machine}{memory}")
     }
 
     /// Returns how many virtio devices there are at most.
     fn devices(&self) -> usize {
         // The agent's port and the network interface.
-        self.disks.len() + 2
+        self.disks.len() + self.directories.len() + 2
     }
 
     fn command_line(&self) -> String {

@@ -111,6 +111,7 @@ impl Guest {
             initrd: &self.file("initrd"),
             disks: &[disk("root", true), disk("scratch", false)],
             network: None,
+            shared: None,
             accelerator: Accelerator::Tcg,
         };
         let confinement = Host::look(Path::new("/dev/kvm")).reserve().unwrap();

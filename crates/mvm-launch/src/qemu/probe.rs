@@ -100,6 +100,7 @@ pub(super) fn run(
         kernel_info,
         initrd: &path_of(invocation.inherit(archive.into())),
         disks: &[],
+        directories: &[],
         agent: None,
         console: Console::Stdout,
         network: None,

@@ -20,6 +20,15 @@ fn info(machine: BootMachine) -> KernelInfo {
 }
 
 fn arguments(cpus: u32, machine: BootMachine, accelerator: Accelerator, tsc_khz: Option<u32>) -> Vec<String> {
+    arguments_sharing(cpus, machine, (accelerator, tsc_khz), &[])
+}
+
+fn arguments_sharing(
+    cpus: u32,
+    machine: BootMachine,
+    (accelerator, tsc_khz): (Accelerator, Option<u32>),
+    directories: &[AttachedDirectory<'_>],
+) -> Vec<String> {
     let disks = [
         AttachedDisk { serial: "root", read_only: true, durable: false, descriptor: 10 },
         AttachedDisk { serial: "scratch", read_only: false, durable: false, descriptor: 11 },
@@ -32,6 +41,7 @@ fn arguments(cpus: u32, machine: BootMachine, accelerator: Accelerator, tsc_khz:
         kernel_info: &info(machine),
         initrd: Path::new("/v/initrd"),
         disks: &disks,
+        directories,
         agent: Some(12),
         console: Console::Socket(13),
         network: None,
@@ -133,6 +143,35 @@ fn what_the_machine_and_the_accelerator_change() {
 }
 
 #[test]
+fn directories_of_the_host_take_memory_that_is_shared() {
+    let directories = [("a", 14), ("b", 15)].map(|(tag, descriptor)| AttachedDirectory { tag, descriptor });
+    for (machine, expected, device) in [
+        (
+            BootMachine::Microvm,
+            "microvm,acpi=off,isa-serial=on,memory-backend=memory",
+            "vhost-user-fs-device",
+        ),
+        (BootMachine::Q35, "q35,sata=off,smbus=off,vmport=off,memory-backend=memory", "vhost-user-fs-pci"),
+    ] {
+        let plain = arguments(1, machine, Accelerator::Tcg, None);
+        let got = arguments_sharing(1, machine, (Accelerator::Tcg, None), &directories);
+        let added: Vec<&str> = got.iter().filter(|word| !plain.contains(word)).map(String::as_str).collect();
+        assert_eq!(
+            added,
+            [
+                expected,
+                "-object",
+                "memory-backend-memfd,id=memory,share=on,size=512M",
+                "socket,id=directory0,fd=14",
+                &format!("{device},chardev=directory0,tag=a"),
+                "socket,id=directory1,fd=15",
+                &format!("{device},chardev=directory1,tag=b"),
+            ]
+        );
+    }
+}
+
+#[test]
 fn memory_that_cannot_boot_is_refused() {
     let kernel = info(BootMachine::Microvm);
     assert_eq!(needed_memory(&kernel, 3 << 20), 92);
@@ -171,6 +210,7 @@ fn what_does_not_fit_the_plan_is_refused_before_anything_starts() {
             initrd: &path("initrd"),
             disks: &disks,
             network: None,
+            shared: None,
             accelerator,
         };
         let confinement = Host::look(Path::new("/dev/kvm")).reserve().unwrap();

@@ -1,5 +1,6 @@
 //! One layer of a policy: built in, or read from the TOML text of a file.
 
+use super::directory::HostDirectory;
 use super::pattern::{RegistryPattern, RepositoryPattern};
 use super::units::{Mebibytes, Seconds};
 use crate::key::{KeyError, KeyId, PublicKey};
@@ -95,6 +96,9 @@ pub struct Restrictions {
     /// Kinds of what may be mounted beside the root and its scratch space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mounts: Option<BTreeSet<MountKind>>,
+    /// Directories of the host that may be mounted, with all below them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_directories: Option<BTreeSet<HostDirectory>>,
     /// Kinds of network that guests may have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub networks: Option<BTreeSet<NetworkKind>>,
@@ -188,6 +192,7 @@ impl Layer {
             development_keys: Some(false),
             isolation: Some(RequiredIsolation::Kvm),
             max_validity: Some(Seconds(30 * DAY)),
+            host_directories: Some(BTreeSet::new()),
             ..Restrictions::default()
         };
         Self { name: "production".to_owned(), restrictions }

@@ -5,7 +5,7 @@ use super::layer::{Layer, Restrictions};
 use super::rules::{Claim, Failure, failure, names, time};
 use super::units::{Mebibytes, Seconds};
 use crate::admit::{Isolation, StorePathFacts};
-use crate::plan::{RequiredIsolation, Source};
+use crate::plan::{MountSource, RequiredIsolation, Source};
 use crate::trust::TrustedKey;
 use mvm_ref::nix::{NixPublicKey, verify_signature};
 use mvm_ref::{Digest, ImageSource, Reference};
@@ -482,6 +482,7 @@ pub(super) fn non_root_user(policy: &Policy, claim: &Claim<'_>) -> Judged {
 }
 
 pub(super) fn allowed_mounts(policy: &Policy, claim: &Claim<'_>) -> Judged {
+    allowed_directories(policy, claim)?;
     let mounted = claim.plan.mount_kinds();
     judge(
         policy,
@@ -490,6 +491,33 @@ pub(super) fn allowed_mounts(policy: &Policy, claim: &Claim<'_>) -> Judged {
         |allowed, _| match mounted.iter().find(|kind| !allowed.contains(kind)) {
             Some(kind) => failure(format!("the plan mounts a {kind}"), "leave out what is mounted"),
             None => Ok("nothing is mounted that is not allowed".to_owned()),
+        },
+    )
+}
+
+fn allowed_directories(policy: &Policy, claim: &Claim<'_>) -> Judged {
+    let directories = claim.plan.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::HostDirectory { path } => Some(path.as_str()),
+        MountSource::Volume { .. } | MountSource::Tmpfs { .. } => None,
+    });
+    let directories: Vec<&str> = directories.collect();
+    judge(
+        policy,
+        |layer| layer.host_directories.as_ref(),
+        "any directory of the host may be mounted",
+        |allowed, _| {
+            let outside = |path: &&&str| !allowed.iter().any(|directory| directory.holds(path));
+            match directories.iter().find(outside) {
+                Some(path) if allowed.is_empty() => failure(
+                    format!("the plan mounts {path} of the host"),
+                    "keep it in a volume, or copy it into the VM",
+                ),
+                Some(path) => failure(
+                    format!("the plan mounts {path} of the host"),
+                    format!("mount a directory that is allowed: {}", listed(allowed)),
+                ),
+                None => Ok("no directory of the host is mounted that is not allowed".to_owned()),
+            }
         },
     )
 }

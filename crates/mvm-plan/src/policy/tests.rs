@@ -235,6 +235,29 @@ fn mount_volume(case: &mut Case) {
     case.plan.mounts = vec![Mount { target: "/data".to_owned(), source, read_only: false }];
 }
 
+fn mount_directory(case: &mut Case) {
+    let source = MountSource::HostDirectory { path: "/srv/data/site".to_owned() };
+    case.plan.mounts = vec![Mount { target: "/data".to_owned(), source, read_only: true }];
+}
+
+#[test]
+fn directories_of_the_host_are_those_that_are_named_and_what_is_below_them() {
+    for (text, allowed) in [
+        ("", true),
+        ("mounts = [\"volume\"]", false),
+        ("host-directories = []", false),
+        ("host-directories = [\"/\"]", true),
+        ("host-directories = [\"/srv/data\"]", true),
+        ("host-directories = [\"/home\", \"/srv/data/site\"]", true),
+        ("host-directories = [\"/srv/data/site/a\", \"/srv/dat\"]", false),
+    ] {
+        let mut case = case();
+        mount_directory(&mut case);
+        let expected: &[Rule] = if allowed { &[] } else { &[Rule::AllowedMounts] };
+        assert_eq!(failed(&layer(text).unwrap().into(), &case), *expected, "{text}");
+    }
+}
+
 #[test]
 fn every_restriction_of_a_file_passes_and_fails_where_it_should() {
     use Rule::*;
@@ -380,6 +403,8 @@ fn what_is_no_policy_is_told_by_line_and_column() {
         ("postures = [\"free\"]", "line 1, column 13: unknown variant `free`"),
         ("networks = [\"host\"]", "line 1, column 13: unknown variant `host`"),
         ("mounts = [\"host\"]", "line 1, column 11: unknown variant `host`"),
+        ("host-directories = [\"srv\"]", "line 1, column 20: \"srv\" is not a directory's absolute path"),
+        ("host-directories = [\"/a/../b\"]", "line 1, column 20: \"/a/../b\" is not a directory's"),
         ("signers = [\"local\"]", "line 1, column 11: key ID \"local\" is not 64"),
         ("image-signature = [{ key = \"text\" }]", "the key \"text\" of image-signature is not a public key"),
         ("image-signature = [{ key = \"x\" }]", "read the key \"x\" of image-signature"),

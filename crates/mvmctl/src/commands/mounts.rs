@@ -12,10 +12,11 @@ const MIB: u64 = 1 << 20;
 /// What is mounted.
 #[derive(clap::Args)]
 pub struct Mounts {
-    /// Mount a volume, which is made if there is none: NAME:/PATH, or NAME:/PATH:ro to only read it
+    /// Mount a volume, which is made if there is none (NAME:/PATH), or a directory of the host (DIRECTORY:/PATH)
     ///
-    /// An empty volume gets what the image has at that path. One VM at a time has a volume.
-    #[arg(long = "volume", short, value_name = "NAME:PATH[:ro]")]
+    /// With :ro behind it the guest may only read it. An empty volume gets what the image has at that path. One VM at a time
+    /// has a volume. A directory's name has a slash in it (./src), and the VM has the access to it that you have.
+    #[arg(long = "volume", short, value_name = "SOURCE:PATH[:ro]")]
     volume: Vec<Volume>,
     /// Mount memory of the guest [size: half of --memory]
     #[arg(long, value_name = "PATH[:size=SIZE]")]
@@ -46,7 +47,15 @@ struct Tmpfs {
 impl Mounts {
     /// Adds what is mounted to what a VM of so much memory has beside its main process.
     pub fn add_to(self, surroundings: &mut Surroundings, memory_mib: u32) -> Result<(), Misuse> {
-        surroundings.mounts.extend(self.volume.into_iter().map(|volume| volume.0));
+        for Volume(mut mount) in self.volume {
+            if let MountSource::HostDirectory { path } = &mut mount.source {
+                let misuse = |why: String| Misuse(format!("-v {path}: {why}"));
+                let absolute = std::path::absolute(&*path).map_err(|error| misuse(error.to_string()))?;
+                let text = absolute.into_os_string().into_string();
+                *path = text.map_err(|_| misuse("the path of this directory is not UTF-8".to_owned()))?;
+            }
+            surroundings.mounts.push(mount);
+        }
         for Tmpfs { target, size, read_only } in self.tmpfs {
             let size_mib = match size {
                 Some(size) => u32::try_from(size.bytes().div_ceil(MIB))
@@ -82,7 +91,9 @@ impl FromStr for Volume {
         let options = parts.next();
         let Some(target) = target.filter(|target| target.starts_with('/') && parts.next().is_none()) else {
             return Err(
-                "write NAME:/PATH or NAME:/PATH:ro; a volume without a name is not supported".to_owned()
+                "write NAME:/PATH or DIRECTORY:/PATH, and :ro behind it to only read it; a volume without a name is not \
+                 supported"
+                    .to_owned()
             );
         };
         let mut read_only = target == CONFIG;
@@ -94,13 +105,18 @@ impl FromStr for Volume {
                 other => return Err(format!("the option {other:?} is not supported; there are ro and rw")),
             }
         }
-        if source.contains('/') || source == "." || source == ".." || source.starts_with('~') {
-            let words = "is a directory of the host, and those are not supported: no backend here shares them; \
-                         keep it in a volume, or copy it into the VM with mvmctl cp";
-            return Err(format!("{source} {words}"));
+        if source.starts_with('~') {
+            return Err(format!(
+                "{source}: only shells know what ~ is, where a word begins with it; write $HOME"
+            ));
         }
-        let name = source.parse().map_err(|error: mvm_ref::NameError| error.to_string())?;
-        Ok(Self(Mount { target: trimmed(target), source: MountSource::Volume { name }, read_only }))
+        let source = match source.contains('/') || source == "." || source == ".." {
+            true => MountSource::HostDirectory { path: source.to_owned() },
+            false => MountSource::Volume {
+                name: source.parse().map_err(|error: mvm_ref::NameError| error.to_string())?,
+            },
+        };
+        Ok(Self(Mount { target: trimmed(target), source, read_only }))
     }
 }
 
@@ -142,6 +158,10 @@ mod tests {
             let source = MountSource::Volume { name: name.parse().unwrap() };
             Ok((source, target.to_owned(), read_only))
         };
+        let directory = |path: &str, read_only| {
+            let source = MountSource::HostDirectory { path: path.to_owned() };
+            Ok((source, "/x".to_owned(), read_only))
+        };
         for (text, expected) in [
             ("data:/var/lib/x", volume("data", "/var/lib/x", false)),
             ("data:/var/lib/x/:ro", volume("data", "/var/lib/x", true)),
@@ -149,14 +169,16 @@ mod tests {
             ("conf:/mnt/config", volume("conf", "/mnt/config", true)),
             ("conf:/mnt/config:rw", Err("/mnt/config is read-only in every guest")),
             ("data:/x:z", Err("the option \"z\" is not supported")),
+            ("/host:/x", directory("/host", false)),
+            ("./host:/x:ro", directory("./host", true)),
+            ("host/dir:/x", directory("host/dir", false)),
+            (".:/x", directory(".", false)),
+            ("~:/x", Err("~: only shells know what ~ is")),
+            ("~/src:/x", Err("~/src: only shells know what ~ is")),
             ("data:x", Err("write NAME:/PATH")),
             ("/anonymous", Err("write NAME:/PATH")),
             ("data:/x:ro:more", Err("write NAME:/PATH")),
             ("", Err("write NAME:/PATH")),
-            ("/host:/x", Err("/host is a directory of the host")),
-            ("./host:/x:ro", Err("./host is a directory of the host")),
-            (".:/x", Err(". is a directory of the host")),
-            ("~:/x", Err("~ is a directory of the host")),
             ("Data:/x", Err("volume name \"Data\" is not valid")),
         ] {
             match (text.parse::<Volume>(), expected) {

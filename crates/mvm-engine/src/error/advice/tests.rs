@@ -1,9 +1,11 @@
 use super::*;
 use crate::audit_log::AuditError;
+use crate::directories::DirectoryError;
 use crate::keys::KeysError;
 use crate::policies::PolicyFileError;
 use crate::supervisor::SupervisorError;
 use crate::vm::Phase;
+use mvm_launch::LaunchError;
 use mvm_launch::exec::ExecError;
 use mvm_ref::{Digest, Platform, VmName};
 use mvm_wire::Failure;
@@ -175,6 +177,29 @@ fn of_machines() -> Vec<Row> {
             mvm_launch::ScratchError::NotInstalled(not_installed()).into(),
             Missing,
             Some("apt-get install e2fsprogs"),
+        ),
+        (
+            LaunchError::from(mvm_launch::ShareError::NotInstalled(not_installed())).into(),
+            Missing,
+            Some(
+                "apt-get install virtiofsd (Debian 13), or cargo install virtiofsd (1.13 or later); without it mvmctl cp \
+                 copies files, and a volume keeps them",
+            ),
+        ),
+        (
+            DirectoryError::Absent { path: path() }.into(),
+            NotFound,
+            Some("make it first; a name without a slash is a volume's, which is made"),
+        ),
+        (
+            DirectoryError::Store { path: path(), store: path() }.into(),
+            Usage,
+            Some("with it a guest could sign for itself; mount a directory beside it"),
+        ),
+        (
+            DirectoryError::Open { path: path(), source: io_error(io::ErrorKind::PermissionDenied) }.into(),
+            Failure,
+            None,
         ),
         (
             LaunchError::Memory { version: "6.1".to_owned(), given_mib: 32, needed_mib: 87 }.into(),

@@ -2,6 +2,7 @@ use super::*;
 use crate::engine::tests::{Fixture, fixture, has};
 use crate::link::tests::Peer;
 use crate::policies::PolicySource;
+use mvm_plan::Isolation;
 use mvm_plan::plan::{
     FileSystem, Initramfs, Kernel, Network, Plan, Posture, Process, RequiredIsolation, Resources, Root,
     Schema, Scratch, Source, Validity,

@@ -4,6 +4,7 @@ use super::{MAX_PATH, PlanError, count_of, form, no_nul, number, process, root, 
 use crate::plan::{EgressRule, Group, HealthCheck, Mount, MountSource, Network, Plan, Port, Service, User};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 /// Services, health checks, users, mounts, secrets, rules: each at most.
 const MAX_ITEMS: usize = 64;
@@ -134,18 +135,19 @@ fn mounts(mounts: &[Mount]) -> Result<(), PlanError> {
     distinct("mounts.target", mounts.iter().map(|mount| mount.target.as_str()))?;
     for Mount { target, source, read_only } in mounts {
         absolute("mounts.target", target)?;
-        // So that two texts mean two places.
-        let plain = target != "/" && target[1..].split('/').all(|part| !matches!(part, "" | "." | ".."));
-        let taken = ["/proc", "/sys", "/dev", "/mnt/secrets"].iter().any(|taken| {
-            target == taken || target.strip_prefix(taken).is_some_and(|rest| rest.starts_with('/'))
-        });
-        if !plain || taken {
+        if !is_plain(target) || is_below(target, &["/proc", "/sys", "/dev", "/mnt/secrets"]) {
             let expected = "a path of plain names below /, outside /proc, /sys, /dev and /mnt/secrets";
             return Err(form("mounts.target", target, expected));
         }
         match source {
             MountSource::Volume { .. } => {}
-            MountSource::HostDirectory { path } => absolute("mounts.source.path", path)?,
+            MountSource::HostDirectory { path } => {
+                absolute("mounts.source.path", path)?;
+                if !is_plain(path) || is_below(path, &["/proc", "/sys", "/dev"]) {
+                    let expected = "a path of plain names below /, outside /proc, /sys and /dev";
+                    return Err(form("mounts.source.path", path, expected));
+                }
+            }
             MountSource::Tmpfs { size_mib } => {
                 number("mounts.source.size_mib", (*size_mib).into(), 1..=16 * 1024 * 1024)?;
             }
@@ -162,6 +164,15 @@ fn mounts(mounts: &[Mount]) -> Result<(), PlanError> {
         MountSource::HostDirectory { .. } | MountSource::Tmpfs { .. } | MountSource::Image { .. } => None,
     });
     distinct("mounts.source.name", volumes)
+}
+
+/// Says whether an absolute path is of names below the root, so that two texts mean two places.
+fn is_plain(path: &str) -> bool {
+    path != "/" && path[1..].split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+fn is_below(path: &str, directories: &[&str]) -> bool {
+    directories.iter().any(|directory| Path::new(path).starts_with(directory))
 }
 
 fn network(network: &Network) -> Result<(), PlanError> {
