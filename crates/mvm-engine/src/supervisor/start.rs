@@ -408,7 +408,7 @@ pub(super) fn end(
             directory.write_end(&State { phase, nonce, hypervisor, ..state.clone() })
         }
         (false, true) => directory.remove_files(),
-        (false, false) => directory.write_end(&state),
+        (false, false) => directory.end(&state),
     };
     supervisor.tell(match &message {
         Some(message) => Happening::Died { message: message.clone() },

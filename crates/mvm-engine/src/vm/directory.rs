@@ -34,8 +34,6 @@ pub const INITRD: &str = "initrd.cpio";
 pub const SCRATCH: &str = "scratch.img";
 /// The directory in which the network's helper makes its socket; it is there for a moment only.
 pub const NETWORK: &str = "network";
-/// The socket of what serves a directory of the host; it is there for a moment only.
-pub const SHARED: &str = "shared.sock";
 /// The guest's console, bounded.
 pub const CONSOLE: &str = "console.log";
 /// What the supervisor itself had to say.
@@ -292,13 +290,18 @@ impl VmDirectory {
         Ok(state)
     }
 
+    /// Writes down how the VM ended and removes what only a running one needs, before anybody can launch it again.
+    pub fn end(&self, state: &State) -> Result<(), VmError> {
+        self.turn().and_then(|_turn| self.write_end(state))
+    }
+
     /// Says whether the VM has ended, be it without a word. Changes nothing.
     pub fn is_over(&self) -> Result<bool, VmError> {
         let state = self.stored_state()?;
         Ok(state.ended() || !state.supervisor.alive())
     }
 
-    /// Waits until no other process repairs this VM.
+    /// Waits until no other process ends, repairs or takes this VM.
     fn turn(&self) -> Result<File, VmError> {
         let directory = File::open(&self.path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => VmError::NotFound(self.name.clone()),
@@ -412,8 +415,7 @@ impl VmDirectory {
 
     /// Opens the socket on which the supervisor takes commands.
     pub fn listen(&self) -> Result<UnixListener, VmError> {
-        let path = self.file(CONTROL);
-        self.with_short_path(CONTROL, UnixListener::bind).map_err(io_error("listen on", &path))
+        self.with_short_path(CONTROL, UnixListener::bind).map_err(io_error("listen on", &self.file(CONTROL)))
     }
 
     /// Runs `act` on a path to `name` that fits the 108 bytes of a Unix socket's address, however deep the store lies.

@@ -62,7 +62,7 @@ impl Engine {
             // A supervisor that got further has said so itself.
             let state = directory.state()?;
             if !state.ended() {
-                directory.write_end(&State {
+                directory.end(&State {
                     phase: Phase::Failed,
                     message: Some(chain(error)),
                     finished_at: Some(clock::unix_seconds()),
@@ -98,7 +98,7 @@ impl Engine {
         if let Err(error) = &outcome
             && !state.ended()
         {
-            directory.write_end(&State {
+            directory.end(&State {
                 phase: Phase::Failed,
                 message: Some(chain(error)),
                 finished_at: Some(clock::unix_seconds()),

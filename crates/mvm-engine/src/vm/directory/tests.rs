@@ -256,6 +256,27 @@ fn a_vm_that_ended_keeps_its_last_state() {
 }
 
 #[test]
+fn nobody_takes_a_vm_before_what_it_had_is_removed() {
+    let (_root, registry) = registry();
+    let directory = registry.create(&record("web")).unwrap();
+    directory.write_state(&state(Phase::Running, ProcessIdentity::current().unwrap())).unwrap();
+    fs::write(directory.file(CONTROL), b"x").unwrap();
+    let last = state(Phase::Exited, ProcessIdentity::current().unwrap());
+    let turn = directory.turn().unwrap();
+    std::thread::scope(|scope| {
+        let ending = scope.spawn(|| directory.end(&last));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        // Who takes it meanwhile finds it running, and its files are its own.
+        assert!(!directory.stored_state().unwrap().ended());
+        assert!(directory.file(CONTROL).exists());
+        drop(turn);
+        ending.join().unwrap().unwrap();
+    });
+    assert_eq!(directory.stored_state().unwrap(), last);
+    assert!(!directory.file(CONTROL).exists());
+}
+
+#[test]
 fn a_running_vm_cannot_be_removed() {
     let (_root, registry) = registry();
     let directory = registry.create(&record("web")).unwrap();
