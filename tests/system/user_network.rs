@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Stdio;
 use std::time::Duration;
 
 use libtest_mimic::Failed;
@@ -20,6 +21,11 @@ pub const CASES: &[Case] = &[
     Case { name: "user_network::what_a_guest_reaches", needs: GUEST, run: reach },
     Case { name: "user_network::only_what_is_listed", needs: GUEST, run: listed },
     Case { name: "user_network::a_helper_that_dies_comes_back", needs: GUEST, run: helper_dies },
+    Case {
+        name: "user_network::a_supervisor_that_dies_while_its_helper_starts",
+        needs: GUEST,
+        run: supervisor_dies,
+    },
     Case {
         name: "user_network::of_an_ordinary_user",
         needs: &[Need::Mvmctl, Need::Guest, Need::Root, UMOCI, BUSYBOX],
@@ -184,6 +190,49 @@ fn helper_dies() -> Outcome {
     sandbox.mvmctl(["vm", "rm", "--force", "net"]).run()?.ok()?;
     ensure!(eventually(|| Ok(helpers(&sandbox)?.is_empty()))?, "a helper outlives its machine");
     Ok(())
+}
+
+/// Returns the processes that the threads of a process have started and that are still there.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
+/// A helper that nobody has connected to yet is two processes, of which only one dies with its supervisor.
+fn supervisor_dies() -> Outcome {
+    let (sandbox, image) = busybox()?;
+    let state = sandbox.store().join("vms/net/state.json");
+    let supervisor = || -> Option<u32> {
+        let state: serde_json::Value = serde_json::from_slice(&std::fs::read(&state).ok()?).ok()?;
+        u32::try_from(state["supervisor"]["pid"].as_u64()?).ok()
+    };
+    let helper = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "slirp4netns\n")
+    };
+    // How long it takes to connect is nobody's to say: what is missed once is tried again.
+    for _ in 0..20 {
+        let run = ["run", "-d", "--name", "net", &image, "sleep", "1000"];
+        let mut launch = sandbox.mvmctl(run).spawn(Stdio::null(), Stdio::null())?;
+        let mut met = false;
+        while !met && launch.try_wait()?.is_none() {
+            let Some(pid) = supervisor() else { continue };
+            met = children(pid).iter().filter(|pid| helper(pid)).any(|pid| !children(*pid).is_empty());
+            if met {
+                let pid = Pid::from_raw(pid.cast_signed()).ok_or("no process")?;
+                rustix::process::kill_process(pid, Signal::KILL)?;
+            }
+        }
+        launch.wait()?;
+        if met {
+            ensure!(sandbox.vms()?.len() <= 1, "more than one VM");
+            ensure!(eventually(|| Ok(holders(&sandbox.store())?.is_empty()))?, "half a helper is left");
+            ensure!(!sandbox.store().join("vms/net/network").exists(), "its directory is left");
+            return Ok(());
+        }
+        sandbox.mvmctl(["vm", "rm", "--force", "net"]).run()?.ok()?;
+    }
+    Err("no helper was met before it was connected to".into())
 }
 
 fn ordinary_user() -> Outcome {
