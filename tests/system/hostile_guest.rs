@@ -29,6 +29,7 @@ pub const CASES: &[Case] = &[
     Case { name: "hostile_guest::that_floods_or_falls_silent", needs: NEEDS, run: floods },
     Case { name: "hostile_guest::when_it_is_to_stop", needs: NEEDS, run: stops },
     Case { name: "hostile_guest::with_connections_forwarded", needs: NEEDS, run: forwards },
+    Case { name: "hostile_guest::with_connections_that_break_off", needs: NEEDS, run: broken_off },
 ];
 
 /// What a guest may have its supervisor hold beyond what one holds for a guest that behaves, in KiB.
@@ -376,6 +377,42 @@ fn forwards() -> Outcome {
     let read = peers.iter().filter(|peer| matches!((&**peer).read(&mut [0; 16]), Ok(16))).count();
     ensure!(read > 100, "only {read} peers got something");
     drop((peers, senders));
+    ensure!(held <= scene.usual + MOST, "the supervisor held {held} KiB, usual are {}", scene.usual);
+    scene.clear_up()
+}
+
+/// A guest that connects to whatever it is asked to and takes nothing, and peers that send and break off.
+fn broken_off() -> Outcome {
+    let scene = Scene::new()?;
+    let port = json!({"address": "127.0.0.1", "host": 0, "guest": 80, "protocol": "tcp"});
+    let plan = scene.plan("well_behaved", |plan| plan["ports"] = json!([port]))?;
+    let watch = Watch::begin(scene.state_file());
+    scene.launch(&plan)?.ok()?;
+    let port = u16::try_from(scene.state()?["ports"][0]["host"].as_u64().ok_or("no port")?)?;
+    let piece = vec![b'x'; 200_000];
+    // Were what each leaves kept, it would be more than 20 MiB.
+    for _ in 0..30 {
+        let mut peers = Vec::new();
+        for _ in 0..16 {
+            let mut peer = TcpStream::connect(("127.0.0.1", port))?;
+            peer.write_all(&piece[..60_000])?;
+            peer.set_nonblocking(true)?;
+            peers.push(peer);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        for mut peer in peers {
+            // Most have sent more than is taken of them, so that nobody reads that they break off.
+            drop(peer.write(&piece));
+            rustix::net::sockopt::set_socket_linger(&peer, Some(Duration::ZERO))?;
+        }
+    }
+    // None of them is in the way of another one.
+    let supervisor = scene.state()?["supervisor"]["pid"].clone();
+    let open = || Ok(json!(fs::read_dir(format!("/proc/{supervisor}/fd"))?.count()));
+    until(open, |open| open.as_u64().is_some_and(|open| open < 60))?;
+    ensure_eq!(scene.status()?["phase"], "running");
+    scene.stop()?;
+    let held = watch.end();
     ensure!(held <= scene.usual + MOST, "the supervisor held {held} KiB, usual are {}", scene.usual);
     scene.clear_up()
 }

@@ -242,8 +242,7 @@ impl Worker {
                 .extend(datagrams.map(|(index, it)| (Source::Datagrams(index), it.as_fd(), PollFlags::IN)));
         }
         for (&stream, flow) in &self.flows {
-            let flags = flow.interest(self.link.wire.sendable(stream));
-            if !flags.is_empty() {
+            if let Some(flags) = flow.interest(self.link.wire.sendable(stream)) {
                 watched.push((Source::Flow(stream), flow.as_fd(), flags));
             }
         }

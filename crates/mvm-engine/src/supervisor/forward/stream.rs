@@ -59,12 +59,13 @@ impl Flow {
         self.connected = true;
     }
 
-    /// Returns what to wait for, with so much room towards the guest.
-    pub fn interest(&self, room: usize) -> PollFlags {
+    /// Returns what to wait for, with so much room towards the guest: be it only that the connection breaks, which one
+    /// that has been ended on this side tells of no more.
+    pub fn interest(&self, room: usize) -> Option<PollFlags> {
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::IN, self.connected && !self.peer_ended && room > 0);
         flags.set(PollFlags::OUT, !self.to_peer.is_empty());
-        flags
+        (!flags.is_empty() || !self.shut).then_some(flags)
     }
 
     /// Takes bytes from the guest.
@@ -115,7 +116,7 @@ impl Flow {
     fn read(&mut self, wire: &mut Connection, stream: StreamId) -> io::Result<()> {
         let limit = wire.sendable(stream).min(CHUNK);
         if limit == 0 || self.peer_ended || !self.connected {
-            return Ok(());
+            return self.socket.take_error()?.map_or(Ok(()), Err);
         }
         let mut buffer = [0; CHUNK];
         match (&self.socket).read(&mut buffer[..limit]) {
