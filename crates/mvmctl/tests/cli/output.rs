@@ -67,8 +67,10 @@ fn doctor_says_what_is_missing_and_what_to_do() {
         "landlock",
         "cgroup",
     ];
-    assert_eq!(named[..6], ["qemu-system-x86_64", "mke2fs", "slirp4netns", "KVM", "store", "kernel"]);
-    assert_eq!(named[6..], confinement);
+    let programs = ["qemu-system-x86_64", "mke2fs", "slirp4netns", "virtiofsd"];
+    assert_eq!(named[..4], programs);
+    assert_eq!(named[4..8], ["KVM", "store", "kernel", "name server"]);
+    assert_eq!(named[8..], confinement);
     for check in &checks {
         let keys: Vec<_> = check.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["found", "name", "ok", "remedy", "required", "why"]);
@@ -77,7 +79,7 @@ fn doctor_says_what_is_missing_and_what_to_do() {
         "name": "kernel", "ok": false, "required": true, "found": "none imported", "why": "VMs boot it",
         "remedy": "mvmctl kernel build, or mvmctl kernel import on an unpacked kernel package",
     });
-    assert_eq!(checks[5], kernel);
+    assert_eq!(checks[6], kernel);
     assert_eq!(checks[4]["ok"], json!(true));
     assert!(
         checks[4]["found"].as_str().unwrap().starts_with(sandbox.root().to_str().unwrap()),
