@@ -498,7 +498,7 @@ pub(super) fn allowed_mounts(policy: &Policy, claim: &Claim<'_>) -> Judged {
 fn allowed_directories(policy: &Policy, claim: &Claim<'_>) -> Judged {
     let directories = claim.plan.mounts.iter().filter_map(|mount| match &mount.source {
         MountSource::HostDirectory { path } => Some(path.as_str()),
-        MountSource::Volume { .. } | MountSource::Tmpfs { .. } => None,
+        MountSource::Volume { .. } | MountSource::Image { .. } | MountSource::Tmpfs { .. } => None,
     });
     let directories: Vec<&str> = directories.collect();
     judge(
