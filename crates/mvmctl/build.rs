@@ -1,9 +1,11 @@
-//! Builds the guest agent as a static program and hands its path to `src/guest.rs`.
+//! Builds the guest agent as a static program and hands its path to `src/guest.rs`; lists the files of the flake library
+//! for `src/flake_library.rs`.
 //!
 //! It has a target directory of its own: linking the whole workspace statically would break procedural macros, and
 //! cargo holds the lock of the outer target directory while this runs.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,6 +21,38 @@ fn main() {
     build(workspace, &target, &output);
     let binary = output.join(&target).join("release/mvm-guest");
     println!("cargo::rustc-env=MVM_GUEST={}", binary.display());
+    list_library(&workspace.join("nix"));
+}
+
+/// What of `nix/` is the library; the rest is for its tests.
+const LIBRARY: [&str; 4] = ["flake.lock", "flake.nix", "lib", "templates"];
+
+/// Writes an expression of all files of the library, in order of their paths.
+fn list_library(top: &Path) {
+    let mut files = Vec::new();
+    for part in LIBRARY {
+        println!("cargo::rerun-if-changed={}", top.join(part).display());
+        collect(&top.join(part), &mut files);
+    }
+    let inside = |path: &PathBuf| path.strip_prefix(top).expect("it was found there").to_owned();
+    files.sort_by_key(inside);
+    let mut text = String::from("&[\n");
+    for path in &files {
+        let name = inside(path);
+        text.push_str(&format!("    ({name:?}, include_bytes!({path:?}) as &[u8]),\n"));
+    }
+    text.push_str("]\n");
+    let output = PathBuf::from(required("OUT_DIR")).join("flake_library.rs");
+    fs::write(&output, text).expect("cargo's directory for this can be written to");
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) {
+    if !path.is_dir() {
+        return files.push(path.to_owned());
+    }
+    for entry in fs::read_dir(path).expect("the library can be listed") {
+        collect(&entry.expect("the library can be listed").path(), files);
+    }
 }
 
 fn build(workspace: &Path, target: &str, output: &Path) {

@@ -14,6 +14,7 @@ pub mod cosign;
 pub mod documents;
 pub mod dsse;
 pub mod erofs;
+pub mod flakes;
 pub mod frames;
 pub mod framing;
 pub mod guest_document;
@@ -60,6 +61,7 @@ pub const TARGETS: &[Target] = &[
     Target { label: "documents", body: documents::body, seeds: seeds::documents::oci },
     Target { label: "dsse", body: dsse::body, seeds: seeds::documents::dsse },
     Target { label: "erofs", body: erofs::body, seeds: seeds::trees::erofs },
+    Target { label: "flakes", body: flakes::body, seeds: flakes::seeds },
     Target { label: "frames", body: frames::body, seeds: seeds::wire::frames },
     Target { label: "framing", body: framing::body, seeds: framing::seeds },
     Target { label: "guest_document", body: guest_document::body, seeds: seeds::wire::guest_documents },

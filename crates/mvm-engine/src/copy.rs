@@ -20,6 +20,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
 pub use land::LandError;
+pub(crate) use nars::VmStore;
 
 /// How to copy.
 #[derive(Clone, Copy, Debug, Default)]

@@ -9,6 +9,7 @@ use crate::closures::ImportError;
 use crate::copy::CopyError;
 use crate::directories::DirectoryError;
 use crate::export::ExportError;
+use crate::flake::BuildError;
 use crate::kernel_build::KernelBuildError;
 use crate::keys::KeysError;
 use crate::plan_bundle::BundleError;
@@ -54,6 +55,12 @@ pub enum ErrorKind {
     Missing,
     /// The user interrupted.
     Interrupted,
+    /// A flake does not evaluate.
+    Evaluation,
+    /// A derivation did not build.
+    Build,
+    /// The builder ran out of disk or memory.
+    Exhausted,
     /// The command is not in the image.
     CommandNotFound,
     /// The command is in the image and can't be executed.
@@ -184,6 +191,9 @@ pub enum EngineError {
     /// A file is no project.
     #[error(transparent)]
     Project(#[from] ProjectMistakes),
+    /// A flake can't be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
     /// The VMs of a project are not changed, or not what they should be.
     #[error(transparent)]
     InProject(#[from] ProjectError),

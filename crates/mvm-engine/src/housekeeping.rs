@@ -212,7 +212,7 @@ struct VmsOnDisk {
 }
 
 /// Returns the paths in a directory; of an absent one none.
-fn entries(directory: &Path) -> Result<Vec<std::path::PathBuf>, EngineError> {
+pub(crate) fn entries(directory: &Path) -> Result<Vec<std::path::PathBuf>, EngineError> {
     let fail = |source| EngineError::Io { act: "list", path: directory.to_owned(), source };
     match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

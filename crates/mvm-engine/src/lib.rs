@@ -14,6 +14,7 @@ mod engine;
 mod error;
 mod export;
 mod facts;
+mod flake;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod housekeeping;
@@ -74,6 +75,11 @@ pub use doctor::{Check, doctor};
 pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, chain};
 pub use export::{Compression, ExportError, UnknownCompression};
+pub use flake::{
+    BuildCounts, BuildError, BuildLogReader, BuildOutcome, BuildRecord, BuildRequest, Built, FlakeLibrary,
+    FlakeOutputs, InputName, InputNameError, InputOverride, LockError, MAX_SOURCE, SYSTEM, SourceError,
+    init_flake,
+};
 pub use housekeeping::{DiskUsage, KindUsage};
 pub use image_tree::{Digests, NodeTime, Shown, TreeEntry};
 pub use images::{BuildDetails, BuiltPath, ImageDetails, ImageRow, TrustCounts, kind_name};

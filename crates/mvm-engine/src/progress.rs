@@ -1,5 +1,6 @@
 //! What a long operation tells about itself, and how it is told to stop.
 
+use crate::flake::BuildCounts;
 use mvm_ref::Digest;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,6 +76,22 @@ pub enum Step {
         /// Length of its file in bytes.
         size: u64,
     },
+    /// The builder is going to be started.
+    BuilderStarting,
+    /// A derivation begins to be built.
+    Building {
+        /// Its name.
+        derivation: String,
+    },
+    /// A line of Nix, or of a derivation.
+    BuildLine {
+        /// The derivation; none for Nix itself.
+        of: Option<String>,
+        /// The text, without what steers a terminal.
+        text: String,
+    },
+    /// A build has come further.
+    BuildCounted(BuildCounts),
     /// Something worth saying once, such as a fall-back to emulation.
     Notice(String),
 }

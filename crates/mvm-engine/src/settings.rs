@@ -1,5 +1,6 @@
 //! What the engine is told by the program that it is part of.
 
+use crate::flake::FlakeLibrary;
 use crate::login::Helpers;
 use crate::progress::Cancel;
 use mvm_fetch::{ExpansionLimit, FetchConfig};
@@ -19,6 +20,8 @@ pub struct Settings {
     pub scope: ScopeName,
     /// The static program that is PID 1 in every guest.
     pub guest: &'static [u8],
+    /// The library that flakes are built with.
+    pub flake_library: FlakeLibrary,
     /// The program whose `supervise` verb runs [`crate::Engine::supervise`].
     pub program: PathBuf,
     /// Directories in which programs are looked up, as in `$PATH`.

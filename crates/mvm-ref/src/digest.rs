@@ -73,6 +73,11 @@ impl Digest {
 pub struct Hasher(sha2::Sha256);
 
 impl Hasher {
+    /// Takes further bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
     /// Returns the digest of all that was written.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())

@@ -131,6 +131,11 @@ impl FlakeReference {
             .at(path.into())
     }
 
+    /// Makes the reference of a tree that holds `flake.nix` in one of its directories.
+    pub fn tree(path: impl Into<PathBuf>, subdirectory: Option<String>) -> Result<Self, FlakeError> {
+        Self { kind: FlakeKind::Path, path: PathBuf::new(), subdirectory, attribute: None }.at(path.into())
+    }
+
     /// Returns how its files are found.
     pub fn kind(&self) -> FlakeKind {
         self.kind

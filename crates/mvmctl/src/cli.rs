@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use mvm_ref::ScopeName;
 use std::path::PathBuf;
 
-/// Runs OCI images as verified microVMs.
+/// Runs OCI images and Nix flakes as verified microVMs.
 #[derive(Parser)]
 #[command(
     name = "mvmctl",
@@ -15,7 +15,8 @@ use std::path::PathBuf;
     max_term_width = 100,
     after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found, 4 verification failed, 5 refused by \
                   policy, 6 registry or network, 7 in use or name taken, 8 something is missing on this machine, \
-                  130 interrupted. `run`, `launch` and `exec` return the command's own, 125 when mvmctl fails, \
+                  9 a flake does not evaluate, 10 a derivation does not build, 11 the builder has too little disk or \
+                  memory, 130 interrupted. `run`, `launch` and `exec` return the command's own, 125 when mvmctl fails, \
                   126 when the command can't be executed, 127 when it isn't found. `ps`, `start`, `stop`, \
                   `restart`, `kill`, `wait`, `rm`, `stats`, `logs`, `events`, `attach` are `vm ls`, `vm start` … in short."
 )]
@@ -64,6 +65,9 @@ pub enum Command {
     Wait(commands::vm::acts::Wait),
     Rm(commands::vm::acts::Rm),
     Systemd(commands::systemd::Args),
+    Build(Box<commands::build::Args>),
+    #[command(subcommand)]
+    Flake(commands::flake::Command),
     Pull(commands::pull::Args),
     Login(commands::login::Args),
     Logout(commands::logout::Args),

@@ -34,6 +34,7 @@ impl Context {
             root,
             scope: global.scope,
             guest: guest::BINARY,
+            flake_library: crate::flake_library::LIBRARY,
             program: std::env::current_exe().context("find this program's own file")?,
             program_path: environment::program_path(),
             auth_files: auth_files.search,

@@ -23,9 +23,14 @@ pub fn report(failure: &anyhow::Error, runs_a_command: bool) -> ExitCode {
     let text = match engine {
         // Its mistakes are made of lines, and it has seen to it that nothing else is in them.
         Some(EngineError::Project(mistakes)) => mistakes.to_string(),
+        // What Nix says has lines, with places in them.
+        Some(EngineError::Build(error)) => lines(&mvm_engine::chain(error)),
         _ => chain(failure),
     };
     printer.always(format_args!("mvmctl: {text}"));
+    if let Some(EngineError::Build(error)) = engine {
+        error.last_lines().iter().for_each(|line| printer.always(format_args!("    {}", lines(line))));
+    }
     if let Some(hint) = engine.and_then(EngineError::hint) {
         printer.always(format_args!("  hint: {hint}"));
     }
@@ -47,7 +52,15 @@ fn exit_code(kind: ErrorKind, runs_a_command: bool) -> u8 {
         ErrorKind::Network => 6,
         ErrorKind::Conflict => 7,
         ErrorKind::Missing => 8,
+        ErrorKind::Evaluation => 9,
+        ErrorKind::Build => 10,
+        ErrorKind::Exhausted => 11,
     }
+}
+
+/// Returns a text of several lines that no character of steers a terminal.
+fn lines(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
 }
 
 /// Joins the causes, leaving out one that the line before it ends with.

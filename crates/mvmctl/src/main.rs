@@ -7,6 +7,7 @@ mod context;
 mod environment;
 mod error;
 mod files;
+mod flake_library;
 mod guest;
 mod printer;
 mod progress;
@@ -72,6 +73,8 @@ fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => commands::logs::run(context, args),
         Command::Events(args) => commands::events::run(context, &args),
         Command::Systemd(args) => commands::systemd::run(context, &args),
+        Command::Build(args) => commands::build::run(context, *args),
+        Command::Flake(command) => commands::flake::run(context, command),
         Command::Pull(args) => commands::pull::run(context, args),
         Command::Login(args) => commands::login::run(context, args),
         Command::Logout(args) => commands::logout::run(context, args),

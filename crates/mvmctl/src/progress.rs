@@ -19,6 +19,7 @@ struct Bars {
     done: Option<ProgressBar>,
     assembling: Option<ProgressBar>,
     closure: Option<ProgressBar>,
+    build: Option<ProgressBar>,
 }
 
 impl Display {
@@ -35,7 +36,10 @@ impl Display {
         for bar in bars.layers.values() {
             bar.finish_and_clear();
         }
-        for bar in [bars.done.take(), bars.assembling.take()].into_iter().flatten() {
+        for bar in [bars.done.take(), bars.assembling.take(), bars.closure.take(), bars.build.take()]
+            .into_iter()
+            .flatten()
+        {
             bar.finish_and_clear();
         }
     }
@@ -74,14 +78,28 @@ impl Display {
                     .words(format_args!("{paths} store paths, {missing} to fetch ({})", bytes(*size)));
             }
             Step::Notice(text) => self.printer.words(format_args!("note: {text}")),
-            Step::LayerBytes { .. } | Step::ClosureBytes { .. } | Step::Assembling => {}
+            Step::BuilderStarting => self.printer.words("starting the builder"),
+            Step::Building { derivation } => self.printer.words(format_args!("building {derivation}")),
+            Step::BuildLine { of, text } => self.printer.words(build_line(of.as_deref(), text)),
+            Step::LayerBytes { .. }
+            | Step::ClosureBytes { .. }
+            | Step::Assembling
+            | Step::BuildCounted(_) => {}
         }
+    }
+}
+
+/// Returns a line of a build, with what wrote it.
+fn build_line(of: Option<&str>, text: &str) -> String {
+    match of {
+        Some(of) => format!("{of}> {text}"),
+        None => text.to_owned(),
     }
 }
 
 impl Bars {
     fn new(all: MultiProgress) -> Self {
-        Self { all, layers: HashMap::new(), done: None, assembling: None, closure: None }
+        Self { all, layers: HashMap::new(), done: None, assembling: None, closure: None, build: None }
     }
 
     fn step(&mut self, step: &Step) {
@@ -126,8 +144,27 @@ impl Bars {
                 bar.set_style(style("{spinner} making the root file system"));
                 self.assembling = Some(bar);
             }
-            Step::Resolved { .. } | Step::Assembled { .. } | Step::Notice(_) => {}
+            Step::BuilderStarting => self.build().set_message("starting the builder"),
+            Step::Building { derivation } => self.build().set_message(derivation.clone()),
+            Step::BuildCounted(counts) => {
+                let left = counts.expected.saturating_sub(counts.done);
+                let mut words = format!("{} built, {left} left", counts.done);
+                if counts.downloaded > 0 {
+                    words.push_str(&format!(", {} downloaded", bytes(counts.downloaded)));
+                }
+                self.build().set_prefix(words);
+            }
+            Step::Resolved { .. } | Step::Assembled { .. } | Step::Notice(_) | Step::BuildLine { .. } => {}
         }
+    }
+
+    /// Returns the bar of a build.
+    fn build(&mut self) -> &ProgressBar {
+        self.build.get_or_insert_with(|| {
+            let bar = self.all.add(ProgressBar::new_spinner());
+            bar.set_style(style("{spinner} {prefix} {wide_msg}"));
+            bar
+        })
     }
 
     /// Counts one more layer that needs no bar.
@@ -153,9 +190,12 @@ impl Progress for Display {
                 let mut bars = bars.lock().unwrap_or_else(PoisonError::into_inner);
                 bars.step(&step);
                 // Whole lines go above the bars; while bars are drawn only these are worth one.
-                if let Step::Notice(text) = &step {
-                    drop(bars.all.println(format!("note: {text}")));
-                }
+                let line = match &step {
+                    Step::Notice(text) => Some(format!("note: {text}")),
+                    Step::BuildLine { of, text } => Some(build_line(of.as_deref(), text)),
+                    _ => None,
+                };
+                line.into_iter().for_each(|line| drop(bars.all.println(line)));
             }
         }
     }

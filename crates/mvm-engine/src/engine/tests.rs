@@ -25,6 +25,10 @@ pub(crate) fn fixture() -> Fixture {
         root: directory.path().join("store"),
         scope: ScopeName::default(),
         guest: b"the guest's program",
+        flake_library: crate::flake::FlakeLibrary::new(&[
+            ("flake.nix", b"{ outputs = { self }: { }; }"),
+            ("templates/static/flake.nix", b"{ }"),
+        ]),
         program: PathBuf::from("/bin/false"),
         program_path: directory.path().join("bin").into_os_string(),
         auth_files: Vec::new(),

@@ -1,5 +1,6 @@
 //! What kind of failure an error is, and what to do about it.
 
+mod build;
 mod fetch;
 mod keys;
 mod launch;
@@ -99,6 +100,7 @@ impl EngineError {
             Self::Scratch(ScratchError::NotInstalled(_)) => ErrorKind::Missing,
             Self::Volume(error) => of_volume(error),
             Self::Directory(error) => of_directory(error),
+            Self::Build(error) => build::kind(error),
             Self::Copy(CopyError::Absent { .. }) => ErrorKind::NotFound,
             Self::Copy(CopyError::InTheWay { .. }) => ErrorKind::Conflict,
             Self::Copy(CopyError::Interrupted) => ErrorKind::Interrupted,
@@ -121,6 +123,7 @@ impl EngineError {
     /// Returns what to do about it, where the message itself doesn't say.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
+            Self::Build(error) => return build::hint(error),
             Self::NoKernel => {
                 "mvmctl kernel build makes the tuned one; mvmctl kernel import takes an unpacked package"
             }

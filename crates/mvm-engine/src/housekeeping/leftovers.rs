@@ -30,6 +30,9 @@ impl Engine {
         for path in self.signatures_of_nobody()? {
             add(CollectedKind::Signatures, Reason::Unreferenced, &path)?;
         }
+        for path in self.unneeded_builds()? {
+            add(CollectedKind::Leftover, Reason::Expired, &path)?;
+        }
         let used = UsedPlans::new(&self.settings.root);
         let expired = used.expired(clock::unix_seconds())?;
         for Expired { path, .. } in &expired {
@@ -37,7 +40,7 @@ impl Engine {
         }
         if !dry_run {
             used.forget(&expired)?;
-            let ours = [CollectedKind::Initramfs, CollectedKind::Signatures];
+            let ours = [CollectedKind::Initramfs, CollectedKind::Signatures, CollectedKind::Leftover];
             for item in found.iter().filter(|item| ours.contains(&item.kind)) {
                 remove(&item.path)?;
             }

@@ -8,7 +8,7 @@ use super::services::{self, name_of};
 use crate::network::{Destination, PortMapping};
 use crate::run::PullPolicy;
 use mvm_plan::plan::{Mount, Port, RequiredIsolation};
-use mvm_ref::{ImageSource, VmName};
+use mvm_ref::{FlakeReference, ImageSource, VmName};
 use std::path::Path;
 
 /// Memory of a VM where nothing else is said, in MiB.
@@ -123,13 +123,24 @@ pub(super) fn read<'a>(
     Some(Read { definition, after, ports, mounts })
 }
 
-/// Reads the image; the path of a layout or an archive is taken from the file's directory.
+/// Reads the image or the flake; the path of a layout, an archive or a flake is taken from the file's directory.
 fn image<'a>(table: &mut Table<'a>, directory: &Path, reading: &mut Reading<'a>) -> Option<ImageSource> {
-    if let Some(flake) = table.get("flake") {
-        let message = "flakes are not supported yet; build an image and name that with `image`";
-        reading.mistake(flake.span, message);
-        table.get("image");
-        return None;
+    let from_here = |flake: FlakeReference| {
+        let path = flake.path().to_str().map(|path| absolute(directory, path)).unwrap_or_default();
+        flake.at(path)
+    };
+    if let Some(value) = table.get("flake") {
+        if let Some(image) = table.get("image") {
+            reading.mistake(image.span, "a VM has `image` or `flake`, not both");
+        }
+        let flake = from_here(reading.parsed(value)?);
+        return match flake {
+            Ok(flake) => Some(ImageSource::Flake(flake)),
+            Err(error) => {
+                reading.mistake(value.span, error.to_string());
+                None
+            }
+        };
     }
     let value = table.require("image", reading)?;
     let beside = |path: &Path| path.to_str().map(|path| absolute(directory, path)).unwrap_or_default();
@@ -141,7 +152,14 @@ fn image<'a>(table: &mut Table<'a>, directory: &Path, reading: &mut Reading<'a>)
         ImageSource::DockerArchive { path, selector } => {
             ImageSource::DockerArchive { path: beside(&path), selector }
         }
-        other @ (ImageSource::Registry(_) | ImageSource::Flake(_)) => other,
+        ImageSource::Flake(flake) => match from_here(flake) {
+            Ok(flake) => ImageSource::Flake(flake),
+            Err(error) => {
+                reading.mistake(value.span, error.to_string());
+                return None;
+            }
+        },
+        registry @ ImageSource::Registry(_) => registry,
     })
 }
 

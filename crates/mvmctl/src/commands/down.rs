@@ -1,9 +1,9 @@
 //! `mvmctl down`.
 
-use crate::commands::project::ProjectFile;
+use crate::commands::project::{ProjectFile, of_flake};
 use crate::context::Context;
 use mvm_engine::VmDefinition;
-use mvm_ref::VmName;
+use mvm_ref::{FlakeReference, VmName};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use std::time::Duration;
 pub struct Args {
     #[command(flatten)]
     file: ProjectFile,
+    /// The VM that `up --flake` started, in place of those of a file
+    #[arg(long, value_name = "REF", conflicts_with = "file")]
+    flake: Option<FlakeReference>,
     /// Remove the project's volumes too, with all that is in them; not those that are external
     #[arg(long, short)]
     volumes: bool,
@@ -27,7 +30,10 @@ const GRACE: u64 = 10;
 
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    let project = args.file.read()?;
+    let project = match &args.flake {
+        Some(flake) => of_flake(flake, &[])?,
+        None => args.file.read()?,
+    };
     let engine = context.engine_of_existing()?;
     let _lock = engine.lock_project(&project.name)?;
     let there = engine.project_vms(&project.name)?;

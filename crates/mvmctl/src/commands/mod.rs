@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod audit;
+pub mod build;
 pub mod builder;
 pub mod completions;
 pub mod cp;
@@ -10,6 +11,8 @@ pub mod doctor;
 pub mod down;
 pub mod events;
 pub mod exec;
+pub mod flake;
+pub mod flake_options;
 pub mod gc;
 pub mod guest_network;
 pub mod health;

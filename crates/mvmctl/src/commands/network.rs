@@ -11,7 +11,7 @@ const HEADING: &str = "Network options";
 /// How registries are reached.
 #[derive(clap::Args)]
 pub struct Network {
-    /// Use no network: a registry's image must be in the store; layouts and archives work
+    /// Use no network: a registry's image must be in the store; layouts, archives and flakes with all they need work
     #[arg(help_heading = HEADING, long)]
     offline: bool,
     /// Trust the authorities in a PEM file beside the system's (may be repeated)
@@ -34,6 +34,11 @@ pub struct Network {
 }
 
 impl Network {
+    /// Returns whether there is to be none.
+    pub fn is_offline(&self) -> bool {
+        self.offline
+    }
+
     /// Joins the options with what the environment says.
     pub fn resolve(self) -> anyhow::Result<FetchConfig> {
         let timeout = Duration::from_secs(self.timeout);

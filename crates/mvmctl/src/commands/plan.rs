@@ -95,7 +95,7 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Create { output, planned } => {
             let progress = context.progress();
-            let (engine, request) = planned.resolve(context, Seconds(VALIDITY))?;
+            let (engine, request) = planned.resolve(context, Seconds(VALIDITY), &[])?;
             let signed = engine.create_plan(&request, &progress, context.signals.cancel());
             progress.finish();
             let signed = signed?;

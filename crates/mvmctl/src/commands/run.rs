@@ -1,5 +1,6 @@
 //! `mvmctl run`.
 
+use crate::commands::flake_options::FlakeOptions;
 use crate::commands::guest_network::GuestNetworkArgs;
 use crate::commands::health::Health;
 use crate::commands::mounts::Mounts;
@@ -15,10 +16,10 @@ use crate::terminal::{self, Leaving};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use mvm_engine::{
-    Engine, LaunchRequest, Launched, PullPolicy, RequiredIsolation, RestartPolicy, RunRequest, Seconds,
-    Surroundings, Workload,
+    Engine, LaunchRequest, Launched, PolicySource, PullPolicy, RequiredIsolation, RestartPolicy, RunRequest,
+    Seconds, Surroundings, Workload,
 };
-use mvm_ref::{ImageSource, Platform, VmName};
+use mvm_ref::{FlakeReference, ImageSource, Platform, VmName};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -113,8 +114,12 @@ pub struct Planned {
     /// Make a plan for one launch: a second one is refused
     #[arg(long)]
     single_use: bool,
-    /// Image: a name, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]
-    image: ImageSource,
+    /// Build a flake and take its image; all words are the command then
+    #[arg(long, value_name = "REF", conflicts_with_all = ["platform", "pull"])]
+    flake: Option<FlakeReference>,
+    /// Image: a name, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], or flake:REF once it is built
+    #[arg(required_unless_present = "flake")]
+    image: Option<String>,
     /// Command and its arguments [default: the image's]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -132,6 +137,8 @@ pub struct Planned {
     network: Network,
     #[command(flatten)]
     unpack: Unpack,
+    #[command(flatten)]
+    flake_options: FlakeOptions,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -166,8 +173,14 @@ impl From<Pull> for PullPolicy {
 }
 
 impl Planned {
-    /// Returns the engine that the plan is made with, and what it is made of.
-    pub fn resolve(self, context: &Context, validity: Seconds) -> anyhow::Result<(&Engine, RunRequest)> {
+    /// Returns the engine that the plan is made with, and what it is made of. Builds the flake, if one is named.
+    pub fn resolve<'c>(
+        mut self,
+        context: &'c Context,
+        validity: Seconds,
+        policy: &[PolicySource],
+    ) -> anyhow::Result<(&'c Engine, RunRequest)> {
+        let offline = self.network.is_offline();
         let engine = context.engine_unpacking(Some(self.network), self.unpack)?;
         let mut surroundings = Surroundings {
             ports: self.guest_network.ports(),
@@ -175,13 +188,29 @@ impl Planned {
             ..Surroundings::default()
         };
         self.mounts.add_to(&mut surroundings, self.memory)?;
+        let signers = self.signing.open(context, engine)?;
+        let image_keys = self.verify_key.read(engine)?;
+        let (image, pull) = match &self.flake {
+            Some(flake) => {
+                self.command.splice(0..0, self.image.take());
+                let image = self.flake_options.image(context, flake, offline, policy.to_vec())?;
+                (image, PullPolicy::Never)
+            }
+            None => {
+                self.flake_options.refuse()?;
+                // There is one, if there is no flake.
+                let text = self.image.unwrap_or_default();
+                let image = text.parse::<ImageSource>().map_err(|error| Misuse(mvm_engine::chain(&error)))?;
+                (image, self.pull.into())
+            }
+        };
         let request = RunRequest {
-            signers: self.signing.open(context, engine)?,
-            image_keys: self.verify_key.read(engine)?,
+            signers,
+            image_keys,
             name: self.name,
-            image: self.image,
+            image,
             platform: self.platform.unwrap_or_else(Platform::host),
-            pull: self.pull.into(),
+            pull,
             workload: Workload {
                 entrypoint: self
                     .entrypoint
@@ -249,7 +278,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let launch = args.launch.resolve(None)?;
     let progress = context.progress();
     let secrets = if args.plan_only { Vec::new() } else { args.planned.mounts.secrets()? };
-    let (engine, request) = args.planned.resolve(context, Seconds(RUN_VALIDITY))?;
+    let (engine, request) = args.planned.resolve(context, Seconds(RUN_VALIDITY), &launch.policy)?;
     if args.plan_only {
         let signed = engine.create_plan(&request, &progress, context.signals.cancel());
         progress.finish();

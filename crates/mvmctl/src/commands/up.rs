@@ -1,10 +1,11 @@
 //! `mvmctl up`.
 
+use crate::commands::flake_options::FlakeOptions;
 use crate::commands::logs::harmless;
 use crate::commands::mounts;
 use crate::commands::network::Network;
 use crate::commands::policy::Asked;
-use crate::commands::project::{ProjectFile, chosen};
+use crate::commands::project::{ProjectFile, chosen, of_flake};
 use crate::commands::run::{self, RUN_VALIDITY};
 use crate::commands::signing::Signing;
 use crate::commands::unpack::Unpack;
@@ -13,10 +14,10 @@ use crate::context::Context;
 use crate::environment;
 use anyhow::Context as _;
 use mvm_engine::{
-    Bringing, Brought, Engine, EngineError, GuestNetwork, NetworkChoice, Origin, Project, ProjectError,
-    RunRequest, Until, VmDefinition, VmLogs, user_network,
+    Bringing, Brought, Engine, EngineError, GuestNetwork, NetworkChoice, Origin, PolicySource, Project,
+    ProjectError, PullPolicy, RunRequest, Until, VmDefinition, VmLogs, user_network,
 };
-use mvm_ref::{Platform, VmName};
+use mvm_ref::{FlakeReference, ImageSource, Platform, VmName};
 use std::collections::{BTreeMap, VecDeque};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,6 +31,12 @@ use std::time::Duration;
 pub struct Args {
     #[command(flatten)]
     file: ProjectFile,
+    /// Build a flake, and start one VM of it instead of those of a file
+    #[arg(long, value_name = "REF", conflicts_with = "file")]
+    flake: Option<FlakeReference>,
+    /// Forward a port to the flake's VM: [[IP:]HOST:]GUEST[/udp] (may be repeated)
+    #[arg(long, short, value_name = "PORT", requires = "flake")]
+    publish: Vec<String>,
     /// Return when all have been started
     #[arg(long, short)]
     detach: bool,
@@ -54,6 +61,8 @@ pub struct Args {
     network: Network,
     #[command(flatten)]
     unpack: Unpack,
+    #[command(flatten)]
+    flake_options: FlakeOptions,
 }
 
 /// Lines that are shown of a service that is not well.
@@ -67,12 +76,20 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Runs the verb.
 pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    let project = args.file.read()?;
-    let vms = chosen(&project, &args.name)?;
+    let (mut project, flake_options) = match &args.flake {
+        Some(flake) => {
+            let flake = args.flake_options.chosen(flake)?;
+            (of_flake(&flake, &args.publish)?, args.flake_options.without_profile())
+        }
+        None => (args.file.read()?, args.flake_options),
+    };
+    let offline = args.network.is_offline();
     let engine = context.engine_unpacking(Some(args.network), args.unpack)?;
     let signers = args.signing.open(context, engine)?;
     let image_keys = args.verify_key.read(engine)?;
     let policy = args.policy.resolve()?;
+    build(context, &mut project, &args.name, (&flake_options, offline), &policy)?;
+    let vms = chosen(&project, &args.name)?;
     let mut requests = Vec::with_capacity(vms.len());
     for vm in &vms {
         requests.push(RunRequest {
@@ -124,6 +141,25 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     attend(context, engine, &vms)
+}
+
+/// Builds the flakes of the VMs that are to run, one after the other.
+fn build(
+    context: &Context,
+    project: &mut Project,
+    names: &[VmName],
+    (options, offline): (&FlakeOptions, bool),
+    policy: &[PolicySource],
+) -> anyhow::Result<()> {
+    let chosen: Vec<VmName> = chosen(project, names)?.iter().map(|vm| vm.key.clone()).collect();
+    let mut flakes = 0;
+    for vm in project.vms.iter_mut().filter(|vm| chosen.contains(&vm.key)) {
+        let ImageSource::Flake(flake) = &vm.image else { continue };
+        flakes += 1;
+        vm.image = options.image(context, flake, offline, policy.to_vec())?;
+        vm.pull = PullPolicy::Never;
+    }
+    if flakes == 0 { Ok(options.refuse()?) } else { Ok(()) }
 }
 
 fn words(brought: Brought) -> &'static str {

@@ -2,7 +2,7 @@
 
 use super::{Outcome, Sandbox, names};
 
-const VERBS: [(&str, &str); 37] = [
+const VERBS: [(&str, &str); 40] = [
     ("run", "Run a command in a new VM made from an image"),
     ("launch", "Launch a signed plan, also one that was signed on another machine"),
     ("up", "Start the VMs of an mvm.toml"),
@@ -22,13 +22,15 @@ const VERBS: [(&str, &str); 37] = [
     ("wait", "Wait until VMs end, and print the exit codes of their main processes"),
     ("rm", "Remove VMs that have ended"),
     ("systemd", "Print a systemd user unit that runs a VM"),
+    ("build", "Build a flake in the builder VM and make an image of it"),
+    ("flake", "Look at flakes, or begin one"),
     ("pull", "Fetch an image, verify it and make its root file system"),
     ("login", "Keep the user name and password for a registry, once it has accepted them"),
     ("logout", "Forget the credentials of a registry"),
     ("image", "List, inspect, load, save, push, verify, pin and remove images"),
     ("vm", "List, inspect, stop and remove VMs"),
     ("volume", "Make, list, grow, export and remove volumes: disks that outlive VMs"),
-    ("builder", "Make, look at, collect and remove the builder: the VM with Nix that flakes are built in"),
+    ("builder", "Make, look at, collect and remove the builder: the VM with Nix that flakes are built"),
     ("kernel", "Import, build, list and remove guest kernels"),
     ("plan", "Make, show, sign, check and compare plans"),
     ("key", "Make, list, bring, give out, trust, revoke and replace the keys that sign plans"),
@@ -43,7 +45,7 @@ const VERBS: [(&str, &str); 37] = [
     ("man", "Write the manual pages, one file a verb"),
 ];
 
-const SUB_VERBS: [(&str, &[&str]); 9] = [
+const SUB_VERBS: [(&str, &[&str]); 12] = [
     (
         "image",
         &[
@@ -69,6 +71,8 @@ const SUB_VERBS: [(&str, &[&str]); 9] = [
             "kill", "wait", "pause", "resume", "rename", "update", "rollback", "rm",
         ],
     ),
+    ("build", &["log", "ls"]),
+    ("flake", &["show", "check", "init"]),
     ("volume", &["create", "ls", "inspect", "grow", "export", "rm"]),
     ("builder", &["init", "status", "shell", "gc", "grow", "rm"]),
     ("kernel", &["import", "build", "ls", "default", "rm"]),
