@@ -198,7 +198,7 @@ impl<'a> BuilderSession<'a> {
                 return Err(BuilderError::Ended { command: program, message }.into());
             }
             if let Some(handle) = command.handle
-                && let Some(signal) = command.to_send(cancel)
+                && let Some(signal) = command.next_signal(cancel)
             {
                 self.request(Request::Signal { handle, signal })?;
             }
@@ -376,7 +376,7 @@ impl Command {
     }
 
     /// Returns the signal that it is to get now.
-    fn to_send(&mut self, cancel: &Cancel) -> Option<i32> {
+    fn next_signal(&mut self, cancel: &Cancel) -> Option<i32> {
         match self.asked {
             None if cancel.requested() => {
                 self.asked = Some(Instant::now());

@@ -90,7 +90,7 @@ impl Layout {
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
-        self.directory.join("blobs/sha256").join(digest.hex().to_string())
+        self.directory.join("blobs/sha256").join(digest.hex())
     }
 }
 

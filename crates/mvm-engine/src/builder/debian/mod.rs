@@ -164,5 +164,5 @@ fn is_left_out(name: &str) -> bool {
         true => name.starts_with(*left),
         false => name == *left,
     };
-    LEFT_OUT.iter().any(|left| stands_for(&left))
+    LEFT_OUT.iter().any(stands_for)
 }
