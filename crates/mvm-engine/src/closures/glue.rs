@@ -5,7 +5,7 @@
 
 use super::manifest::CERTIFICATES;
 use mvm_ref::GuestDefinition;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use tar::{Builder, EntryType, Header};
 
@@ -50,13 +50,9 @@ pub(super) fn write(guest: &GuestDefinition, out: &mut dyn Write) -> io::Result<
     for (path, mode) in DIRECTORIES {
         layer.directory(path, *mode, (0, 0))?;
     }
+    let mut there: BTreeSet<String> = DIRECTORIES.iter().map(|(path, _)| (*path).to_owned()).collect();
     for user in guest.users.values() {
-        // Only what is in /home has a parent here; other homes are made at boot.
-        if let Some(name) =
-            user.home.strip_prefix("/home/").filter(|name| !name.is_empty() && !name.contains('/'))
-        {
-            layer.directory(&format!("home/{name}"), 0o700, (user.uid, user.gid.unwrap_or(user.uid)))?;
-        }
+        layer.home(&user.home, (user.uid, user.gid.unwrap_or(user.uid)), &mut there)?;
     }
     let hosts = format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {}\n", guest.hostname);
     for (path, text) in [
@@ -127,6 +123,23 @@ impl<W: Write> Layer<W> {
         header.set_uid(uid.into());
         header.set_gid(gid.into());
         self.0.append_data(&mut header, path, io::empty())
+    }
+
+    /// Makes a user's home and what it lies in. A directory that is there is nobody's home, and the store is no place for one.
+    fn home(&mut self, home: &str, owner: (u32, u32), there: &mut BTreeSet<String>) -> io::Result<()> {
+        let names: Vec<&str> = home.split('/').filter(|name| !name.is_empty()).collect();
+        if names.first() == Some(&"nix") || names.iter().any(|name| matches!(*name, "." | "..")) {
+            return Ok(());
+        }
+        for depth in 1..=names.len() {
+            let path = names[..depth].join("/");
+            let (mode, owner) = if depth == names.len() { (0o700, owner) } else { (0o755, (0, 0)) };
+            if !there.contains(&path) {
+                self.directory(&path, mode, owner)?;
+                there.insert(path);
+            }
+        }
+        Ok(())
     }
 
     fn file(&mut self, path: &str, text: &str) -> io::Result<()> {

@@ -120,9 +120,12 @@ fn document(busybox: &StorePath) -> Value {
 
 /// A guest with one package, and a path that the package refers to.
 fn built() -> Built {
+    built_of(&document(&store_path("busybox")))
+}
+
+fn built_of(document: &Value) -> Built {
     let (libc, busybox) = (store_path("libc"), store_path("busybox"));
-    let document = document(&busybox);
-    let mut built = with_document(&document, &busybox);
+    let mut built = with_document(document, &busybox);
     built.add(&libc, nar_of_file(&[7; 10_000]), &[]);
     built.add(&busybox, nar_of_programs(&[("sh", b"#!sh"), ("true", &[1; 5000])]), &[&libc]);
     built
@@ -216,6 +219,30 @@ fn a_closure_becomes_an_image() {
     assert_eq!(read(&libc.relative().into_bytes()).as_bytes(), [7; 10_000]);
     let env = &pulled.config.process().env;
     assert_eq!(env, &[format!("PATH={busybox}/bin:/usr/bin:/bin"), "TZ=UTC".to_owned()]);
+}
+
+#[test]
+fn homes_lie_where_the_guest_says() {
+    let fixture = fixture();
+    let mut document = document(&store_path("busybox"));
+    for (uid, home) in
+        [(1001, "/srv/deep/b"), (1002, "/srv/c/"), (1003, "/"), (1004, "/var/lib"), (1005, "/nix/d")]
+    {
+        document["users"][format!("u{uid}")] =
+            json!({"uid": uid, "group": "alice", "gid": 1000, "home": home});
+    }
+    built_of(&document).import(&fixture).unwrap();
+    let found = tree(&fixture, "web:1");
+    for (path, expected) in [
+        ("/srv", Some("directory 0755 0:0")),
+        ("/srv/deep", Some("directory 0755 0:0")),
+        ("/srv/deep/b", Some("directory 0700 1001:1000")),
+        ("/srv/c", Some("directory 0700 1002:1000")),
+        ("/var/lib", Some("directory 0755 0:0")),
+        ("/nix/d", None),
+    ] {
+        assert_eq!(found.get(path).map(String::as_str), expected, "{path}");
+    }
 }
 
 #[test]
