@@ -11,6 +11,7 @@
 mod audit;
 mod bad_input;
 mod boots;
+mod closures;
 mod concurrency;
 mod confinement;
 mod corpus;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         audit::CASES,
         bad_input::CASES,
         boots::CASES,
+        closures::CASES,
         concurrency::CASES,
         confinement::CASES,
         crash::CASES,
