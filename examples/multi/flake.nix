@@ -9,7 +9,7 @@
   };
 
   # mvmctl build --flake . -t multi
-  # mvmctl run -d -p 8080:8080 --secret token=file:token -v counter:/mnt/data multi
+  # mvmctl run -d -p 8080:8080 --secret token=token -v counter:/mnt/data multi
   # curl -H "Authorization: Bearer $(cat token)" http://127.0.0.1:8080/
   outputs =
     { nixpkgs, mvm, ... }:
