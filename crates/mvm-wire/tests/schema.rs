@@ -137,6 +137,16 @@ fn mounted_image() -> GuestDocument {
     }
 }
 
+fn facts() -> BootFacts {
+    BootFacts {
+        kernel: "6.1.0-56-cloud-amd64".into(),
+        machine: "x86_64".into(),
+        boot_ms: 640,
+        cpus: 2,
+        memory_kib: 240_000,
+    }
+}
+
 fn messages() -> Vec<(&'static str, Message)> {
     let request = |id, request| Message::Request { id, request };
     let response = |id, result| Message::Response { id, result };
@@ -148,13 +158,6 @@ fn messages() -> Vec<(&'static str, Message)> {
         terminal: None,
     };
     let terminal = Streams { stderr: None, terminal: Some(WindowSize { rows: 50, cols: 132 }), ..streams };
-    let facts = BootFacts {
-        kernel: "6.1.0-56-cloud-amd64".into(),
-        machine: "x86_64".into(),
-        boot_ms: 640,
-        cpus: 2,
-        memory_kib: 240_000,
-    };
     let status = Reply::Status {
         uptime_ms: 65_000,
         memory: Memory { total_kib: 240_000, available_kib: 120_000 },
@@ -183,7 +186,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("response-done", response(3, Ok(Reply::Done {}))),
         ("response-status", response(6, Ok(status))),
         ("response-error", response(2, Err(failure))),
-        ("event-ready", event(GuestEvent::Ready { facts })),
+        ("event-ready", event(GuestEvent::Ready { facts: facts() })),
         ("event-exited-code", event(GuestEvent::Exited { handle: 1, status: ExitStatus::Code(3) })),
         ("event-exited-signal", event(GuestEvent::Exited { handle: 2, status: ExitStatus::Signal(9) })),
         (

@@ -143,15 +143,7 @@ impl EngineError {
             }
             Self::Offline { image, .. } => return Some(format!("mvmctl pull {image}, without --offline")),
             Self::Kernels(KernelError::None { .. }) => "mvmctl kernel ls lists them",
-            Self::Damaged { name, .. } if let Some(flake) = name.strip_prefix("flake:") => {
-                return Some(format!(
-                    "mvmctl image verify --discard {name}, then mvmctl build --flake {flake}"
-                ));
-            }
-            Self::Damaged { name, discarded: true, .. } => return Some(format!("mvmctl pull {name}")),
-            Self::Damaged { name, discarded: false, .. } => {
-                return Some(format!("mvmctl image verify --discard {name}, then mvmctl pull on its name"));
-            }
+            Self::Damaged { name, discarded, .. } => return Some(for_damaged(name, *discarded)),
             Self::SeveralDamaged { .. } => {
                 "mvmctl image verify --all --discard, then mvmctl pull on their names"
             }
@@ -163,11 +155,6 @@ impl EngineError {
             }
             Self::Pull { source, .. } if matches!(**source, PullError::OtherRoot { .. }) => {
                 "mvmctl image rm on its names forgets what it was"
-            }
-            Self::Pull { source, .. } | Self::Made { source, .. }
-                if let PullError::Quota(exceeded) = &**source =>
-            {
-                return Some(for_quota(&exceeded.scope));
             }
             Self::Closure { source, .. } => return for_import(source),
             Self::Provenance(ProvenanceFailure::None(_)) => {
@@ -226,10 +213,20 @@ impl EngineError {
                 "choose another platform with --platform; other architectures are not supported"
             }
             Self::Fetch(FetchError::Registry(error)) => return for_registry(error),
-            Self::Pull { source, .. } => return for_pull(source),
+            Self::Pull { source, .. } | Self::Made { source, .. } => return for_pull(source),
             _ => return None,
         };
         Some(text.to_owned())
+    }
+}
+
+fn for_damaged(name: &str, discarded: bool) -> String {
+    match name.strip_prefix("flake:") {
+        Some(flake) => {
+            format!("mvmctl image verify --discard {name}, then mvmctl build --flake {flake}")
+        }
+        None if discarded => format!("mvmctl pull {name}"),
+        None => format!("mvmctl image verify --discard {name}, then mvmctl pull on its name"),
     }
 }
 
@@ -349,6 +346,7 @@ fn for_store(error: &StoreError) -> Option<String> {
 /// Returns what to do about a problem with the audit log.
 fn for_pull(error: &PullError) -> Option<String> {
     match error {
+        PullError::Quota(exceeded) => Some(for_quota(&exceeded.scope)),
         PullError::Layer { source, .. } => match &**source {
             UnpackError::Fetch(FetchError::Registry(error)) => for_registry(error),
             _ => None,

@@ -303,33 +303,15 @@ impl Supervisor {
             }
             Request::Pack { path, follow, stream } => {
                 let streams = Streams { stdout: Some(stream), ..Streams::default() };
-                match self.connect_one(client, streams) {
-                    Ok(stream) => self.ask_guest(Request::Pack { path, follow, stream }, from, false),
-                    Err(message) => {
-                        self.clients.tell(client, &refuse(message));
-                        Ok(())
-                    }
-                }
+                self.pass_on_with(client, id, streams, |stream| Request::Pack { path, follow, stream })
             }
             Request::Nar { paths, stream } => {
                 let streams = Streams { stdout: Some(stream), ..Streams::default() };
-                match self.connect_one(client, streams) {
-                    Ok(stream) => self.ask_guest(Request::Nar { paths, stream }, from, false),
-                    Err(message) => {
-                        self.clients.tell(client, &refuse(message));
-                        Ok(())
-                    }
-                }
+                self.pass_on_with(client, id, streams, |stream| Request::Nar { paths, stream })
             }
             Request::Unpack { path, owners, stream } => {
                 let streams = Streams { stdin: Some(stream), ..Streams::default() };
-                match self.connect_one(client, streams) {
-                    Ok(stream) => self.ask_guest(Request::Unpack { path, owners, stream }, from, false),
-                    Err(message) => {
-                        self.clients.tell(client, &refuse(message));
-                        Ok(())
-                    }
-                }
+                self.pass_on_with(client, id, streams, |stream| Request::Unpack { path, owners, stream })
             }
             other @ (Request::Signal { .. }
             | Request::Resize { .. }
@@ -353,6 +335,24 @@ impl Supervisor {
             Request::Secret { .. } | Request::StartServices { .. } | Request::SetTime { .. } => {
                 let message = "this supervisor doesn't pass such a request on".to_owned();
                 let failure = Failure { kind: FailureKind::Unsupported, message };
+                self.clients.tell(client, &Message::Response { id, result: Err(failure) });
+                Ok(())
+            }
+        }
+    }
+
+    /// Passes a request with one stream on to the guest, once its stream has a counterpart there.
+    fn pass_on_with(
+        &mut self,
+        client: u32,
+        id: u64,
+        streams: Streams,
+        request: impl FnOnce(StreamId) -> Request,
+    ) -> Result<(), SupervisorError> {
+        match self.connect_one(client, streams) {
+            Ok(stream) => self.ask_guest(request(stream), Some((client, id)), false),
+            Err(message) => {
+                let failure = Failure { kind: FailureKind::Invalid, message };
                 self.clients.tell(client, &Message::Response { id, result: Err(failure) });
                 Ok(())
             }

@@ -1,15 +1,18 @@
 //! The rules that layers set: each restriction that a layer has is judged, and one that fails is enough.
 
+mod surroundings;
+
 use super::Policy;
 use super::layer::{Layer, Restrictions};
 use super::rules::{Claim, Failure, failure, names, time};
 use super::units::{Mebibytes, Seconds};
 use crate::admit::{Isolation, StorePathFacts};
-use crate::plan::{MountSource, RequiredIsolation, Source};
+use crate::plan::{RequiredIsolation, Source};
 use crate::trust::TrustedKey;
 use mvm_ref::nix::{NixPublicKey, verify_signature};
 use mvm_ref::{Digest, ImageSource, Reference};
 use std::fmt;
+pub(super) use surroundings::{allowed_mounts, allowed_network};
 
 type Judged = Result<String, Failure>;
 
@@ -479,63 +482,4 @@ pub(super) fn non_root_user(policy: &Policy, claim: &Claim<'_>) -> Judged {
             None => failure(format!("the image decides whether user {user:?} is root"), remedy),
         }
     })
-}
-
-pub(super) fn allowed_mounts(policy: &Policy, claim: &Claim<'_>) -> Judged {
-    allowed_directories(policy, claim)?;
-    let mounted = claim.plan.mount_kinds();
-    judge(
-        policy,
-        |layer| layer.mounts.as_ref(),
-        "anything may be mounted",
-        |allowed, _| match mounted.iter().find(|kind| !allowed.contains(kind)) {
-            Some(kind) => failure(format!("the plan mounts a {kind}"), "leave out what is mounted"),
-            None => Ok("nothing is mounted that is not allowed".to_owned()),
-        },
-    )
-}
-
-fn allowed_directories(policy: &Policy, claim: &Claim<'_>) -> Judged {
-    let directories = claim.plan.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::HostDirectory { path } => Some(path.as_str()),
-        MountSource::Volume { .. } | MountSource::Image { .. } | MountSource::Tmpfs { .. } => None,
-    });
-    let directories: Vec<&str> = directories.collect();
-    judge(
-        policy,
-        |layer| layer.host_directories.as_ref(),
-        "any directory of the host may be mounted",
-        |allowed, _| {
-            let outside = |path: &&&str| !allowed.iter().any(|directory| directory.holds(path));
-            match directories.iter().find(outside) {
-                Some(path) if allowed.is_empty() => failure(
-                    format!("the plan mounts {path} of the host"),
-                    "keep it in a volume, or copy it into the VM",
-                ),
-                Some(path) => failure(
-                    format!("the plan mounts {path} of the host"),
-                    format!("mount a directory that is allowed: {}", listed(allowed)),
-                ),
-                None => Ok("no directory of the host is mounted that is not allowed".to_owned()),
-            }
-        },
-    )
-}
-
-pub(super) fn allowed_network(policy: &Policy, claim: &Claim<'_>) -> Judged {
-    let kind = claim.plan.network.kind();
-    judge(
-        policy,
-        |layer| layer.networks.as_ref(),
-        "any network may be used",
-        |allowed, _| {
-            if allowed.contains(&kind) {
-                return Ok(format!("the guest's network is {kind}"));
-            }
-            failure(
-                format!("the guest's network is {kind}"),
-                format!("choose a network that is allowed: {}", listed(allowed)),
-            )
-        },
-    )
 }

@@ -1,3 +1,5 @@
+mod limits;
+
 use super::*;
 use crate::admit::{Facts, Isolation, LaunchNonce, StorePathFacts};
 use crate::key::tests::signing_key;
@@ -346,37 +348,10 @@ fn every_restriction_of_a_file_passes_and_fails_where_it_should() {
         ("threshold = 2\ndevelopment-keys = false", |c| c.signers = &[false, true], &[SignerThreshold]),
         ("development-keys = false", |c| c.signers = &[true], &[ReleaseKey]),
         ("development-keys = true", |c| c.signers = &[true], &[]),
-        ("max-validity = \"24h\"", |_| (), &[]),
-        ("max-validity = \"23h\"", |_| (), &[ValidityLength]),
-        ("max-plan-age = \"100s\"", |_| (), &[]),
-        ("max-plan-age = \"99s\"", |_| (), &[PlanAge]),
-        ("isolation = \"kvm\"", |_| (), &[]),
-        ("isolation = \"kvm\"", |c| c.isolation = Isolation::Emulated, &[HardwareIsolation]),
-        ("isolation = \"any\"", |c| c.isolation = Isolation::Emulated, &[]),
-        ("required-confinement = [\"seccomp\"]", |_| (), &[]),
-        ("required-confinement = [\"seccomp\", \"cgroup\"]", |_| (), &[Rule::RequiredConfinement]),
-        ("max-cpus = 2", |_| (), &[]),
-        ("max-cpus = 1", |_| (), &[MaxCpus]),
-        ("max-memory = \"512m\"", |_| (), &[]),
-        ("max-memory = \"511m\"", |_| (), &[MaxMemory]),
-        ("max-scratch = \"8g\"", |_| (), &[]),
-        ("max-scratch = \"7g\"", |_| (), &[MaxScratch]),
-        ("root-user = false", |_| (), &[]),
-        ("root-user = true", |c| run_as(c, ""), &[]),
-        ("root-user = false", |c| run_as(c, ""), &[NonRootUser]),
-        ("root-user = false", |c| run_as(c, "0:1000"), &[NonRootUser]),
-        ("root-user = false", |c| run_as(c, "000"), &[NonRootUser]),
-        ("root-user = false", |c| run_as(c, "app"), &[NonRootUser]),
-        ("root-user = false", |c| run_as(c, "+0"), &[NonRootUser]),
-        ("root-user = false", |c| run_as(c, "4294967296"), &[NonRootUser]),
-        ("mounts = []", |_| (), &[]),
-        ("mounts = [\"tmpfs\"]", mount_volume, &[AllowedMounts]),
-        ("networks = [\"none\"]", |_| (), &[]),
-        ("networks = []", |_| (), &[AllowedNetwork]),
     ];
     let mut reached =
         BTreeSet::from([ValidityOrder, NotBefore, NotAfter, PlanScope, KnownGeneration, RequiredIsolation]);
-    for (text, change, expected) in table {
+    for (text, change, expected) in table.iter().chain(limits::LIMITS) {
         let mut case = case();
         change(&mut case);
         let policy = layer(text).unwrap().into();

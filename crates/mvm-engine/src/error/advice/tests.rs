@@ -5,6 +5,7 @@ use crate::keys::KeysError;
 use crate::policies::PolicyFileError;
 use crate::supervisor::SupervisorError;
 use crate::vm::Phase;
+use mvm_fetch::LayoutError;
 use mvm_launch::LaunchError;
 use mvm_launch::exec::ExecError;
 use mvm_ref::{Digest, Platform, VmName};
