@@ -137,7 +137,7 @@ fn statement(record: &ManifestRecord, manifest: &ClosureManifest, facts: &BuildF
     };
     let verity = BTreeMap::from([(VERITY.to_owned(), record.root_hash.hex())]);
     let mut subject = vec![
-        Resource { name: ROOT.to_owned(), digest: verity, ..Resource::default() },
+        Resource { label: ROOT.to_owned(), digest: verity, ..Resource::default() },
         Resource::sha256(CLOSURE, &record.manifest),
     ];
     let outputs: Vec<_> = facts.outputs.values().collect();
@@ -154,7 +154,7 @@ fn statement(record: &ManifestRecord, manifest: &ClosureManifest, facts: &BuildF
         .extend(overrides.map(|(name, digest)| Resource::sha256(name, digest).with("input", name.as_str())));
 
     let mut byproducts = vec![Resource {
-        name: "derivation".to_owned(),
+        label: "derivation".to_owned(),
         uri: facts.derivation.to_string(),
         ..Resource::default()
     }];

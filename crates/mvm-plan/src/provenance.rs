@@ -98,8 +98,8 @@ pub struct Builder {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Resource {
     /// Its name.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub name: String,
+    #[serde(rename = "name", default, skip_serializing_if = "String::is_empty")]
+    pub label: String,
     /// Where it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uri: String,
@@ -154,7 +154,7 @@ impl Statement {
 
     /// Returns the digest that the statement gives a subject of that name, by that algorithm.
     pub fn subject_digest(&self, name: &str, algorithm: &str) -> Option<&str> {
-        let subject = self.subject.iter().find(|subject| subject.name == name)?;
+        let subject = self.subject.iter().find(|subject| subject.label == name)?;
         subject.digest.get(algorithm).map(String::as_str)
     }
 }
@@ -163,7 +163,7 @@ impl Resource {
     /// Returns something that is known by its SHA-256.
     pub fn sha256(name: impl Into<String>, digest: &Digest) -> Self {
         let digest = BTreeMap::from([("sha256".to_owned(), digest.hex())]);
-        Self { name: name.into(), digest, ..Self::default() }
+        Self { label: name.into(), digest, ..Self::default() }
     }
 
     /// Adds where it is.

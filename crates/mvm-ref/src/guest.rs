@@ -1,7 +1,7 @@
 //! The description of a guest that a flake's `mkGuest` makes: `mvm.guest.v1`, one file of JSON in a Nix store.
 
 use crate::nix::{StorePath, StorePathError};
-use crate::{CheckName, MAX_NESTING, ServiceName, json};
+use crate::{CheckName, MAX_NESTING, ServiceName, VmName, json};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,7 +15,7 @@ pub const MAX_GUEST_DEFINITION: usize = 1 << 20;
 pub struct GuestDefinition {
     schema: Schema,
     /// Its name.
-    pub name: String,
+    pub name: VmName,
     /// Its host name.
     pub hostname: String,
     /// The system that it is built for, in the words of Nix.
@@ -277,7 +277,6 @@ impl GuestDefinition {
             }
             check_line(property, rest)?;
         }
-        check_line("name", &self.name)?;
         check_line("hostname", &self.hostname)?;
         check_line("serviceGroup", &self.service_group)?;
         check_variables("variables", &self.variables)?;

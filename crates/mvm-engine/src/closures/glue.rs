@@ -60,7 +60,7 @@ pub(super) fn write(guest: &GuestDefinition, out: &mut dyn Write) -> io::Result<
         ("etc/hostname", format!("{}\n", guest.hostname)),
         ("etc/hosts", hosts),
         ("etc/nsswitch.conf", NSSWITCH.to_owned()),
-        ("etc/os-release", format!("NAME=mvm\nID=mvm\nPRETTY_NAME=\"mvm guest {}\"\n", quoted(&guest.name))),
+        ("etc/os-release", format!("NAME=mvm\nID=mvm\nPRETTY_NAME=\"mvm guest {}\"\n", guest.name)),
         ("etc/passwd", users(guest)),
         // The guest's network fills it.
         ("etc/resolv.conf", String::new()),
@@ -80,10 +80,6 @@ pub(super) fn write(guest: &GuestDefinition, out: &mut dyn Write) -> io::Result<
 }
 
 /// Leaves out what would end a text in double quotes.
-fn quoted(text: &str) -> String {
-    text.chars().filter(|c| !matches!(c, '"' | '\\' | '$' | '`')).collect()
-}
-
 fn users(guest: &GuestDefinition) -> String {
     let shell = "/bin/sh";
     let group = &guest.service_group;

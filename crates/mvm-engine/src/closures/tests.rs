@@ -395,7 +395,7 @@ fn provenance_is_signed_and_about_this_image() {
     assert_eq!(found.statement, elsewhere.statement, "the same build, the same statement");
     let definition = &found.statement.predicate.build_definition;
     assert_eq!(definition.external_parameters["flake"], "flake:/src#web");
-    let names: Vec<&str> = definition.resolved_dependencies.iter().map(|it| it.name.as_str()).collect();
+    let names: Vec<&str> = definition.resolved_dependencies.iter().map(|it| it.label.as_str()).collect();
     assert_eq!(names, ["source", "flake.lock", "mvm"]);
 
     // What another key signed, or what is about another image, is no provenance of this one.

@@ -186,7 +186,7 @@ fn show(context: &Context, status: &BuilderStatus, packages: bool) -> anyhow::Re
         .iter()
         .map(|package| {
             let digest = package.digest.to_string();
-            vec![package.name.clone(), package.version.clone(), package.architecture.clone(), digest]
+            vec![package.package.clone(), package.version.clone(), package.architecture.clone(), digest]
         })
         .collect();
     Ok(context.printer.table(&["PACKAGE", "VERSION", "ARCHITECTURE", "DIGEST"], &rows)?)

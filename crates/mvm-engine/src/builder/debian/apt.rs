@@ -191,6 +191,6 @@ fn parse_line(line: &str) -> Option<Download> {
     }
     // The colon of an epoch, which is the one character that apt encodes.
     let (name, version) = (name.to_owned(), version.replace("%3a", ":"));
-    let package = DebianPackage { name, version, architecture: architecture.to_owned(), digest };
+    let package = DebianPackage { package: name, version, architecture: architecture.to_owned(), digest };
     Some(Download { package, file: file.to_owned(), size: size.parse().ok()? })
 }

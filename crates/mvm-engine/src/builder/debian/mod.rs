@@ -55,7 +55,7 @@ pub enum DebianRelease {
 #[serde(deny_unknown_fields)]
 pub struct DebianPackage {
     /// Its name.
-    pub name: String,
+    pub package: String,
     /// Its version.
     pub version: String,
     /// Its architecture, or `all`.
@@ -114,9 +114,9 @@ pub(super) fn make(
     progress.step(Step::Notice(format!("asking apt for the packages of Debian {release}")));
     apt.update()?;
     let mut chosen = apt.choose(&PACKAGES)?;
-    chosen.retain(|download| !is_left_out(&download.package.name));
+    chosen.retain(|download| !is_left_out(&download.package.package));
     // apt's order follows dependencies, and may change with what it knows of others.
-    chosen.sort_by(|a, b| a.package.name.cmp(&b.package.name));
+    chosen.sort_by(|a, b| a.package.package.cmp(&b.package.package));
     if cancel.requested() {
         return Err(BuilderError::Interrupted);
     }
@@ -135,11 +135,11 @@ pub(super) fn make(
         }
         let package = &download.package;
         let words =
-            format!("{} {} {} {}", package.name, package.version, package.architecture, package.digest);
+            format!("{} {} {} {}", package.package, package.version, package.architecture, package.digest);
         let path = apt.file(download);
         layout.layer(&words, |out| {
             deb::to_layer(&path, package.digest, out, &mut base)
-                .map_err(|source| BuilderError::Package { name: package.name.clone(), source })
+                .map_err(|source| BuilderError::Package { name: package.package.clone(), source })
         })?;
         fs::remove_file(&path).map_err(|source| BuilderError::Io {
             act: "remove",

@@ -12,7 +12,7 @@ fn what_apt_lists() {
     );
     let expected = Download {
         package: DebianPackage {
-            name: "nix-bin".to_owned(),
+            package: "nix-bin".to_owned(),
             version: "1:2.26.3+dfsg-1".to_owned(),
             architecture: "amd64".to_owned(),
             digest: Digest::from_sha256([0xab; 32]),

@@ -49,7 +49,7 @@ fn lines(provenance: &Provenance) -> Vec<(String, String)> {
     for dependency in &definition.resolved_dependencies {
         for (algorithm, digest) in &dependency.digest {
             let input = dependency.annotations.get("input").map(|input| format!("input {input}"));
-            let name = input.unwrap_or_else(|| dependency.name.clone());
+            let name = input.unwrap_or_else(|| dependency.label.clone());
             lines.push((name, format!("{algorithm}:{digest}")));
         }
     }
@@ -57,13 +57,13 @@ fn lines(provenance: &Provenance) -> Vec<(String, String)> {
         lines.push((format!("{name} version"), version.clone()));
     }
     for builder in &predicate.run_details.builder.builder_dependencies {
-        lines.push((builder.name.clone(), builder.uri.clone()));
+        lines.push((builder.label.clone(), builder.uri.clone()));
     }
-    let derivation = predicate.run_details.byproducts.iter().find(|it| it.name == "derivation");
-    lines.extend(derivation.map(|it| (it.name.clone(), it.uri.clone())));
+    let derivation = predicate.run_details.byproducts.iter().find(|it| it.label == "derivation");
+    lines.extend(derivation.map(|it| (it.label.clone(), it.uri.clone())));
     for subject in &provenance.statement.subject {
         for (algorithm, digest) in &subject.digest {
-            lines.push((subject.name.clone(), format!("{algorithm}:{digest}")));
+            lines.push((subject.label.clone(), format!("{algorithm}:{digest}")));
         }
     }
     lines
