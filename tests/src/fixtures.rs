@@ -15,13 +15,18 @@ pub mod scale;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::process::{ProcessError, Program};
+use crate::sandbox::{Sandbox, SandboxError};
 use crate::workspace;
+
+/// Fetching a builder's packages takes seconds beside a mirror and minutes far from one.
+const BUILDER_LIMIT: Duration = Duration::from_secs(900);
 
 /// Part of every key; another number builds everything anew.
 const EDITION: &str = "1";
@@ -46,6 +51,9 @@ pub enum FixtureError {
     /// A program failed.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// No store could be made to make it in.
+    #[error(transparent)]
+    Sandbox(Box<SandboxError>),
 }
 
 /// Returns a layout of one static program and nothing else: no /proc, /dev, /etc or shell.
@@ -146,6 +154,39 @@ pub fn debian_python() -> Result<PathBuf, FixtureError> {
         let config =
             ["--config.cmd=python3", "--config.env=PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"];
         umoci_image(&work.join("image"), std::slice::from_ref(&tar), &config)
+    })
+}
+
+/// Returns an archive of the builder's image that mvmctl makes of a release's packages, as apt has them now.
+pub fn builder(release: &str) -> Result<PathBuf, FixtureError> {
+    let directory = cached(&format!("builder-{release}"), &[], &|work| {
+        let sandbox = Sandbox::with_kernel().map_err(|error| FixtureError::Sandbox(Box::new(error)))?;
+        sandbox.mvmctl(["builder", "init", "--release", release]).limit(BUILDER_LIMIT).run()?.ok()?;
+        let image = work.join("image");
+        fs::create_dir(&image).map_err(file_error("builder"))?;
+        let name = format!("mvm.local/builder:{release}");
+        sandbox.mvmctl(["image", "save", "-o"]).arg(image.join("builder.tar")).arg(name).run()?.ok()?;
+        Ok(())
+    })?;
+    Ok(directory.join("builder.tar"))
+}
+
+/// Returns a layout of busybox with a program `nix` in its own `/nix/store`, reached by root's profile, as published images
+/// of Nix have it. It knows its version and nothing else.
+pub fn nix_in_store(version: &str) -> Result<PathBuf, FixtureError> {
+    cached("nix-in-store", &[version, ACCOUNTS], &|work| {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let name = "nix-in-store";
+        let root = busybox_root(work).map_err(file_error(name))?;
+        let package = format!("nix/store/{}-nix-{version}", "a".repeat(32));
+        let program = root.join(&package).join("bin/nix");
+        fs::create_dir_all(root.join(&package).join("bin")).map_err(file_error(name))?;
+        let script = format!("#!/bin/sh\necho 'nix (Nix) {version}'\n");
+        fs::write(&program, script).map_err(file_error(name))?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o555)).map_err(file_error(name))?;
+        symlink(format!("/{package}"), root.join("root/.nix-profile")).map_err(file_error(name))?;
+        let layer = pack(&root, work)?;
+        umoci_image(&work.join("image"), &[layer], &["--config.env=PATH=/usr/bin:/bin"])
     })
 }
 

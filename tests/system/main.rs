@@ -11,6 +11,7 @@
 mod audit;
 mod bad_input;
 mod boots;
+mod builder;
 mod closures;
 mod concurrency;
 mod confinement;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         audit::CASES,
         bad_input::CASES,
         boots::CASES,
+        builder::CASES,
         closures::CASES,
         concurrency::CASES,
         confinement::CASES,

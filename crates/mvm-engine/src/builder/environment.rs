@@ -9,10 +9,11 @@ const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 
 /// Says on its standard output when Nix can be run, and lives as long as its standard input.
 ///
-/// It ends, and the VM with it, when whoever holds that input is gone, however that ended.
+/// It ends, and the VM with it, when whoever holds that input is gone, however that ended. A volume on which no Nix was found
+/// is left empty, so that the next image can fill it.
 pub(super) const HOLD: &str = "\
-if [ ! -d /nix/var/mvm/cache ]; then mkdir -p /nix/store /nix/var/nix /nix/var/mvm/cache || exit 1; fi
 if ! command -v nix >/dev/null; then echo 'there is no program nix in its PATH' >&2; exit 1; fi
+if [ ! -d /nix/var/mvm/cache ]; then mkdir -p /nix/store /nix/var/nix /nix/var/mvm/cache || exit 1; fi
 echo ready
 exec cat >/dev/null
 ";

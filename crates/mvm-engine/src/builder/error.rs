@@ -127,6 +127,9 @@ impl BuilderError {
             Self::OtherNix { .. } => {
                 "mvmctl builder rm removes the builder with all that was built, then init again"
             }
+            Self::NoNix { .. } => {
+                "it needs /bin/sh, and nix on its PATH or in root's profile; where its Nix lives in /nix/store, the volume has to be new: mvmctl builder rm"
+            }
             Self::Ended { .. } => "what was built stays, and the next build goes on from there",
             _ => return None,
         })
