@@ -21,6 +21,7 @@ mod credentials;
 mod door;
 mod export;
 mod faults;
+mod flake_build;
 mod flakes;
 mod harness;
 mod health;
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
         credentials::CASES,
         door::CASES,
         export::CASES,
+        flake_build::CASES,
         flakes::CASES,
         harness::CASES,
         health::CASES,
