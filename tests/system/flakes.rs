@@ -1,5 +1,8 @@
 //! Guests that flakes describe: what the library refuses and in which words, and what becomes of what it takes.
 
+mod contract;
+mod serve;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -14,9 +17,15 @@ use crate::{Case, Outcome, ensure, ensure_eq};
 /// Debian's packages, wherever they come from.
 pub const DEBIAN: &[Need] = &[Need::Program("apt-get", "apt"), Need::Program("dpkg-deb", "dpkg")];
 
+/// What it takes to build a flake and to run what comes of it.
+const BUILDER: &[Need] =
+    &[Need::Mvmctl, Need::Guest, Need::Program("apt-get", "apt"), Need::Program("dpkg-deb", "dpkg")];
+
 pub const CASES: &[Case] = &[
     Case { name: "flakes::library_with_nix_2_8", needs: DEBIAN, run: || library("bookworm", "2.8.") },
     Case { name: "flakes::library_with_nix_2_26", needs: DEBIAN, run: || library("trixie", "2.26.") },
+    Case { name: "flakes::contract_inside_a_guest", needs: BUILDER, run: contract::run },
+    Case { name: "flakes::examples_and_templates_serve", needs: BUILDER, run: serve::run },
     Case { name: "flakes::examples_and_templates_evaluate", needs: DEBIAN, run: examples },
 ];
 
