@@ -33,8 +33,7 @@ let
   # "services are a, b".
   among = what: list: if list == [ ] then "there are no ${what}" else "${what} are ${concatStringsSep ", " list}";
 
-  isName = value: isString value && match "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}" value != null;
-  isKey = value: isString value && match "[a-z0-9][a-z0-9_.-]{0,62}" value != null;
+  isName = value: isString value && match "[a-z0-9][a-z0-9_.-]{0,62}" value != null;
   isAccount = value: isString value && match "[a-z_][a-z0-9_-]{0,31}" value != null;
 in
 rec {
@@ -46,16 +45,10 @@ rec {
 
   string = at: value: if isString value then value else expected at "a string" value;
 
-  # A name of guests.
+  # A name of guests, services and health checks; it becomes that of a VM and of control groups.
   name =
     at: value:
     if isName value then value
-    else expected at "a name (1 to 63 of a-z, A-Z, 0-9, '-', '_', '.', the first a letter or digit)" value;
-
-  # A name of services and health checks; it becomes that of a control group.
-  key =
-    at: value:
-    if isKey value then value
     else expected at "a name (1 to 63 of a-z, 0-9, '-', '_', '.', the first a letter or digit)" value;
 
   # A name of users and groups, useradd(8).
@@ -98,7 +91,7 @@ rec {
 
   # A set whose names are free: `isKey` for each name, `check` for each value, `most` of them.
   set =
-    { what, most, isKey ? key, check }:
+    { what, most, isKey ? name, check }:
     at: value:
     if !isAttrs value || isDerivation value then expected at "a set of ${what}" value
     else if length (attrNames value) > most then

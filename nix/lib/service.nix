@@ -11,7 +11,7 @@ let
   parameters = check.record (
     own
     // {
-      name = { check = check.key; };
+      name = { check = check.name; };
       env = { check = check.variables; default = { }; };
       # Checked by mkGuest, where users are known.
       user = { check = check.nullOr check.string; default = null; };

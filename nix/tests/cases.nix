@@ -16,8 +16,7 @@ let
   check = parameters: says: refused { healthChecks.h = { healthCmd = "x"; } // parameters; } "healthChecks.h${says}";
   many = n: builtins.listToAttrs (builtins.genList (i: { name = "n${toString i}"; value = { command = "x"; }; }) n);
 
-  aName = "a name (1 to 63 of a-z, A-Z, 0-9, '-', '_', '.', the first a letter or digit)";
-  aKey = "a name (1 to 63 of a-z, 0-9, '-', '_', '.', the first a letter or digit)";
+  aName = "a name (1 to 63 of a-z, 0-9, '-', '_', '.', the first a letter or digit)";
   anAccount = "a name of a-z, 0-9, '-', '_' (32 at most, the first a letter or '_')";
   aPath = "an absolute path as a string, without ':' and '..'";
   aCommand = "a command (a text for sh, or a list of a program and its arguments)";
@@ -28,6 +27,7 @@ in
     aPackage = { value = (mkGuest pkgs.hello).guest; says = "mkGuest: expected a set of parameters, got the derivation 'hello-2'"; };
     noName = { value = (mkGuest { }).guest; says = "mkGuest: parameter 'name' is missing"; };
     badName = { value = (mkGuest { name = "a b"; }).guest; says = "mkGuest: name: expected ${aName}, got the string \"a b\""; };
+    upperName = { value = (mkGuest { name = "Web"; }).guest; says = "mkGuest: name: expected ${aName}, got the string \"Web\""; };
     emptyName = { value = (mkGuest { name = ""; }).guest; says = "mkGuest: name: expected ${aName}, got an empty string"; };
     unknown = refused { servces = { }; } "unknown parameter 'servces'; parameters are cacert, command, env, healthChecks, hostname, name, packages, pkgs, rootfsType, serviceGroup, services, shell, users";
     hostname = refused { hostname = "a_b"; } "hostname: expected a host name (labels of letters, digits and inner '-' joined by '.', 63 at most), got the string \"a_b\"";
@@ -63,9 +63,9 @@ in
 
     services = refused { services = [ ]; } "services: expected a set of services, got a list";
     serviceText = refused { services.s = "x"; } "services.s: expected a set of parameters, got the string \"x\"";
-    serviceName = refused { services."a/b" = { command = "x"; }; } "services: expected ${aKey}, got the string \"a/b\"";
-    serviceCase = refused { services.Web = { command = "x"; }; } "services: expected ${aKey}, got the string \"Web\"";
-    checkName = refused { healthChecks."" = { healthCmd = "x"; }; } "healthChecks: expected ${aKey}, got an empty string";
+    serviceName = refused { services."a/b" = { command = "x"; }; } "services: expected ${aName}, got the string \"a/b\"";
+    serviceCase = refused { services.Web = { command = "x"; }; } "services: expected ${aName}, got the string \"Web\"";
+    checkName = refused { healthChecks."" = { healthCmd = "x"; }; } "healthChecks: expected ${aName}, got an empty string";
     serviceUnknown = service { comand = "x"; } ": unknown parameter 'comand'; parameters are after, command, env, limits, logFile, preStart, restart, stopGraceSecs, user";
     servicesMany = refused { services = many 65; } "services: 65 services; 64 are allowed";
     command = refused { services.s = { }; } "services.s: parameter 'command' is missing";
