@@ -80,13 +80,13 @@ fn doctor_says_what_is_missing_and_what_to_do() {
         "remedy": "mvmctl kernel build, or mvmctl kernel import on an unpacked kernel package",
     });
     assert_eq!(checks[6], kernel);
-    assert_eq!(checks[4]["ok"], json!(true));
+    assert_eq!(checks[5]["ok"], json!(true));
     assert!(
-        checks[4]["found"].as_str().unwrap().starts_with(sandbox.root().to_str().unwrap()),
+        checks[5]["found"].as_str().unwrap().starts_with(sandbox.root().to_str().unwrap()),
         "{}",
-        checks[4]
+        checks[5]
     );
-    assert_eq!(checks[3]["required"], json!(false));
+    assert_eq!(checks[4]["required"], json!(false));
 
     let Outcome { code, stdout, stderr } = sandbox.mvmctl(&["doctor"]);
     assert_eq!((code, stderr.as_str()), (8, ""));

@@ -69,6 +69,8 @@ fn package(member: &str, files: &[(&str, &str)]) -> Vec<u8> {
         header.set_entry_type(kind);
         header.set_mode(0o755);
         header.set_mtime(7);
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_size(size as u64);
         header
     };
