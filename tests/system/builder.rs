@@ -90,7 +90,7 @@ fn of_debian() -> Outcome {
     ensure_eq!(status["store"]["size"], 20_u64 << 30);
     ensure_eq!(status["holder"], Value::Null);
     let packages = status["origin"]["packages"].as_array().cloned().unwrap_or_default();
-    let names: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let names: Vec<&str> = packages.iter().filter_map(|package| package["package"].as_str()).collect();
     ensure!(names.is_sorted() && names.contains(&"nix-bin") && !names.contains(&"perl"), "{names:?}");
     let text = sandbox.mvmctl(["builder", "status", "--packages"]).run()?.ok()?.out();
     for package in &packages {
