@@ -5,7 +5,9 @@ store=$cache/builder
 if [ -f "$kernel" ]; then which=$kernel; else which=.cache/packages/linux-image-cloud-amd64; fi
 packages=$(nix/testing/prepare)
 "$mvmctl" --quiet --root "$store" kernel import "$which" >/dev/null
-"$mvmctl" --quiet --root "$store" builder status >/dev/null 2>&1 || "$mvmctl" --quiet --root "$store" builder init
+if [[ $("$mvmctl" --quiet --root "$store" builder status) == *none* ]]; then
+    "$mvmctl" --quiet --root "$store" builder init >/dev/null
+fi
 flake=$cache/closure
 if [ ! -f "$flake/flake.nix" ]; then
     mkdir -p "$flake/data"
