@@ -187,6 +187,12 @@ fn a_site_that_answers() -> Outcome {
     }
     place.sandbox.mvmctl(["stop", "site"]).run()?.ok()?;
 
+    // Its name is that of the directory, from wherever that is seen.
+    let beside = |verb: &[&str]| place.sandbox.mvmctl(verb).directory(place.sandbox.path()).run()?.ok();
+    let shown: Value = serde_json::from_str(&beside(&["image", "inspect", "flake:./hello"])?.out())?;
+    ensure_eq!(shown["manifest"], image["manifest"]);
+    beside(&["run", "--plan-only", "flake:./hello"])?;
+
     let again = place.build(&site, &["-t", "hello"])?;
     ensure_eq!(built(&again)?["cached"], true);
     ensure_eq!(built(&again)?["root_hash"], image["root_hash"]);

@@ -11,6 +11,14 @@ use mvm_ref::{Digest, ImageConfig, ImageSource, NixSystem, Platform};
 use mvm_store::{Collected, CollectedKind, ImageListing, ManifestRecord, Reason};
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::fs;
+
+/// Returns the name that an image has in the store: a flake's has the full path of its directory, where there is one.
+pub fn full_name(image: ImageSource) -> ImageSource {
+    let ImageSource::Flake(flake) = &image else { return image };
+    let full = fs::canonicalize(flake.path()).ok().and_then(|path| flake.clone().at(path).ok());
+    full.map_or(image, ImageSource::Flake)
+}
 
 /// One line of a list of images: a name and what it stands for.
 #[derive(Clone, Debug, Serialize)]
@@ -277,7 +285,7 @@ impl Engine {
     pub(crate) fn find_image(&self, name: &str) -> Result<ImageListing, EngineError> {
         let images = self.scope.list_images()?;
         if let Ok(source) = name.parse::<ImageSource>() {
-            let canonical = source.to_string();
+            let canonical = full_name(source).to_string();
             if let Some(image) = images.iter().find(|image| image.references.contains(&canonical)) {
                 return Ok(image.clone());
             }

@@ -82,7 +82,7 @@ pub use flake::{
 };
 pub use housekeeping::{DiskUsage, KindUsage};
 pub use image_tree::{Digests, NodeTime, Shown, TreeEntry};
-pub use images::{BuildDetails, BuiltPath, ImageDetails, ImageRow, TrustCounts, kind_name};
+pub use images::{BuildDetails, BuiltPath, ImageDetails, ImageRow, TrustCounts, full_name, kind_name};
 pub use journal::{Happening, LineReader, LogLine, Origin, OutputStream, VmEvent};
 pub use kernels::KernelListing;
 pub use keys::{KeyListing, KeysError, PrivateHalf, Rotated, SealedKey, Signers, StoredKey};

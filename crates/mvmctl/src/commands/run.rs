@@ -201,7 +201,7 @@ impl Planned {
                 // There is one, if there is no flake.
                 let text = self.image.unwrap_or_default();
                 let image = text.parse::<ImageSource>().map_err(|error| Misuse(mvm_engine::chain(&error)))?;
-                (image, self.pull.into())
+                (mvm_engine::full_name(image), self.pull.into())
             }
         };
         let request = RunRequest {
