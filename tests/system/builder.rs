@@ -17,6 +17,7 @@ const BUILDER: &[Need] = &[Need::Mvmctl, Need::Guest, APT];
 
 pub const CASES: &[Case] = &[
     Case { name: "builder::of_debian", needs: BUILDER, run: of_debian },
+    Case { name: "builder::apt_ends_with_the_command", needs: BUILDER, run: apt_ends },
     Case { name: "builder::builds_with_either_nix", needs: BUILDER, run: builds_with_either_nix },
     Case { name: "builder::one_at_a_time", needs: BUILDER, run: one_at_a_time },
     Case { name: "builder::killed", needs: BUILDER, run: killed },
@@ -112,6 +113,43 @@ fn of_debian() -> Outcome {
     ensure_eq!(sandbox.json(["image", "ls", "--json"])?, Value::Array(Vec::new()));
     ensure_eq!(sandbox.json(["volume", "ls", "--json"])?, Value::Array(Vec::new()));
     sandbox.mvmctl(["builder", "rm"]).run()?.exits(3)?;
+    Ok(())
+}
+
+/// An apt that takes for ever is ended with the command that asks it, however that ends; nothing of it is left.
+fn apt_ends() -> Outcome {
+    let sandbox = Sandbox::with_kernel()?;
+    let programs = sandbox.path().join("programs");
+    std::fs::create_dir(&programs)?;
+    let apt = programs.join("apt-get");
+    let begun = sandbox.path().join("begun");
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *indextargets*) echo 'Debian trixie http://nowhere.invalid/';;\n*) exec >{}; echo $$; exec sleep 1000;; esac\n",
+        begun.display()
+    );
+    std::fs::write(&apt, script)?;
+    std::fs::set_permissions(&apt, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH")?);
+    for (signal, code) in [(Signal::INT, Some(130)), (Signal::KILL, None)] {
+        let init = sandbox.mvmctl(["builder", "init"]).env("PATH", &path);
+        let mut init = init.spawn(Stdio::null(), Stdio::null())?;
+        until(|| Ok(std::fs::read_to_string(&begun).is_ok_and(|text| text.ends_with('\n'))))?;
+        let apt = std::fs::read_to_string(&begun)?;
+        std::fs::remove_file(&begun)?;
+        kill_process(Pid::from_raw(i32::try_from(init.id())?).ok_or("no process")?, signal)?;
+        let asked = Instant::now();
+        ensure_eq!(init.wait()?.code(), code);
+        until(|| Ok(!std::path::Path::new("/proc").join(apt.trim()).exists()))?;
+        ensure!(asked.elapsed() < Duration::from_secs(10), "it took {:?}", asked.elapsed());
+    }
+    // What the killed one left is removed by the next one, which finds nobody in its way.
+    let init = sandbox.mvmctl(["builder", "init"]).env("PATH", &path);
+    let mut init = init.spawn(Stdio::null(), Stdio::null())?;
+    until(|| Ok(begun.exists()))?;
+    kill_process(Pid::from_raw(i32::try_from(init.id())?).ok_or("no process")?, Signal::INT)?;
+    ensure_eq!(init.wait()?.code(), Some(130));
+    ensure!(!sandbox.store().join("scopes/default/builder/making").exists(), "what apt fetched is left");
+    ensure_eq!(sandbox.json(["image", "ls", "--json"])?, Value::Array(Vec::new()));
     Ok(())
 }
 
@@ -269,7 +307,7 @@ fn hypervisor(sandbox: &Sandbox) -> Result<u32, libtest_mimic::Failed> {
 }
 
 /// Waits until something is so, a minute at most.
-fn until(holds: impl Fn() -> Result<bool, libtest_mimic::Failed>) -> Outcome {
+pub fn until(holds: impl Fn() -> Result<bool, libtest_mimic::Failed>) -> Outcome {
     let started = Instant::now();
     while !holds()? {
         ensure!(started.elapsed() < Duration::from_secs(60), "it does not come to that within a minute");

@@ -75,6 +75,12 @@ pub enum ExecError {
         /// The end of what it wrote to standard error.
         stderr: String,
     },
+    /// The program was killed because its result is not wanted any more.
+    #[error("{} was ended", program.display())]
+    Stopped {
+        /// The program's path.
+        program: PathBuf,
+    },
     /// The program was killed because it printed more than it was allowed to.
     #[error("{} printed more than {limit} bytes", program.display())]
     TooMuchOutput {
@@ -219,7 +225,12 @@ impl Invocation {
 
     /// Runs the program to its end and returns what it printed, whatever its exit code.
     pub fn run(self, limits: Limits) -> Result<Output, ExecError> {
-        capture::run(self, limits, &mut |_, _| {})
+        capture::run(self, limits, &mut |_, _| {}, None)
+    }
+
+    /// Runs the program like [`Invocation::run`], but kills it when `stop`, which is asked all the time, returns true.
+    pub fn run_unless(self, limits: Limits, stop: &dyn Fn() -> bool) -> Result<Output, ExecError> {
+        capture::run(self, limits, &mut |_, _| {}, Some(stop))
     }
 
     /// Runs the program like [`Invocation::run`], handing over what it prints as it comes.
@@ -228,7 +239,7 @@ impl Invocation {
         limits: Limits,
         watch: &mut dyn FnMut(OutputStream, &[u8]),
     ) -> Result<Output, ExecError> {
-        capture::run(self, limits, watch)
+        capture::run(self, limits, watch, None)
     }
 
     /// Starts the program and returns at once; `stdout` and `stderr` say where its output goes.

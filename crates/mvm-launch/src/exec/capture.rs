@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How much of standard error is kept: its end, where programs say why they failed.
 const STDERR_KEPT: usize = 16 * 1024;
+/// How often it is looked whether a program is to be ended; a signal that this thread gets interrupts the wait.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a run may cost at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +61,7 @@ struct Capture {
     stderr: Vec<u8>,
 }
 
-/// Runs `invocation` to its end under `limits`; `watch` sees output as it comes.
+/// Runs `invocation` to its end under `limits`, or until `stop` says so; `watch` sees output as it comes.
 ///
 /// A grandchild that keeps the pipes open does not prolong the run: once the program itself has ended, only what
 /// is already in the pipes is read.
@@ -67,12 +69,17 @@ pub(super) fn run(
     invocation: Invocation,
     limits: Limits,
     watch: &mut dyn FnMut(OutputStream, &[u8]),
+    stop: Option<&dyn Fn() -> bool>,
 ) -> Result<Output, ExecError> {
     let deadline = Instant::now() + limits.time;
     let mut running = invocation.start(Stdio::piped(), Stdio::piped())?;
     let mut capture = Capture::of(&mut running).map_err(|source| running.unwatchable(source))?;
     loop {
-        let ended = capture.wait(&running, deadline).map_err(|source| running.unwatchable(source))?;
+        if stop.is_some_and(|stop| stop()) {
+            return Err(ExecError::Stopped { program: running.program.clone() });
+        }
+        let next = stop.map_or(deadline, |_| deadline.min(Instant::now() + LOOK));
+        let ended = capture.wait(&running, next).map_err(|source| running.unwatchable(source))?;
         // After the end this reads what is left in the pipes; before it, what there is by now.
         capture.drain(watch).map_err(|source| running.unwatchable(source))?;
         if capture.stdout.len() > limits.output {
@@ -102,11 +109,11 @@ impl Capture {
         Ok(Self { pipes, stdout: Vec::new(), stderr: Vec::new() })
     }
 
-    /// Waits for output, the program's end or the deadline; returns whether the program has ended.
-    fn wait(&self, running: &Running, deadline: Instant) -> io::Result<bool> {
+    /// Waits for output, the program's end or a time; returns whether the program has ended.
+    fn wait(&self, running: &Running, until: Instant) -> io::Result<bool> {
         let mut polled: Vec<PollFd<'_>> = vec![PollFd::from_borrowed_fd(running.pidfd(), PollFlags::IN)];
         polled.extend(self.pipes.iter().flatten().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = until.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).ok();
         match rustix::event::poll(&mut polled, timeout.as_ref()) {
             Ok(_) => Ok(!polled[0].revents().is_empty()),

@@ -61,6 +61,19 @@ fn a_program_that_runs_too_long_is_killed() {
 }
 
 #[test]
+fn a_program_is_ended_when_nobody_wants_it() {
+    let limits = Limits { time: Duration::from_secs(1000), output: 1 << 20 };
+    let asked = std::cell::Cell::new(0);
+    let third = || {
+        asked.set(asked.get() + 1);
+        asked.get() > 2
+    };
+    let error = program("sleep").arg("1000").run_unless(limits, &third).unwrap_err();
+    assert!(matches!(error, ExecError::Stopped { .. }), "{error}");
+    assert!(program("true").run_unless(limits, &|| false).unwrap().status.success());
+}
+
+#[test]
 fn dropping_a_running_program_kills_and_reaps_it() {
     let running = program("sleep").arg("1000").start(Stdio::null(), Stdio::null()).unwrap();
     let pid = running.pid();

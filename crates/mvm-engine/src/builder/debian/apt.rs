@@ -5,6 +5,7 @@
 
 use super::{DebianPackage, DebianRelease};
 use crate::builder::error::BuilderError;
+use crate::progress::Cancel;
 use mvm_launch::exec::{ExecError, Invocation, Limits, Output, find_program};
 use mvm_ref::Digest;
 use std::ffi::{OsStr, OsString};
@@ -43,10 +44,11 @@ pub enum AptError {
 }
 
 /// apt with its own state.
-pub(super) struct Apt {
+pub(super) struct Apt<'c> {
     program: PathBuf,
     path: OsString,
     directory: PathBuf,
+    cancel: &'c Cancel,
 }
 
 /// A package that apt has chosen.
@@ -58,14 +60,19 @@ pub(super) struct Download {
     pub size: u64,
 }
 
-impl Apt {
-    /// Makes the state below a directory.
-    pub fn prepare(directory: &Path, path: &OsStr, release: DebianRelease) -> Result<Self, BuilderError> {
+impl<'c> Apt<'c> {
+    /// Makes the state below a directory. Where `cancel` calls the work off, apt is ended.
+    pub fn prepare(
+        directory: &Path,
+        path: &OsStr,
+        release: DebianRelease,
+        cancel: &'c Cancel,
+    ) -> Result<Self, BuilderError> {
         let program = find_program("apt-get", path).map_err(AptError::NotInstalled)?;
         if !Path::new(KEYRING).exists() {
             return Err(AptError::NoKeyring.into());
         }
-        let apt = Self { program, path: path.to_owned(), directory: directory.to_owned() };
+        let apt = Self { program, path: path.to_owned(), directory: directory.to_owned(), cancel };
         let mirror = apt.mirror()?;
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -84,20 +91,20 @@ impl Apt {
     }
 
     /// Fetches the lists of packages, which Debian's keys have to have signed.
-    pub fn update(&self) -> Result<(), AptError> {
+    pub fn update(&self) -> Result<(), BuilderError> {
         self.run("update", &["update", "-qq", "-o", "APT::Update::Error-Mode=any"]).map(drop)
     }
 
     /// Lists the packages with all that they depend on.
-    pub fn choose(&self, packages: &[&str]) -> Result<Vec<Download>, AptError> {
+    pub fn choose(&self, packages: &[&str]) -> Result<Vec<Download>, BuilderError> {
         let mut words = vec!["install", "-qq", "-y", "--print-uris", "-o", "Acquire::ForceHash=SHA256"];
         words.extend(packages);
         let listed = self.run("install --print-uris", &words)?;
-        parse(&String::from_utf8_lossy(&listed.stdout))
+        Ok(parse(&String::from_utf8_lossy(&listed.stdout))?)
     }
 
     /// Fetches them.
-    pub fn fetch(&self, packages: &[&str]) -> Result<(), AptError> {
+    pub fn fetch(&self, packages: &[&str]) -> Result<(), BuilderError> {
         let mut words = vec!["install", "-qq", "-y", "--download-only"];
         words.extend(packages);
         self.run("install --download-only", &words).map(drop)
@@ -109,17 +116,16 @@ impl Apt {
     }
 
     /// Returns the mirror that this machine fetches Debian from.
-    fn mirror(&self) -> Result<String, AptError> {
+    fn mirror(&self) -> Result<String, BuilderError> {
         let format = "$(LABEL) $(CODENAME) $(REPO_URI)";
         let words = ["indextargets", "--format", format, "Created-By: Packages"];
         let act = "indextargets";
-        let listed = self.start(&words).run(LIMITS).and_then(Output::success);
-        let listed = listed.map_err(|source| AptError::Run { act, source })?;
+        let listed = self.finish(act, self.start(&words))?;
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-        mirror_of(&listed).ok_or(AptError::NoMirror)
+        mirror_of(&listed).ok_or(AptError::NoMirror.into())
     }
 
-    fn run(&self, act: &'static str, words: &[&str]) -> Result<Output, AptError> {
+    fn run(&self, act: &'static str, words: &[&str]) -> Result<Output, BuilderError> {
         let mut invocation = self.start(&[]);
         for (option, value) in [
             ("Dir::State", "apt"),
@@ -144,8 +150,15 @@ impl Apt {
         ] {
             invocation = invocation.arg("-o").arg(setting);
         }
-        let outcome = invocation.args(words.iter().copied()).run(LIMITS).and_then(Output::success);
-        outcome.map_err(|source| AptError::Run { act, source })
+        self.finish(act, invocation.args(words.iter().copied()))
+    }
+
+    fn finish(&self, act: &'static str, invocation: Invocation) -> Result<Output, BuilderError> {
+        match invocation.run_unless(LIMITS, &|| self.cancel.requested()).and_then(Output::success) {
+            Ok(output) => Ok(output),
+            Err(ExecError::Stopped { .. }) => Err(BuilderError::Interrupted),
+            Err(source) => Err(AptError::Run { act, source }.into()),
+        }
     }
 
     fn start(&self, words: &[&str]) -> Invocation {
@@ -155,6 +168,7 @@ impl Apt {
             .env("LC_ALL", "C")
             .env("DEBIAN_FRONTEND", "noninteractive")
             .directory(&self.directory)
+            .die_with_parent()
     }
 }
 

@@ -110,7 +110,7 @@ pub(super) fn make(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Made, BuilderError> {
-    let apt = Apt::prepare(directory, program_path, release)?;
+    let apt = Apt::prepare(directory, program_path, release, cancel)?;
     progress.step(Step::Notice(format!("asking apt for the packages of Debian {release}")));
     apt.update()?;
     let mut chosen = apt.choose(&PACKAGES)?;
