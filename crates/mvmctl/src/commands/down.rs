@@ -14,7 +14,7 @@ use std::time::Duration;
 pub struct Args {
     #[command(flatten)]
     file: ProjectFile,
-    /// The VM that `up --flake` started, in place of those of a file
+    /// The VMs that `up --flake` started, or of one package the one, in place of those of a file
     #[arg(long, value_name = "REF", conflicts_with = "file")]
     flake: Option<FlakeReference>,
     /// Remove the project's volumes too, with all that is in them; not those that are external
@@ -38,8 +38,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let _lock = engine.lock_project(&project.name)?;
     let there = engine.project_vms(&project.name)?;
     let known = |name: &VmName| project.vms.iter().find(|vm| vm.name == *name);
-    // What the file has no more is nobody's ground.
-    let orphans = there.iter().filter(|name| known(name).is_none());
+    // What the file has no more is nobody's ground; other packages of a flake are no such thing.
+    let one = args.flake.as_ref().is_some_and(|flake| flake.attribute().is_some());
+    let orphans = there.iter().filter(|name| known(name).is_none() && !one);
     let ours = project.vms.iter().rev().map(|vm| &vm.name).filter(|name| there.contains(name));
     for name in orphans.chain(ours) {
         let own = known(name).map_or(GRACE, |vm: &VmDefinition| vm.stop_grace_secs.into());

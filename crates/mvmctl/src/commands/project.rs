@@ -5,7 +5,7 @@ use crate::error::Misuse;
 use crate::files::read_limited;
 use anyhow::Context as _;
 use mvm_engine::{EngineError, MAX_PROJECT, PROJECT_FILE, Project, VmDefinition};
-use mvm_ref::{FlakeAttribute, FlakeReference, VmName};
+use mvm_ref::{Digest, FlakeAttribute, FlakeReference, VmName};
 use std::path::PathBuf;
 
 /// Which file is meant.
@@ -32,7 +32,8 @@ impl ProjectFile {
 
 /// Returns the project of one VM that a flake makes, named for its directory and its package.
 ///
-/// It is what this file in the flake's directory would say.
+/// It is what this file in the flake's directory would say, but another project than that of a file which is there, or of
+/// another directory of that name: whoever takes the one down leaves the others.
 pub fn of_flake(flake: &FlakeReference, ports: &[String]) -> anyhow::Result<Project> {
     let flake = absolute(flake.clone())?;
     let path = flake.path().canonicalize().unwrap_or_else(|_| flake.path().to_owned());
@@ -44,7 +45,10 @@ pub fn of_flake(flake: &FlakeReference, ports: &[String]) -> anyhow::Result<Proj
     let text = format!("name = \"{name}\"\n[vm.\"{vm}\"]\nflake = {text}\nports = {ports}\n");
     let path = path.join(PROJECT_FILE);
     let shown = PathBuf::from(format!("what --flake {flake} stands for"));
-    Ok(Project::parse(text.as_bytes(), &path, &shown).map_err(EngineError::from)?)
+    let mut project = Project::parse(text.as_bytes(), &path, &shown).map_err(EngineError::from)?;
+    let digest = Digest::of(path.as_os_str().as_encoded_bytes()).hex().to_string();
+    project.name = format!("{name}-{}", &digest[..8]).parse()?;
+    Ok(project)
 }
 
 /// Returns a text as the name of a VM may be, or another one if there is nothing in it.
@@ -84,7 +88,9 @@ mod tests {
     fn a_flake_is_a_project_of_one_vm() {
         let flake = "path:/srv/My%20%22Site%22#tenant-a".parse().expect("a reference");
         let project = of_flake(&flake, &["8080:80".to_owned()]).expect("a project");
-        assert_eq!(project.name.as_str(), "my--site");
+        assert!(project.name.as_str().starts_with("my--site-"), "{}", project.name);
+        let other = "path:/srv/www/My%20%22Site%22".parse().expect("a reference");
+        assert_ne!(of_flake(&other, &[]).expect("a project").name, project.name);
         let [vm] = &project.vms[..] else { panic!("{:?}", project.vms) };
         assert_eq!(vm.name.as_str(), "my--site-tenant-a");
         assert_eq!(vm.image.to_string(), "flake:path:/srv/My%20%22Site%22#tenant-a");
