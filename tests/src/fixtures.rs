@@ -7,6 +7,7 @@ pub mod content;
 pub mod hello;
 pub mod hostile;
 pub mod layers;
+pub mod lies;
 pub mod nix;
 pub mod oci;
 pub mod rng;

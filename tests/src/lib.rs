@@ -8,6 +8,7 @@ pub mod corpus;
 pub mod crash;
 pub mod faults;
 pub mod fixtures;
+pub mod nar;
 pub mod need;
 pub mod process;
 pub mod random_layers;

@@ -2,6 +2,8 @@
 
 mod conditions;
 
+pub use conditions::Mounted;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

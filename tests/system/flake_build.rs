@@ -1,5 +1,8 @@
 //! Flakes, from a directory to a guest that answers: built by a real Nix in the builder, of packages that need no network.
 
+mod lies;
+mod trouble;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -18,7 +21,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::flakes::DEBIAN;
-use crate::{Case, Outcome, ensure, ensure_eq};
+use crate::{BUSYBOX, Case, Outcome, UMOCI, ensure, ensure_eq};
 
 const GIT: Need = Need::Program("git", "git");
 const BUILDER: &[Need] = &[Need::Mvmctl, Need::Guest, DEBIAN[0], DEBIAN[1]];
@@ -38,7 +41,15 @@ pub const CASES: &[Case] = &[
     },
     Case { name: "flake_build::locks", needs: BUILDER, run: locks },
     Case { name: "flake_build::interrupted", needs: BUILDER, run: interrupted },
+    Case { name: "flake_build::killed_at_each_stage", needs: BUILDER, run: trouble::killed },
+    Case { name: "flake_build::out_of_disk_and_memory", needs: BUILDER, run: trouble::runs_out },
+    Case { name: "flake_build::a_builder_that_lies", needs: LIAR, run: lies::refused },
+    Case { name: "flake_build::full_disk_of_the_host", needs: LIAR_AND_ROOT, run: lies::full_disk },
 ];
+
+/// What it takes to make a builder whose Nix says what a test wants.
+const LIAR: &[Need] = &[Need::Mvmctl, Need::Guest, UMOCI, BUSYBOX];
+const LIAR_AND_ROOT: &[Need] = &[Need::Mvmctl, Need::Guest, UMOCI, BUSYBOX, Need::Root];
 
 /// Emulation on a busy machine is slow.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -55,10 +66,13 @@ impl Place {
     }
 
     fn of(release: &str) -> Result<Self, Failed> {
-        let place =
-            Self { sandbox: Sandbox::with_kernel()?, packages: format!("path:{}", stand_in()?.display()) };
+        let place = Self::without_builder()?;
         place.init("default", release)?;
         Ok(place)
+    }
+
+    fn without_builder() -> Result<Self, Failed> {
+        Ok(Self { sandbox: Sandbox::with_kernel()?, packages: format!("path:{}", stand_in()?.display()) })
     }
 
     fn init(&self, scope: &str, release: &str) -> Outcome {
@@ -271,16 +285,19 @@ fn profiles_and_projects() -> Outcome {
     ensure!(up.err().contains("nothing has changed"), "{}", up.err());
     let vms = place.sandbox.vms()?;
     ensure!(vms.contains(&"profiles-prod".to_owned()), "{vms:?}");
-    let down = place.sandbox.mvmctl(["down", "--flake", &text]).limit(LIMIT).run()?.ok()?;
-    ensure!(down.err().contains("profiles-prod: removed"), "{}", down.err());
-
+    // A project of that very name is another one, whichever is taken down.
     let project = place.sandbox.path().join("mvm.toml");
-    fs::write(&project, "name = \"shop\"\n[vm.web]\nflake = \"./profiles#dev\"\n")?;
+    fs::write(&project, "name = \"profiles\"\n[vm.web]\nflake = \"./profiles#dev\"\n")?;
     let project = project.to_string_lossy();
     let up = ["up", "-d", "-f", &project];
     let up = place.sandbox.mvmctl(up.iter().chain(&options)).limit(LIMIT).run()?.ok()?;
-    ensure!(up.err().contains("shop-web: created"), "{}", up.err());
-    place.sandbox.mvmctl(["down", "-f", &project]).limit(LIMIT).run()?.ok()?;
+    ensure!(up.err().contains("profiles-web: created"), "{}", up.err());
+    let down = |arguments: &[&str]| -> Result<String, Failed> {
+        Ok(place.sandbox.mvmctl(["down"].iter().chain(arguments)).limit(LIMIT).run()?.ok()?.err())
+    };
+    ensure_eq!(down(&["--flake", &format!("{text}#dev")])?, "");
+    ensure_eq!(down(&["--flake", &text])?, "profiles-prod: removed\n");
+    ensure_eq!(down(&["-f", &project])?, "profiles-web: removed\n");
     Ok(())
 }
 

@@ -19,6 +19,7 @@ pub use make::{BuilderRequest, BuilderSource};
 pub use record::{BuilderOrigin, BuilderRecord};
 pub use session::{BuilderSession, BuilderState};
 
+use crate::attach::ControlConnection;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::network::user_network;
@@ -179,7 +180,7 @@ impl Engine {
             .map_err(|source: mvm_ref::NameError| EngineError::Plan { act: "name", source: source.into() })
     }
 
-    /// Waits for the VM of a builder whose user is gone, or ends it: whoever holds the builder's lock is alone.
+    /// Ends the VM of a builder whose user is gone: whoever holds the builder's lock is alone.
     fn clear_leftover(
         &self,
         name: &VmName,
@@ -187,7 +188,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
         let until = Instant::now() + LEFTOVER_LIMIT;
-        let mut told = false;
+        let mut asked = false;
         loop {
             let directory = match self.vms.get(name) {
                 Ok(directory) => directory,
@@ -201,14 +202,16 @@ impl Engine {
                     Err(error) => return Err(error),
                 }
             }
-            if !told {
-                told = true;
-                progress.step(Step::Notice(format!(
-                    "waiting for VM {name}, which a command left behind, to end"
-                )));
-            }
             if cancel.requested() {
                 return Err(EngineError::Interrupted);
+            }
+            if !asked {
+                asked = true;
+                progress.step(Step::Notice(format!("ending VM {name}, which a command left behind")));
+                // It may end by itself meanwhile; one that doesn't listen is ended all the same when its time is up.
+                if let Ok(socket) = directory.connect() {
+                    drop(ControlConnection::new(socket).and_then(|control| control.stop(Duration::ZERO)));
+                }
             }
             std::thread::sleep(PAUSE);
         }

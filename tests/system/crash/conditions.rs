@@ -11,10 +11,10 @@ use super::busybox;
 use crate::{Outcome, ensure, ensure_eq};
 
 /// A file system in memory of a certain size, mounted until this goes.
-struct Mounted(PathBuf);
+pub struct Mounted(PathBuf);
 
 impl Mounted {
-    fn new(at: PathBuf, size: &str) -> Result<Self, Failed> {
+    pub fn new(at: PathBuf, size: &str) -> Result<Self, Failed> {
         std::fs::create_dir_all(&at)?;
         let options = format!("size={size},mode=0700");
         Program::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(&at).run()?.ok()?;

@@ -10,12 +10,16 @@ const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 /// Says on its standard output when Nix can be run, and lives as long as its standard input.
 ///
 /// It ends, and the VM with it, when whoever holds that input is gone, however that ended. A volume on which no Nix was found
-/// is left empty, so that the next image can fill it.
+/// is left empty, so that the next image can fill it. Nix doesn't sync its caches, so those that a builder had which ended
+/// with its hypervisor are not believed.
 pub(super) const HOLD: &str = "\
 if ! command -v nix >/dev/null; then echo 'there is no program nix in its PATH' >&2; exit 1; fi
+if [ -e /nix/var/mvm/running ]; then rm -rf /nix/var/mvm/cache 2>/dev/null; fi
 if [ ! -d /nix/var/mvm/cache ]; then mkdir -p /nix/store /nix/var/nix /nix/var/mvm/cache || exit 1; fi
+: >/nix/var/mvm/running || exit 1
 echo ready
-exec cat >/dev/null
+cat >/dev/null
+rm -f /nix/var/mvm/running 2>/dev/null
 ";
 
 /// Returns the environment, `NAME=VALUE`, over that of the image.
@@ -36,6 +40,9 @@ pub(super) fn environment(config: &ImageConfig, settings: &StoreSettings, online
 }
 
 /// Returns Nix's settings; they go before what the image's files say.
+///
+/// Without a sync before it, what Nix registers is on disk sooner than what it registered: a hypervisor that is killed would
+/// leave paths that are valid and empty, on which all later builds go on.
 fn nix_settings(settings: &StoreSettings, online: bool) -> String {
     let (substituters, keys) = match online {
         true => {
@@ -52,6 +59,7 @@ fn nix_settings(settings: &StoreSettings, online: bool) -> String {
          sandbox-fallback = false\n\
          require-sigs = true\n\
          accept-flake-config = false\n\
+         sync-before-registering = true\n\
          max-jobs = auto\n\
          substituters = {substituters}\n\
          trusted-public-keys = {keys}\n"

@@ -6,6 +6,7 @@ use super::kept::LogWriter;
 use super::log::{BuildLog, Said, plain};
 use super::stage::Staged;
 use crate::builder::{BuilderSession, SOURCE_TARGET};
+use crate::closures::ImportError;
 use crate::error::EngineError;
 use crate::journal::OutputStream;
 use crate::progress::{Cancel, Progress, Step};
@@ -164,11 +165,10 @@ impl Nix<'_, '_> {
             let problem = plain(String::from_utf8_lossy(&err).trim()).replace('\n', " ");
             return Err(BuildError::Output { command: "nix path-info", problem }.into());
         }
-        let closure = Closure::parse(&out).map_err(|error| {
-            let problem = crate::error::chain(&error);
-            BuildError::Output { command: "nix path-info", problem }
-        })?;
-        Ok(closure)
+        Closure::parse(&out).map_err(|error| {
+            let (output, source) = (output.clone(), Box::new(ImportError::Closure(error)));
+            EngineError::Closure { output, source }
+        })
     }
 
     /// Copies the flake, locks inputs in the copy, and returns the lock file.

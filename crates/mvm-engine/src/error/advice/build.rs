@@ -73,7 +73,10 @@ pub(super) fn hint(error: &BuildError) -> Option<String> {
                 .to_owned()
         }
         BuildError::Failed { log, .. } | BuildError::Silent { log } => format!("mvmctl build log {log}"),
-        BuildError::Disk { .. } => "mvmctl builder gc frees what is not needed".to_owned(),
+        BuildError::Disk { .. } => {
+            "mvmctl builder gc frees what is not needed; mvmctl builder grow --size SIZE gives it more"
+                .to_owned()
+        }
         BuildError::Memory { .. } => "mvmctl builder init --memory SIZE gives the builder more".to_owned(),
         BuildError::Inside { .. } => {
             "mvmctl builder init with a newer Nix (Debian 13's), or a flake at the top of its tree".to_owned()
