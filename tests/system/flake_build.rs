@@ -23,6 +23,8 @@ use serde_json::Value;
 use crate::flakes::DEBIAN;
 use crate::{BUSYBOX, Case, Outcome, UMOCI, ensure, ensure_eq};
 
+mod writable_store;
+
 const GIT: Need = Need::Program("git", "git");
 const BUILDER: &[Need] = &[Need::Mvmctl, Need::Guest, DEBIAN[0], DEBIAN[1]];
 const BUILDER_AND_GIT: &[Need] = &[Need::Mvmctl, Need::Guest, DEBIAN[0], DEBIAN[1], GIT];
@@ -39,6 +41,7 @@ pub const CASES: &[Case] = &[
         needs: BUILDER,
         run: || refused_by_nix("bookworm"),
     },
+    Case { name: "flake_build::writable_store", needs: BUILDER, run: writable_store::writable_store },
     Case { name: "flake_build::locks", needs: BUILDER, run: locks },
     Case { name: "flake_build::interrupted", needs: BUILDER, run: interrupted },
     Case { name: "flake_build::killed_at_each_stage", needs: BUILDER, run: trouble::killed },
@@ -236,10 +239,10 @@ fn a_site_that_answers() -> Outcome {
     Ok(())
 }
 
-/// The same flake in two scopes, each with a builder and a store of its own, is one root hash.
+/// The same flake in two scopes, each with a store of its own and a builder of another Nix, is one root hash.
 fn two_builders() -> Outcome {
     let place = Place::new()?;
-    place.init("other", "trixie")?;
+    place.init("other", "bookworm")?;
     let site = place.example("multi")?;
     let one = place.build(&site, &[])?;
     let other = place.build(&site, &["--scope", "other"])?;

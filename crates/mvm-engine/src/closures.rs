@@ -17,8 +17,10 @@ mod import;
 mod lone_file;
 mod manifest;
 mod trust;
+mod writable_store;
 
 pub use error::ImportError;
+pub(crate) use facts::WRITABLE_STORE;
 pub use facts::{BuildFacts, BuilderFacts};
 pub(crate) use guest::{is_service_only, surroundings};
 pub use manifest::{ClosureManifest, ClosurePath, PathTrust};
@@ -36,7 +38,8 @@ use mvm_plan::audit::{Event, Subject};
 use mvm_ref::nix::{Closure, StorePath};
 use mvm_ref::{Digest, GuestDefinition, ImageConfig, MAX_GUEST_DEFINITION, Platform, RootFsType};
 use mvm_store::{Image, ImageRecord, ManifestRecord};
-use std::io::Read;
+use std::io::{Read, Write};
+use writable_store::WritableStore;
 
 /// Gives the NARs of store paths.
 pub trait NarSource {
@@ -101,8 +104,12 @@ impl Engine {
         check_guest(&guest, closure, facts)?;
         let trust = self.trust_of(closure, &paths.segments)?;
 
-        let glue =
-            self.made_layer("the files beside the store", &mut |out| glue::write(&guest, out), cancel)?;
+        let store = match facts.has_writable_store() {
+            true => Some(WritableStore::of(&guest, closure, output, &paths.segments)?),
+            false => None,
+        };
+        let mut write = |out: &mut dyn Write| glue::write(&guest, store.as_ref(), out);
+        let glue = self.made_layer("the files beside the store", &mut write, cancel)?;
         let mut segments = vec![glue];
         segments.extend(paths.segments.into_values());
         let chain: Vec<Digest> = segments.iter().map(|segment| segment.record().diff_id).collect();
@@ -113,7 +120,8 @@ impl Engine {
         let ImageRecord { root_hash, size, .. } = *image.record();
         progress.step(Step::Assembled { root_hash, size });
 
-        let manifest = ClosureManifest::new(closure, output, guest, facts, trust);
+        let manifest =
+            ClosureManifest::new(closure, output, (guest, store.map(|store| store.nix)), facts, trust);
         let manifest_bytes = manifest.to_bytes().map_err(ImportError::Manifest)?;
         let config_bytes = manifest::config(&manifest.guest, &chain).map_err(ImportError::Manifest)?;
         let digest = Digest::of(&manifest_bytes);

@@ -286,6 +286,7 @@ impl Engine {
             process: main,
             users: around.users,
             service_group: around.service_group,
+            writable_store: closure.and_then(|closure| closure.writable_store.clone()),
             mounts,
             secrets: around.secrets,
             hostname: match closure {

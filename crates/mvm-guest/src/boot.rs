@@ -12,6 +12,7 @@ mod network;
 mod port;
 mod prepare;
 mod root;
+mod store;
 mod users;
 
 pub(crate) use port::open as open_port;
@@ -64,6 +65,8 @@ pub(crate) enum BootError {
     #[error(transparent)]
     Mounts(#[from] mounts::MountError),
     #[error(transparent)]
+    Store(#[from] store::StoreError),
+    #[error(transparent)]
     Users(#[from] users::UsersError),
     #[error(transparent)]
     Network(#[from] network::NetworkError),
@@ -82,7 +85,7 @@ impl BootError {
             Self::Verity(_) => BootStage::Verity,
             Self::Root(error) => error.stage(),
             Self::Prepare(_) | Self::Users(_) => BootStage::Prepare,
-            Self::Mounts(_) => BootStage::Mounts,
+            Self::Mounts(_) | Self::Store(_) => BootStage::Mounts,
             Self::Network(_) => BootStage::Network,
             Self::Port(_) => BootStage::Agent,
         }
@@ -120,6 +123,7 @@ pub(crate) fn boot() -> Result<Booted, BootError> {
     root::switch()?;
 
     let volumes = mounts::mount_all(&document, &disks[own..])?;
+    store::load(&document)?;
     network::set_up(&document.hostname, document.interface.as_ref(), DEVICE_WAIT)?;
     if matches!(described.overlay, mvm_wire::Overlay::None {}) {
         mounts::seal_root()?;

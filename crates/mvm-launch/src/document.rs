@@ -53,11 +53,12 @@ fn document(plan: &Plan, salt: &[u8]) -> GuestDocument {
         health_checks: plan.health_checks.iter().map(health_check).collect(),
         users: plan.users.iter().map(user).collect(),
         service_group: service_group(plan),
+        writable_store: plan.writable_store.as_ref().map(|package| format!("{package}/bin/nix-store")),
         mounts: plan
             .mounts
             .iter()
             .enumerate()
-            .map(|(index, described)| mount(index, described, salt))
+            .map(|(index, described)| mount(index, described, (plan.is_overlay(described), salt)))
             .collect(),
         secrets: plan.secrets.iter().map(ToString::to_string).collect(),
         interface: interface(&plan.network),
@@ -166,10 +167,13 @@ fn verity(root: &plan::Root, salt: &[u8]) -> Verity {
     }
 }
 
-fn mount(index: usize, mount: &plan::Mount, salt: &[u8]) -> Mount {
+fn mount(index: usize, mount: &plan::Mount, (is_overlay, salt): (bool, &[u8])) -> Mount {
     Mount {
         target: mount.target.clone(),
         source: match &mount.source {
+            plan::MountSource::Volume { .. } if is_overlay => {
+                MountSource::Overlay { serial: volume_serial(index) }
+            }
             plan::MountSource::Volume { .. } => MountSource::Volume { serial: volume_serial(index) },
             plan::MountSource::HostDirectory { .. } => {
                 MountSource::HostDirectory { tag: directory_tag(index) }

@@ -56,6 +56,10 @@ pub struct Plan {
     /// The group that services run in and that may read secrets; `mvm` with number 900 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_group: Option<Group>,
+    /// The package of Nix in the root that makes the paths of the root known to the guest's own store, into which it may build; a
+    /// volume on `/nix` then takes what is written over the root's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writable_store: Option<StorePath>,
     /// What is mounted beside the root, in the order in which it is mounted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
@@ -307,6 +311,12 @@ impl Plan {
                 None
             }
         })
+    }
+
+    /// Says whether a mount takes what is written over what the root has at its place, instead of hiding that.
+    pub fn is_overlay(&self, mount: &Mount) -> bool {
+        let is_volume = matches!(mount.source, MountSource::Volume { .. });
+        self.writable_store.is_some() && is_volume && mount.target == "/nix"
     }
 
     /// Returns the kinds of what is mounted beside the root and its scratch space.

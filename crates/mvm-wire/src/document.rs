@@ -41,6 +41,10 @@ pub struct GuestDocument {
     /// services nor secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_group: Option<Group>,
+    /// The program that loads the registration of the first root's store paths into the database of Nix, before anything is
+    /// started; absent where no store is written to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writable_store: Option<String>,
     /// What is mounted in the first root, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
@@ -268,6 +272,11 @@ impl GuestDocument {
         for process in &self.processes {
             self.check_process(process)?;
             unique(&mut processes, "processes", &process.name)?;
+        }
+        if let Some(program) = self.writable_store.as_ref().filter(|program| !services::is_path(program)) {
+            let (field, owner) = ("writable store", "guest document".to_owned());
+            let (expected, got) = ("an absolute path without NUL", format!("{program:?}"));
+            return Err(DocumentError::Field { field, owner, expected, got });
         }
         mounts::validate(self, &mut serials)?;
         services::validate(self)

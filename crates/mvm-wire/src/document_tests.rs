@@ -32,6 +32,7 @@ fn document() -> GuestDocument {
         health_checks: vec![],
         users: vec![],
         service_group: None,
+        writable_store: None,
         mounts: vec![],
         secrets: vec![],
         interface: None,

@@ -56,6 +56,7 @@ fn document() -> GuestDocument {
         health_checks: vec![],
         users: vec![],
         service_group: None,
+        writable_store: None,
         mounts: vec![],
         secrets: vec![],
         interface: None,
@@ -133,6 +134,18 @@ fn mounted_image() -> GuestDocument {
     let source = MountSource::Image { serial: "image-0".into(), filesystem: Filesystem::Erofs, verity };
     GuestDocument {
         mounts: vec![Mount { target: "/mnt/source".into(), source, read_only: true }],
+        ..document
+    }
+}
+
+/// A document with a store that is written to.
+fn writable_store() -> GuestDocument {
+    let mut document = document();
+    document.roots.truncate(1);
+    let source = MountSource::Overlay { serial: "volume-0".into() };
+    GuestDocument {
+        writable_store: Some("/nix/store/x-nix/bin/nix-store".into()),
+        mounts: vec![Mount { target: "/nix".into(), source, read_only: false }],
         ..document
     }
 }
@@ -247,11 +260,12 @@ fn messages() -> Vec<(&'static str, Message)> {
     ]
 }
 
-fn documents() -> [(&'static str, GuestDocument); 3] {
+fn documents() -> [(&'static str, GuestDocument); 4] {
     [
         ("guest-document", document()),
         ("guest-document-services", services()),
         ("guest-document-image", mounted_image()),
+        ("guest-document-store", writable_store()),
     ]
 }
 

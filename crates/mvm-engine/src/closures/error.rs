@@ -79,6 +79,9 @@ pub enum ImportError {
         "rootfsType {0} is not supported: mvm makes EROFS images, which are read-only under a writable overlay"
     )]
     RootFs(RootFsType),
+    /// A guest that is to write to its store has no Nix.
+    #[error("a writable store needs Nix in the guest, and none of its packages has bin/nix-store")]
+    NoNix,
     /// The segment of a path can't be read back.
     #[error("read what the store has of a path")]
     Index(#[from] ReadIndexError<std::convert::Infallible>),

@@ -5,6 +5,9 @@ use mvm_ref::{Digest, NixSystem};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The parameter of a build for a store that the guest writes to.
+pub(crate) const WRITABLE_STORE: &str = "writableStore";
+
 /// What is known of a build beside the closure that came of it; provenance is made of this.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -39,6 +42,13 @@ pub struct BuildFacts {
     pub parameters: BTreeMap<String, String>,
     /// Whether the builder had a network.
     pub online: bool,
+}
+
+impl BuildFacts {
+    /// Says whether the guest is to build into its store.
+    pub(crate) fn has_writable_store(&self) -> bool {
+        self.parameters.contains_key(WRITABLE_STORE)
+    }
 }
 
 /// The image of a builder.

@@ -4,6 +4,7 @@
 //! read-only has them too.
 
 use super::manifest::CERTIFICATES;
+use super::writable_store::{SETTINGS, WritableStore};
 use mvm_ref::GuestDefinition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -45,7 +46,11 @@ const NSSWITCH: &str =
     "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nservices: files\n";
 
 /// Writes the layer of a guest.
-pub(super) fn write(guest: &GuestDefinition, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(
+    guest: &GuestDefinition,
+    store: Option<&WritableStore>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut layer = Layer(Builder::new(out));
     for (path, mode) in DIRECTORIES {
         layer.directory(path, *mode, (0, 0))?;
@@ -75,6 +80,14 @@ pub(super) fn write(guest: &GuestDefinition, out: &mut dyn Write) -> io::Result<
     ];
     for (path, target) in links.into_iter().filter_map(|(path, target)| Some((path, target?))) {
         layer.link(path, target)?;
+    }
+    if let Some(store) = store {
+        for path in ["etc/nix", "nix/var", "nix/var/nix", "nix/var/nix/gcroots"] {
+            layer.directory(path, 0o755, (0, 0))?;
+        }
+        layer.file("etc/nix/nix.conf", SETTINGS)?;
+        layer.file("nix-path-registration", &store.registration)?;
+        layer.link("nix/var/nix/gcroots/mvm-guest", &store.output.to_string())?;
     }
     layer.0.into_inner()?.flush()
 }

@@ -28,6 +28,9 @@ pub struct ClosureManifest {
     /// Digest of the flake's lock file, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<Digest>,
+    /// The package of Nix with which the guest writes to its store, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writable_store: Option<StorePath>,
     /// The guest's description.
     pub guest: GuestDefinition,
     /// Its store paths, in order.
@@ -81,7 +84,7 @@ impl ClosureManifest {
     pub(super) fn new(
         closure: &Closure,
         output: &StorePath,
-        guest: GuestDefinition,
+        (guest, writable_store): (GuestDefinition, Option<StorePath>),
         facts: &BuildFacts,
         mut trust: BTreeMap<StorePath, PathTrust>,
     ) -> Self {
@@ -100,6 +103,7 @@ impl ClosureManifest {
             output: output.clone(),
             derivation: facts.derivation.clone(),
             lock: facts.lock,
+            writable_store,
             paths: closure.paths().map(path).collect(),
             guest,
         }

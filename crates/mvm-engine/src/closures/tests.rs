@@ -2,6 +2,7 @@
 
 mod refusals;
 mod trusted;
+mod writable_store;
 
 use super::*;
 use crate::engine::tests::{Fixture, fixture};

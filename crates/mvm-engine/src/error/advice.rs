@@ -245,7 +245,8 @@ fn of_import(error: &ImportError) -> ErrorKind {
         ImportError::NotAGuest(_)
         | ImportError::Guest(_)
         | ImportError::System { .. }
-        | ImportError::RootFs(_) => ErrorKind::Usage,
+        | ImportError::RootFs(_)
+        | ImportError::NoNix => ErrorKind::Usage,
         ImportError::Files { .. } => ErrorKind::Missing,
         ImportError::Assemble(error) => of_pull(error),
         ImportError::Store(error) => of_store(error),
@@ -269,6 +270,7 @@ fn for_import(error: &ImportError) -> Option<String> {
         ImportError::NotAGuest(_) | ImportError::Guest(_) => {
             "the attribute has to be what mvm.lib.SYSTEM.mkGuest returns".to_owned()
         }
+        ImportError::NoNix => "add pkgs.nix to the packages of the guest".to_owned(),
         ImportError::RootFs(_) => "leave out rootfsType, or set it to \"erofs\"".to_owned(),
         ImportError::System { asked, .. } => format!("build packages.{asked}, or choose another --system"),
         ImportError::Files { needed, .. } => format!("ulimit -Hn {needed}, in the shell that starts mvmctl"),

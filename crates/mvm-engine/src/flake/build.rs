@@ -10,7 +10,7 @@ use super::request::BuildRequest;
 use super::stage::Staged;
 use super::{HOST, SYSTEM, locking};
 use crate::builder::{BuilderError, BuilderInputs, BuilderSession};
-use crate::closures::{BuildFacts, BuilderFacts};
+use crate::closures::{BuildFacts, BuilderFacts, WRITABLE_STORE};
 use crate::copy::VmStore;
 use crate::engine::Engine;
 use crate::error::{EngineError, chain};
@@ -256,6 +256,7 @@ fn facts(nix: &Nix<'_, '_>, request: &BuildRequest, outcome: &Outcome) -> Result
     put("dir", &staged.source.inside);
     // What is built has a digest of its own; this says where to look for it.
     put("checkedOutCommit", &staged.source.revision);
+    put(WRITABLE_STORE, &staged.writable_store.then(|| "true".to_owned()));
     let record = nix.session.record();
     Ok(BuildFacts {
         flake: ImageSource::Flake(staged.flake.clone()).to_string(),

@@ -26,6 +26,8 @@ pub struct BuildRequest {
     pub offline: bool,
     /// Whether to build although nothing has changed.
     pub rebuild: bool,
+    /// Whether the guest may build into its store, which its own Nix then knows.
+    pub writable_store: bool,
     /// Bytes that the flake's files may have, and those of each directory that takes an input's place.
     pub max_source: u64,
     /// The policies that hold beside the one that always does.
@@ -43,6 +45,7 @@ impl BuildRequest {
             update_inputs: Vec::new(),
             offline: false,
             rebuild: false,
+            writable_store: false,
             max_source: MAX_SOURCE,
             policy: Vec::new(),
         }

@@ -30,6 +30,8 @@ pub(super) struct Staged {
     /// What takes the place of inputs, with the digest of each.
     pub overrides: BTreeMap<InputName, (Source, Digest)>,
     pub library: FlakeLibrary,
+    /// Whether the guest may build into its store.
+    pub writable_store: bool,
 }
 
 /// What decides the outcome of a build.
@@ -45,6 +47,8 @@ struct Key<'a> {
     builder: Digest,
     nix: &'a str,
     image_format: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    writable_store: bool,
 }
 
 impl Staged {
@@ -81,7 +85,8 @@ impl Staged {
             }
         }
         let digest = source.digest()?;
-        Ok(Self { flake, source, digest, lock, overrides, library })
+        let writable_store = request.writable_store;
+        Ok(Self { flake, source, digest, lock, overrides, library, writable_store })
     }
 
     /// Returns what a build is remembered by.
@@ -97,6 +102,7 @@ impl Staged {
             builder: builder.root_hash,
             nix: &builder.nix_version,
             image_format: mvm_image::GENERATION,
+            writable_store: self.writable_store,
         };
         let bytes = mvm_plan::canonical::to_vec(&key)
             .map_err(|source| EngineError::Plan { act: "key", source: source.into() })?;

@@ -211,6 +211,7 @@ fn vm_with(fixture: &Fixture, kernel: Digest) -> vm::VmDirectory {
         health_checks: Vec::new(),
         users: Vec::new(),
         service_group: None,
+        writable_store: None,
         mounts: Vec::new(),
         secrets: Vec::new(),
         hostname: "web".to_owned(),

@@ -20,6 +20,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+mod overlay;
+
 /// Where secrets are.
 pub(crate) const SECRETS: &str = "/mnt/secrets";
 /// Where a service's data is by convention; its volume belongs to the group of services.
@@ -96,7 +98,9 @@ pub(crate) enum MountError {
 /// Returns the serials of the disks of a document's volumes and images, in the document's order.
 pub(super) fn serials(document: &GuestDocument) -> Vec<&str> {
     let serials = document.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Volume { serial } | MountSource::Image { serial, .. } => Some(serial.as_str()),
+        MountSource::Volume { serial }
+        | MountSource::Overlay { serial }
+        | MountSource::Image { serial, .. } => Some(serial.as_str()),
         MountSource::HostDirectory { .. } | MountSource::Tmpfs { .. } => None,
     });
     serials.collect()
@@ -111,7 +115,8 @@ pub(super) fn mount_all(document: &GuestDocument, disks: &[Device]) -> Result<Ve
         .mounts
         .iter()
         .map(|mount| {
-            let on_disk = matches!(mount.source, MountSource::Volume { .. } | MountSource::Image { .. });
+            let on_disk =
+                !matches!(mount.source, MountSource::HostDirectory { .. } | MountSource::Tmpfs { .. });
             (mount, if on_disk { devices.next().copied() } else { None })
         })
         .collect();
@@ -120,10 +125,11 @@ pub(super) fn mount_all(document: &GuestDocument, disks: &[Device]) -> Result<Ve
     for (described, device) in mounts {
         let Mount { target, source, read_only } = described;
         match source {
-            MountSource::Volume { serial } => {
+            MountSource::Volume { serial } | MountSource::Overlay { serial } => {
                 let Some(device) = device else { continue };
                 let volume = Volume { serial, target, device, read_only: *read_only };
-                written.extend(volume.mount(document.service_group.as_ref())?);
+                let over = matches!(source, MountSource::Overlay { .. });
+                written.extend(volume.mount(document.service_group.as_ref(), over)?);
             }
             MountSource::Image { serial, filesystem, verity } => {
                 let Some(device) = device else { continue };
@@ -211,8 +217,8 @@ struct Volume<'a> {
 }
 
 impl Volume<'_> {
-    /// Mounts the volume, and returns its root if it can be written.
-    fn mount(&self, group: Option<&Group>) -> Result<Option<OwnedFd>, MountError> {
+    /// Mounts the volume, or what the root has there with the volume over it, and returns its root if it can be written.
+    fn mount(&self, group: Option<&Group>, over: bool) -> Result<Option<OwnedFd>, MountError> {
         let place = place(self.target)?;
         let (serial, target) = (self.serial.to_owned(), self.target.to_owned());
         self.mount_on(&place).map_err(|error| match error {
@@ -230,7 +236,10 @@ impl Volume<'_> {
             return Ok(None);
         }
         ext4::fill_disk(&root, self.device).map_err(|source| self.failed("growing", source))?;
-        self.furnish(&root, &place, group).map_err(|source| self.failed("filling", source))?;
+        match over {
+            true => overlay::mount(&place, &root).map_err(|source| self.failed("overlaying", source))?,
+            false => self.furnish(&root, &place, group).map_err(|source| self.failed("filling", source))?,
+        }
         Ok(Some(root))
     }
 
@@ -254,11 +263,7 @@ impl Volume<'_> {
 
     /// Gives an empty volume what the image has at its place.
     fn furnish(&self, root: &OwnedFd, place: &OwnedFd, group: Option<&Group>) -> io::Result<()> {
-        // Made by the formatting program; a volume is the user's from its root on.
-        match unlinkat(root, "lost+found", AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::NOTDIR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        remove_lost_and_found(root)?;
         let root = openat(root, ".", copy::DIRECTORY, Mode::empty())?;
         if !copy::is_empty(root.as_fd())? {
             return Ok(());
@@ -270,6 +275,14 @@ impl Volume<'_> {
             fchmod(&root, Mode::from_raw_mode(0o2770))?;
         }
         Ok(())
+    }
+}
+
+/// Removes what the formatting program made: a volume is the user's from its root on.
+fn remove_lost_and_found(root: &OwnedFd) -> io::Result<()> {
+    match unlinkat(root, "lost+found", AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::NOTDIR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

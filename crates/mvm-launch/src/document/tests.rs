@@ -45,6 +45,7 @@ pub(crate) fn plan() -> Plan {
         health_checks: Vec::new(),
         users: Vec::new(),
         service_group: None,
+        writable_store: None,
         mounts: Vec::new(),
         secrets: Vec::new(),
         hostname: "web".to_owned(),
@@ -112,6 +113,7 @@ fn the_document_is_the_plans() {
         health_checks: vec![],
         users: vec![],
         service_group: None,
+        writable_store: None,
         mounts: vec![],
         secrets: vec![],
         interface: None,
@@ -126,6 +128,17 @@ fn the_document_is_the_plans() {
     let document = guest_document(&admitted(plan.clone()), &[0x66; 32]);
     let source = MountSource::Image { serial: "image-0".to_owned(), filesystem: Filesystem::Erofs, verity };
     assert_eq!(document.mounts, [Mount { target: "/src".to_owned(), source, read_only: true }]);
+    document.validate().unwrap();
+
+    let nix = format!("/nix/store/{}-nix", "a".repeat(32));
+    let source = plan::MountSource::Volume { name: "store".parse().unwrap() };
+    plan.mounts = vec![plan::Mount { target: "/nix".to_owned(), source, read_only: false }];
+    let document = guest_document(&admitted(plan.clone()), &[0x66; 32]);
+    assert_eq!(document.mounts[0].source, MountSource::Volume { serial: "volume-0".to_owned() });
+    plan.writable_store = Some(nix.parse().unwrap());
+    let document = guest_document(&admitted(plan.clone()), &[0x66; 32]);
+    assert_eq!(document.mounts[0].source, MountSource::Overlay { serial: "volume-0".to_owned() });
+    assert_eq!(document.writable_store, Some(format!("{nix}/bin/nix-store")));
     document.validate().unwrap();
 
     plan.resources.scratch = Scratch::Tmpfs;

@@ -45,6 +45,7 @@ pub(crate) fn sample() -> Plan {
         health_checks: Vec::new(),
         users: Vec::new(),
         service_group: None,
+        writable_store: None,
         mounts: Vec::new(),
         secrets: Vec::new(),
         hostname: "web".to_owned(),

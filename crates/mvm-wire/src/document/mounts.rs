@@ -26,6 +26,11 @@ pub enum MountSource {
         /// The disk's virtio serial.
         serial: String,
     },
+    /// What the root has there, and over it what is written, which goes to the ext4 file system on a disk.
+    Overlay {
+        /// The disk's virtio serial.
+        serial: String,
+    },
     /// A directory of the host, by virtiofs.
     HostDirectory {
         /// The device's tag.
@@ -103,7 +108,10 @@ pub(super) fn validate<'a>(
         if !is_path(target) || target == "/" {
             return Err(error("target", "an absolute path below / without NUL", format!("{target:?}")));
         }
-        if let MountSource::Volume { serial } | MountSource::Image { serial, .. } = source {
+        if let MountSource::Volume { serial }
+        | MountSource::Overlay { serial }
+        | MountSource::Image { serial, .. } = source
+        {
             if !is_serial(serial) {
                 return Err(error("serial", SERIAL, format!("{serial:?}")));
             }
@@ -123,7 +131,13 @@ pub(super) fn validate<'a>(
                     return Err(error("image", "mounted read-only", "mounted to be written".to_owned()));
                 }
             }
-            MountSource::Volume { .. } | MountSource::HostDirectory { .. } | MountSource::Tmpfs { .. } => {}
+            MountSource::Overlay { .. } if *read_only => {
+                return Err(error("overlay", "mounted to be written", "mounted read-only".to_owned()));
+            }
+            MountSource::Volume { .. }
+            | MountSource::Overlay { .. }
+            | MountSource::HostDirectory { .. }
+            | MountSource::Tmpfs { .. } => {}
         }
     }
     let mut names = BTreeSet::new();

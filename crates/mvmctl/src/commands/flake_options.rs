@@ -26,6 +26,9 @@ pub struct FlakeOptions {
     /// Build although nothing has changed
     #[arg(help_heading = HEADING, long)]
     rebuild: bool,
+    /// Make an image whose Nix knows its store and builds into it; a volume on /nix keeps what is built
+    #[arg(help_heading = HEADING, long)]
+    writable_store: bool,
     /// Most bytes of files that a flake may have [default: 256m]
     #[arg(help_heading = HEADING, long, value_name = "SIZE")]
     max_source: Option<Size>,
@@ -55,6 +58,7 @@ impl FlakeOptions {
             update_inputs: self.update_input.clone(),
             offline,
             rebuild: self.rebuild,
+            writable_store: self.writable_store,
             max_source: self.max_source.map_or(request.max_source, Size::bytes),
             policy,
             ..request
@@ -85,6 +89,7 @@ impl FlakeOptions {
             ("--update-input", !self.update_input.is_empty()),
             ("--update-lock", self.update_lock),
             ("--rebuild", self.rebuild),
+            ("--writable-store", self.writable_store),
             ("--max-source", self.max_source.is_some()),
         ];
         match given.iter().find(|(_, given)| *given) {

@@ -76,6 +76,7 @@ pub(in crate::supervisor) fn vm(change: impl FnOnce(&mut Plan, &mut Record)) -> 
         health_checks: Vec::new(),
         users: Vec::new(),
         service_group: None,
+        writable_store: None,
         mounts: Vec::new(),
         secrets: Vec::new(),
         hostname: "web".to_owned(),

@@ -27,6 +27,9 @@ pub(super) fn validate(plan: &Plan) -> Result<(), PlanError> {
     health_checks(&plan.health_checks, &plan.services)?;
     users(&plan.users, plan.service_group.as_ref())?;
     mounts(&plan.mounts)?;
+    if plan.mounts.iter().any(|mount| mount.read_only && plan.is_overlay(mount)) {
+        return Err(form("mounts.read_only", "true", "false where a writable store is on the volume"));
+    }
     count_of("secrets", plan.secrets.len(), 0, MAX_ITEMS)?;
     distinct("secrets", plan.secrets.iter().map(|name| name.as_str()))?;
     network(&plan.network)?;
