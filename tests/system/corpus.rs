@@ -18,5 +18,10 @@ pub fn trials() -> (Vec<Trial>, Vec<String>) {
             move || corpus::run(&case).map_err(|error| Failed::from(format!("{error}\n({})", case.why)));
         Trial::test(name, test).with_ignored_flag(reason.is_some())
     });
-    (trials.collect(), skipped)
+    let mut trials: Vec<Trial> = trials.collect();
+    trials.extend(corpus::nars::cases().into_iter().map(|case| {
+        let why = move |error| Failed::from(format!("{error}\n({})", case.why));
+        Trial::test(format!("corpus::nars::{}", case.name), move || corpus::nars::run(&case).map_err(why))
+    }));
+    (trials, skipped)
 }

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
+use mvm_tests::corpus::nars;
 use mvm_tests::crash::{self, Point};
 use mvm_tests::fixtures;
+use mvm_tests::nar;
 use mvm_tests::need::Need;
 use mvm_tests::process::{Program, holders};
 use mvm_tests::registry::Registry;
@@ -32,6 +34,7 @@ pub const CASES: &[Case] = &[
         needs: &[Need::Mvmctl, Need::Registry, STRACE, UMOCI, SKOPEO, BUSYBOX],
         run: pull_from_a_registry,
     },
+    Case { name: "crash::import", needs: &[Need::Mvmctl, STRACE], run: import },
     Case { name: "crash::load", needs: &[Need::Mvmctl, STRACE, UMOCI, SKOPEO, BUSYBOX], run: load },
     Case { name: "crash::tag", needs: STORE, run: tag },
     Case { name: "crash::save", needs: STORE, run: save },
@@ -74,6 +77,8 @@ const BOOTS: usize = 5;
 struct Scene {
     sandbox: Sandbox,
     arguments: Vec<String>,
+    /// The store path that is imported, as builds import theirs, in the place of a command of mvmctl.
+    archive: Option<PathBuf>,
     /// Files beside the store that the command makes.
     output: Option<PathBuf>,
     /// Whether the command may have done its work when it is repeated, and then fails.
@@ -93,7 +98,7 @@ struct State {
 impl Scene {
     fn new(sandbox: Sandbox, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        Self { sandbox, arguments, output: None, done: |_| Ok(false) }
+        Self { sandbox, arguments, archive: None, output: None, done: |_| Ok(false) }
     }
 
     fn template(&self) -> PathBuf {
@@ -114,9 +119,14 @@ impl Scene {
         Ok(())
     }
 
-    fn full_arguments(&self) -> Vec<String> {
+    fn command(&self) -> Result<(PathBuf, Vec<String>), Failed> {
         let store = self.sandbox.store().display().to_string();
-        ["--root".to_owned(), store].into_iter().chain(self.arguments.iter().cloned()).collect()
+        if let Some(archive) = &self.archive {
+            let arguments = vec![nars::FLAG.to_owned(), store, archive.display().to_string()];
+            return Ok((std::env::current_exe()?, arguments));
+        }
+        let arguments = ["--root".to_owned(), store].into_iter().chain(self.arguments.iter().cloned());
+        Ok((workspace::mvmctl(), arguments.collect()))
     }
 
     fn state(&self) -> Result<State, Failed> {
@@ -148,7 +158,8 @@ impl Scene {
         }
         sandbox.mvmctl(["gc"]).run()?.ok()?;
         sandbox.mvmctl(["image", "verify", "--all"]).run()?.ok()?;
-        let repeated = sandbox.mvmctl(&self.arguments).run()?;
+        let (program, arguments) = self.command()?;
+        let repeated = Program::new(program).clean_env().args(&arguments).run()?;
         if !(self.done)(sandbox)? || repeated.code() == 0 {
             repeated.ok()?;
         }
@@ -172,16 +183,16 @@ impl Scene {
             std::fs::create_dir(&store)?;
         }
         std::fs::rename(&store, self.template())?;
-        let (program, log) = (workspace::mvmctl(), self.sandbox.path().join("strace.log"));
+        let ((program, arguments), log) = (self.command()?, self.sandbox.path().join("strace.log"));
         self.restore()?;
-        let points = crash::points(&program, &self.full_arguments(), &log)?;
+        let points = crash::points(&program, &arguments, &log)?;
         self.sandbox.mvmctl(["gc"]).run()?.ok()?;
         let expected = self.state()?;
         ensure!(points.len() > 3, "only {} points", points.len());
         let mut killed = 0;
         let tried = crash::sample(points, count);
         for point in &tried {
-            let (was_killed, outcome) = self.crash(point, &program, &log, &expected)?;
+            let (was_killed, outcome) = self.crash(point, (&program, &arguments), &log, &expected)?;
             killed += usize::from(was_killed);
             if let Err(failed) = outcome {
                 let words = failed.message().unwrap_or_default().to_owned();
@@ -196,12 +207,12 @@ impl Scene {
     fn crash(
         &self,
         point: &Point,
-        program: &Path,
+        (program, arguments): (&Path, &[String]),
         log: &Path,
         expected: &State,
     ) -> Result<(bool, Outcome), Failed> {
         self.restore()?;
-        crash::kill_at(point, program, &self.full_arguments(), log)?;
+        crash::kill_at(point, program, arguments, log)?;
         let was_killed = std::fs::read_to_string(log)?.contains("+++ killed by SIGKILL +++");
         Ok((was_killed, self.recovers(expected)))
     }
@@ -231,6 +242,18 @@ fn pull_from_a_registry() -> Outcome {
     let registry = Registry::start()?;
     let image = registry.push(&fixtures::busybox()?, "test/busybox:latest", &[])?;
     Scene::new(Sandbox::new()?, &["pull", &image]).play(POINTS)
+}
+
+/// Imports the closure of a build, of which one path has files, programs and links.
+fn import() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let archive = sandbox.path().join("nar");
+    let bin = nar::directory(&[(b"a", nar::program(&[7; 70_000])), (b"b", nar::link(b"a"))]);
+    let tree = nar::directory(&[(b"bin", bin), (b"empty", nar::file(b"")), (b"text", nar::file(b"text\n"))]);
+    std::fs::write(&archive, nar::archive(&tree))?;
+    let mut scene = Scene::new(sandbox, &["import"]);
+    scene.archive = Some(archive);
+    scene.play(POINTS)
 }
 
 fn load() -> Outcome {

@@ -81,7 +81,10 @@ const GUEST: &[Need] = &[Need::Mvmctl, Need::Guest, UMOCI, BUSYBOX];
 const PULL: &[Need] = &[Need::Mvmctl, Need::Registry, UMOCI, SKOPEO, BUSYBOX];
 
 fn main() -> ExitCode {
-    if let Some(code) = unprivileged::without_kvm_helper().or_else(mvm_tests::corpus::measure::helper) {
+    if let Some(code) = unprivileged::without_kvm_helper()
+        .or_else(mvm_tests::corpus::measure::helper)
+        .or_else(mvm_tests::corpus::nars::helper)
+    {
         return code;
     }
     let mut arguments = Arguments::from_args();

@@ -22,7 +22,7 @@ const EDGES: [(&str, &[&str]); 14] = [
         &["mvm-ref", "mvm-tree", "mvm-image", "mvm-plan", "mvm-wire", "mvm-fetch", "mvm-store", "mvm-launch"],
     ),
     ("mvmctl", &["mvm-engine", "mvm-ref", "mvm-plan", "mvm-store"]),
-    ("mvm-tests", &["mvm-ref"]),
+    ("mvm-tests", &["mvm-ref", "mvm-engine"]),
     (
         "mvm-fuzz",
         &[

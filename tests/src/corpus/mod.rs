@@ -11,6 +11,7 @@ pub mod image;
 mod kind;
 mod listing;
 pub mod measure;
+pub mod nars;
 mod peers;
 mod run;
 pub mod tar;

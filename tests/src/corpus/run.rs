@@ -81,9 +81,14 @@ pub fn run(case: &Case) -> Result<(), CaseError> {
         }
     }
     let cost = fastest.unwrap_or_default();
+    note(cost, format!("{case:?}"), case.is_hostile)
+}
+
+/// Counts a case, and fails it if it took too much.
+pub(super) fn note(cost: Cost, name: String, is_hostile: bool) -> Result<(), CaseError> {
     let mut record = RECORD.lock().unwrap_or_else(PoisonError::into_inner);
-    record.costs.push((cost, format!("{case:?}")));
-    if case.is_hostile {
+    record.costs.push((cost, name));
+    if is_hostile {
         record.hostile += 1;
     } else {
         record.oddities += 1;
