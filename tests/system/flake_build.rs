@@ -378,7 +378,7 @@ fn refused_at_once() -> Outcome {
         125,
         &["there is none; --flake names one"],
     )?;
-    words(sandbox.mvmctl(["build", "log"]).run()?, 3, &["there is no log", "mvmctl build ls"])?;
+    words(sandbox.mvmctl(["build", "log"]).run()?, 3, &["there is no log of any build", "mvmctl build ls"])?;
     Ok(())
 }
 
@@ -446,6 +446,11 @@ fn locks() -> Outcome {
     words(build(&[])?, 6, &["the builder has no network", "nixpkgs"])?;
     // Locked before, and given by a directory now: the lock stays.
     words(build(&[&given[..], &["--update-lock"]].concat())?, 0, &["stays as it is"])?;
+    words(
+        build(&[&given[..], &["--update-input", "nixpkg"]].concat())?,
+        3,
+        &["has no input nixpkg; it has mvm, nixpkgs"],
+    )?;
     ensure_eq!(fs::read(&lock)?, before);
     fs::remove_file(&lock)?;
     words(build(&[])?, 5, &["has no flake.lock, and the flake has inputs (nixpkgs)", "--update-lock"])?;

@@ -1,6 +1,7 @@
 //! Why a flake can't be built.
 
 use super::lock::LockError;
+use super::request::InputName;
 use super::source::SourceError;
 use mvm_ref::{FlakeError, FlakeReference};
 use std::collections::BTreeSet;
@@ -158,8 +159,18 @@ pub enum BuildError {
         /// What is wrong with it.
         problem: String,
     },
+    /// What is to be locked anew is no input.
+    #[error("{} has no input {wanted}; it has {}", directory.display(), join(there))]
+    NoInput {
+        /// The flake's directory.
+        directory: PathBuf,
+        /// What was asked for.
+        wanted: InputName,
+        /// The inputs that there are.
+        there: BTreeSet<String>,
+    },
     /// There is no such log.
-    #[error("there is no log of a build {0:?}")]
+    #[error("there is no log of {}", if .0.is_empty() { "any build".to_owned() } else { format!("a build {:?}", .0) })]
     NoLog(String),
     /// The log of a build could not be written or read.
     #[error("{act} {}", path.display())]

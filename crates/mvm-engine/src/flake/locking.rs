@@ -3,7 +3,7 @@
 use super::error::BuildError;
 use super::lock::Lock;
 use super::nix::Nix;
-use super::request::{BuildRequest, LIBRARY};
+use super::request::{BuildRequest, InputName, LIBRARY};
 use super::stage::Staged;
 use crate::builder::SOURCE_TARGET;
 use crate::error::EngineError;
@@ -103,7 +103,15 @@ pub(super) fn update(
         }
     };
     let failed = |source| BuildError::Lock { path: path.clone(), source };
-    let lock = Lock::parse(&bytes).map_err(failed)?.without(&forget);
+    let lock = Lock::parse(&bytes).map_err(failed)?;
+    // Nix passes over a name that no input has.
+    let there = lock.inputs();
+    let unknown = |input: &&InputName| input.is_own() && !there.contains(input.as_str());
+    if let Some(wanted) = request.update_inputs.iter().find(unknown) {
+        let (directory, wanted) = (staged.directory(), wanted.clone());
+        return Err(BuildError::NoInput { directory, wanted, there }.into());
+    }
+    let lock = lock.without(&forget);
     if staged.lock.as_ref() == Some(&lock) {
         progress.step(Step::Notice(format!("{} stays as it is", path.display())));
         return Ok(());

@@ -11,6 +11,7 @@ pub(super) fn kind(error: &BuildError) -> ErrorKind {
         )
         | BuildError::Attribute { .. }
         | BuildError::NoTemplate { .. }
+        | BuildError::NoInput { .. }
         | BuildError::NoLog(_) => ErrorKind::NotFound,
         BuildError::Source(
             SourceError::Untracked(_)
