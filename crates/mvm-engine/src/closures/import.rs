@@ -120,14 +120,14 @@ impl Import<'_> {
             self.engine.scope.claim_segment(&info.segment_key(), GENERATION, &|| cancel.requested())?;
         // Where another process was faster the NAR is in the stream all the same.
         let scratch;
-        let (files, framing) = match &claim {
-            Claim::Build(slot) => (slot.files(), slot.framing()),
+        let files = match &claim {
+            Claim::Build(slot) => slot.files(),
             Claim::Ready(_) => {
                 scratch = nowhere().map_err(ImportError::Segment)?;
-                (&scratch, &scratch.index)
+                &scratch
             }
         };
-        let (summary, verified) = unpack(info, stream, (files, framing), budget, allowance, cancel)?;
+        let (summary, verified) = unpack(info, stream, files, budget, allowance, cancel)?;
         notes.extend(read_and_verified(&verified));
         let SegmentSummary { blocks, tail_bytes, entries, .. } = summary;
         match claim {
@@ -147,7 +147,7 @@ fn nowhere() -> io::Result<SegmentFiles> {
 fn unpack(
     info: &PathInfo,
     stream: &mut dyn BufRead,
-    (files, framing): (&SegmentFiles, &File),
+    files: &SegmentFiles,
     budget: &Budget,
     allowance: &Allowance,
     cancel: &Cancel,
@@ -168,7 +168,7 @@ fn unpack(
         cancel,
     };
     let read = {
-        let mut watched = allowance.watch(&mut checked, files, framing);
+        let mut watched = allowance.watch(&mut checked, files, None);
         read_nar(&mut watched, info.path.relative().as_bytes(), budget, &mut writer)
     };
     if let Err(source) = read {

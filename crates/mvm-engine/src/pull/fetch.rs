@@ -112,9 +112,10 @@ impl Engine {
         };
         progress.step(Step::LayerStarted { layer, size: descriptor.size });
         let report = |received| progress.step(Step::LayerBytes { layer, received });
+        let framing = slot.framing()?;
         let unpack = |input: &mut dyn std::io::BufRead| {
-            let mut watched = allowance.watch(input, slot.files(), slot.framing());
-            unpack(&mut watched, slot.files(), slot.framing(), budget)
+            let mut watched = allowance.watch(input, slot.files(), Some(framing));
+            unpack(&mut watched, slot.files(), framing, budget)
         };
         let fetch = || origin.read_layer(resolved, index, &report, unpack);
         // The lowest layer's data becomes the image itself where it can, and images are synced.

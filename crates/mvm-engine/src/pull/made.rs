@@ -62,11 +62,12 @@ impl Engine {
         let (input, output) = io::pipe().map_err(PullError::Source)?;
         let (compressed, tar) = verify::layer(Expected { digest: diff_id, size, diff_id });
         let checked = Checked { output, compressed, tar, cancel };
+        let framing = slot.framing()?;
         let (written, read) = std::thread::scope(|scope| {
-            let (files, framing, allowance, budget) = (slot.files(), slot.framing(), &allowance, &budget);
+            let (files, allowance, budget) = (slot.files(), &allowance, &budget);
             let reading = scope.spawn(move || {
                 let mut input = BufReader::with_capacity(BUFFER, input);
-                unpack(&mut allowance.watch(&mut input, files, framing), files, framing, budget)
+                unpack(&mut allowance.watch(&mut input, files, Some(framing)), files, framing, budget)
             });
             let mut buffered = BufWriter::with_capacity(BUFFER, checked);
             let written = write(&mut buffered)

@@ -89,7 +89,7 @@ impl Allowance {
         &'a self,
         input: &'a mut dyn BufRead,
         files: &'a SegmentFiles,
-        framing: &'a File,
+        framing: Option<&'a File>,
     ) -> Watched<'a> {
         Watched { input, allowance: self, files, framing, unseen: 0, seen: 0 }
     }
@@ -110,7 +110,7 @@ pub(crate) struct Watched<'a> {
     input: &'a mut dyn BufRead,
     allowance: &'a Allowance,
     files: &'a SegmentFiles,
-    framing: &'a File,
+    framing: Option<&'a File>,
     /// Bytes read since it was looked at what they became.
     unseen: u64,
     /// Bytes that the files had then.
@@ -123,7 +123,7 @@ impl Watched<'_> {
         let Some(limit) = &self.allowance.limit else { return Ok(()) };
         let SegmentFiles { data, tails, leaves, index } = self.files;
         let mut now = 0;
-        for file in [data, tails, leaves, index, self.framing] {
+        for file in [data, tails, leaves, index].into_iter().chain(self.framing) {
             now += file.metadata()?.len();
         }
         let new = now.saturating_sub(self.seen);

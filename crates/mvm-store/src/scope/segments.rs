@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 const BLOCK: u64 = 4096;
 const LEAF: u64 = 32;
@@ -120,7 +120,8 @@ pub struct SegmentSlot {
     generation: u32,
     dir: Dir,
     files: SegmentFiles,
-    framing: File,
+    /// Made when it is asked for: what is no archive has none.
+    framing: OnceLock<File>,
     staged: Staged,
     // Last, so that it outlives the removal of the staged files.
     _lock: KeyLock,
@@ -160,14 +161,22 @@ impl Scope {
             leaves: dir.create_file("leaves")?,
             index: dir.create_file("index")?,
         };
-        let framing = dir.create_file(FRAMING)?;
         (&files.data)
             .seek(SeekFrom::Start(DATA_START))
             .and_then(|_| files.data.set_len(DATA_START))
             .map_err(|error| FileError::new("make room in", dir.join("data"), error))?;
         let inner = Arc::clone(inner);
         let (diff_id, _lock) = (*diff_id, lock);
-        Ok(Claim::Build(SegmentSlot { inner, diff_id, generation, dir, files, framing, staged, _lock }))
+        Ok(Claim::Build(SegmentSlot {
+            inner,
+            diff_id,
+            generation,
+            dir,
+            files,
+            framing: OnceLock::new(),
+            staged,
+            _lock,
+        }))
     }
 
     /// Waits until every segment is on the disk, so that the next boot can trust them too. Returns how many
@@ -297,9 +306,14 @@ impl SegmentSlot {
         &self.files
     }
 
-    /// Returns the empty file for what gives the layer's archive back, open for reading and writing.
-    pub fn framing(&self) -> &File {
-        &self.framing
+    /// Returns the file for what gives the layer's archive back, open for reading and writing; makes it when it is first
+    /// asked for, empty.
+    pub fn framing(&self) -> Result<&File, StoreError> {
+        if let Some(framing) = self.framing.get() {
+            return Ok(framing);
+        }
+        let made = self.dir.create_file(FRAMING)?;
+        Ok(self.framing.get_or_init(|| made))
     }
 
     /// Returns the absolute path of the directory with the files, for messages.

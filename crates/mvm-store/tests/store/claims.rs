@@ -42,10 +42,10 @@ fn a_segment_is_made_once_and_read_back() {
 }
 
 #[test]
-fn a_segment_has_a_framing_unless_an_older_version_made_it() {
+fn a_segment_has_a_framing_where_its_maker_asked_for_one() {
     let fixture = fixture();
     let slot = slot(&fixture.scope, "a");
-    slot.framing().write_all(b"framing").unwrap();
+    slot.framing().unwrap().write_all(b"framing").unwrap();
     let made = fill(slot, "a").unwrap();
     let (found, _) = segment(&fixture.again(), "a");
     for segment in [&made, &found] {
@@ -53,11 +53,14 @@ fn a_segment_has_a_framing_unless_an_older_version_made_it() {
         segment.framing().unwrap().unwrap().read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, b"framing");
     }
+    let (without, _) = segment(&fixture.scope, "b");
+    assert!(without.framing().unwrap().is_none());
+    // As an older version made it.
     std::fs::remove_file(made.path().join("framing")).unwrap();
     let (found, new) = segment(&fixture.again(), "a");
     assert!(!new);
     assert!(found.framing().unwrap().is_none());
-    assert_eq!(fixture.scope.seal_segments().unwrap(), 1);
+    assert_eq!(fixture.scope.seal_segments().unwrap(), 2);
 }
 
 #[test]
