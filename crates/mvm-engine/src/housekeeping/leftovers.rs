@@ -1,5 +1,5 @@
 //! What lies outside the scopes and nobody needs any more: initramfs of bundles whose image is gone, signatures kept for
-//! scopes that are gone, notes of used-up plans that have expired; and what killed supervisors left on the host.
+//! scopes that are gone, documents that were half written, notes of used-up plans that have expired; and what killed supervisors left on the host.
 
 use super::{entries, size_below};
 use crate::clock;
@@ -29,6 +29,9 @@ impl Engine {
         }
         for path in self.signatures_of_nobody()? {
             add(CollectedKind::Signatures, Reason::Unreferenced, &path)?;
+        }
+        for path in self.half_written()? {
+            add(CollectedKind::Leftover, Reason::Abandoned, &path)?;
         }
         for path in self.unneeded_builds()? {
             add(CollectedKind::Leftover, Reason::Expired, &path)?;
@@ -107,6 +110,27 @@ impl Engine {
         directories.sort();
         Ok(directories)
     }
+
+    /// Returns the files of signatures and provenance whose writers are gone before they gave them their names, in order.
+    fn half_written(&self) -> Result<Vec<PathBuf>, EngineError> {
+        let mut files = Vec::new();
+        for kind in ["provenance", "signatures"] {
+            for scope in entries(&self.store.cache().join(kind))? {
+                files.extend(entries(&scope)?.into_iter().filter(|path| is_half_written(path)));
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+}
+
+/// Says whether a file has the name that `write_atomically` gives it first, `NAME.PROCESS-NUMBER.new`, and the process is gone.
+fn is_half_written(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let writer = name.strip_suffix(".new").and_then(|name| name.rsplit_once('.'));
+    let process = writer.and_then(|(_, writer)| writer.split_once('-')).map(|(process, _)| process);
+    let process = process.and_then(|process| process.parse::<u32>().ok());
+    process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists())
 }
 
 /// The images of a store.

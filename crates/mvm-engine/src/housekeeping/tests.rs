@@ -146,6 +146,9 @@ fn what_lies_outside_of_scopes_goes_once_nobody_needs_it() {
     let mut gone = vec![initramfs(&without), mark(&without, &unmarked), initramfs(&unmarked)];
     let kept = put("cache/signatures/default/x.json", "{}");
     gone.push(put("cache/signatures/no-scope/x.json", "{}").parent().unwrap().to_owned());
+    // No process has so high a number.
+    gone.push(put("cache/provenance/default/x.4294967-0.new", "{"));
+    let half_written = put(&format!("cache/provenance/default/x.{}-0.new", std::process::id()), "{");
     let nonce = "00000000000000000000000000000000";
     let [early, late] = [(b"early", 1), (b"later", i64::MAX)].map(|(plan, end)| {
         let digest = Digest::of(plan);
@@ -177,7 +180,10 @@ fn what_lies_outside_of_scopes_goes_once_nobody_needs_it() {
     assert_eq!((plans.count, plans.reclaimable > 0), (8, true));
     assert_eq!(listed(&engine.collect_garbage(false, None).unwrap()), gone);
     assert!(gone.iter().all(|path| !path.exists()), "something is left");
-    assert!(needed.iter().chain([&kept, &late.1]).all(|path| path.exists()), "something is lost");
+    assert!(
+        needed.iter().chain([&kept, &half_written, &late.1]).all(|path| path.exists()),
+        "something is lost"
+    );
     let told = [Subject::Blob { digest: without }, Subject::Plan { digest: early.0 }];
     for subject in told {
         assert!(fixture.events().contains(&Event::Delete { subject: subject.clone() }), "{subject:?}");
