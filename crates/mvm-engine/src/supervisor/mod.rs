@@ -239,8 +239,8 @@ impl Supervisor {
         self.guest.wire.send(&hello())?;
         self.deadline = Some((Instant::now() + BOOT_LIMIT, "did not boot", BOOT_LIMIT));
         let outcome = self.serve();
-        // Whatever happened: from here on nothing of the VM may be left running.
-        self.machine.kill().map_err(io_error("end the hypervisor"))?;
+        // Whatever happened: from here on nothing of the VM may be left running, nor be about to end.
+        self.machine.kill().and_then(|()| self.machine.wait()).map_err(io_error("end the hypervisor"))?;
         self.read_console()?;
         outcome
     }
