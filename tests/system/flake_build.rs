@@ -358,6 +358,15 @@ fn refused_at_once() -> Outcome {
     words(sandbox.mvmctl(["flake", "init", "--directory", &flake]).run()?, 7, &["is there already"])?;
     words(sandbox.mvmctl(["flake", "init", "nosuch"]).run()?, 3, &["there are python, services, static"])?;
     words(build(&["--flake", &flake])?, 3, &["has no builder", "mvmctl builder init"])?;
+    words(build(&[&flake])?, 3, &["has no builder", "mvmctl builder init"])?;
+    words(build(&[&flake, "--flake", "."])?, 2, &["cannot be used with"])?;
+    for verb in ["show", "check"] {
+        let none = sandbox.mvmctl(["flake", verb, &flake]).run()?.exits(3)?;
+        ensure!(!none.err().contains("starting") && none.err().contains("has no builder"), "{}", none.err());
+        let one = format!("{flake}#web");
+        words(sandbox.mvmctl(["flake", verb, &one]).run()?, 2, &["#web is one package"])?;
+        words(sandbox.mvmctl(["flake", verb, &flake, "--rebuild"]).run()?, 2, &["unexpected argument"])?;
+    }
     words(build(&["--flake", &flake, "--max-source", "10"])?, 2, &["--max-source SIZE allows more"])?;
     words(
         build(&["--flake", &flake, "--override-input", "mvm", "."])?,

@@ -83,6 +83,7 @@ impl Engine {
 
     /// Makes the builder's store larger; its file system follows at its next start.
     pub fn grow_builder(&self, size: Size) -> Result<VolumeRecord, EngineError> {
+        self.builder_or_error()?;
         let _lock = self.take_builder("mvmctl builder grow")?;
         self.grow_volume(&store_volume()?, size)
     }

@@ -99,7 +99,7 @@ impl Engine {
     }
 
     /// Returns the same; that there is none is an error.
-    pub(super) fn builder_or_error(&self) -> Result<BuilderRecord, EngineError> {
+    pub(crate) fn builder_or_error(&self) -> Result<BuilderRecord, EngineError> {
         Ok(self.builder()?.ok_or_else(|| BuilderError::None(self.settings.scope.clone()))?)
     }
 }

@@ -125,6 +125,8 @@ impl Engine {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<BuilderSession<'_>, EngineError> {
+        // Before it is said to start.
+        self.builder_or_error()?;
         let source = staged.image(self, cancel)?;
         progress.step(Step::BuilderStarting);
         let purpose = format!("the build of {}", staged.flake);

@@ -26,6 +26,9 @@ pub struct Args {
     /// Flake: a directory, path:DIR or git+file:DIR, with #NAME for another package than default
     #[arg(long, value_name = "REF", default_value = ".")]
     flake: FlakeReference,
+    /// The same as --flake
+    #[arg(value_name = "REF", conflicts_with = "flake")]
+    given: Option<FlakeReference>,
     /// Name for the image (may be repeated)
     #[arg(long, short, value_name = "NAME")]
     tag: Vec<Reference>,
@@ -71,7 +74,11 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         Some(Command::Ls { json }) => return ls(context, json),
         None => {}
     }
-    let request = args.options.request(&args.flake, args.offline, args.policy.resolve()?)?;
+    let request = args.options.request(
+        args.given.as_ref().unwrap_or(&args.flake),
+        args.offline,
+        args.policy.resolve()?,
+    )?;
     let request = BuildRequest { names: args.tag, ..request };
     let engine = context.engine()?;
     if args.watch {

@@ -1,10 +1,12 @@
 //! `mvmctl flake …`.
 
-use crate::commands::flake_options::FlakeOptions;
+use crate::commands::flake_options::FlakeInputs;
 use crate::commands::policy::Asked;
 use crate::context::Context;
+use crate::error::Misuse;
 use anyhow::Context as _;
 use clap::Subcommand;
+use mvm_engine::BuildRequest;
 use mvm_ref::FlakeReference;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,7 +49,18 @@ pub struct Which {
     #[command(flatten)]
     policy: Asked,
     #[command(flatten)]
-    options: FlakeOptions,
+    inputs: FlakeInputs,
+}
+
+impl Which {
+    fn request(&self) -> anyhow::Result<BuildRequest> {
+        if let Some(attribute) = self.flake.attribute() {
+            return Err(
+                Misuse(format!("#{attribute} is one package, and this is about all; leave it out")).into()
+            );
+        }
+        self.inputs.request(self.flake.clone(), self.offline, self.policy.resolve()?)
+    }
 }
 
 /// Runs the verb.
@@ -60,7 +73,7 @@ pub fn run(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn show(context: &Context, which: &Which) -> anyhow::Result<ExitCode> {
-    let request = which.options.request(&which.flake, which.offline, which.policy.resolve()?)?;
+    let request = which.request()?;
     let progress = context.progress();
     let outputs = context.engine()?.show_flake(&request, &progress, context.signals.cancel());
     progress.finish();
@@ -81,7 +94,7 @@ fn show(context: &Context, which: &Which) -> anyhow::Result<ExitCode> {
 }
 
 fn check(context: &Context, which: &Which) -> anyhow::Result<ExitCode> {
-    let request = which.options.request(&which.flake, which.offline, which.policy.resolve()?)?;
+    let request = which.request()?;
     let progress = context.progress();
     let derivations = context.engine()?.check_flake(&request, &progress, context.signals.cancel());
     progress.finish();

@@ -8,12 +8,9 @@ use mvm_ref::{FlakeAttribute, FlakeReference, ImageSource};
 
 const HEADING: &str = "Flake options";
 
-/// How a flake is built.
+/// How a flake is evaluated.
 #[derive(clap::Args, Clone, Default)]
-pub struct FlakeOptions {
-    /// Package of the flake to build, or that of tenant-NAME; what follows the # of the flake says the same
-    #[arg(help_heading = HEADING, long, value_name = "NAME")]
-    profile: Option<FlakeAttribute>,
+pub struct FlakeInputs {
     /// Take a directory in the place of an input (may be repeated)
     #[arg(help_heading = HEADING, long, value_names = ["INPUT", "DIR"], num_args = 2)]
     override_input: Vec<String>,
@@ -23,26 +20,35 @@ pub struct FlakeOptions {
     /// Lock inputs that are not locked, and write flake.lock
     #[arg(help_heading = HEADING, long)]
     update_lock: bool,
+    /// Most bytes of files that a flake may have [default: 256m]
+    #[arg(help_heading = HEADING, long, value_name = "SIZE")]
+    max_source: Option<Size>,
+}
+
+/// How a flake is built.
+#[derive(clap::Args, Clone, Default)]
+pub struct FlakeOptions {
+    /// Package of the flake to build, or that of tenant-NAME; what follows the # of the flake says the same
+    #[arg(help_heading = HEADING, long, value_name = "NAME")]
+    profile: Option<FlakeAttribute>,
     /// Build although nothing has changed
     #[arg(help_heading = HEADING, long)]
     rebuild: bool,
     /// Make an image whose Nix knows its store and builds into it; a volume on /nix keeps what is built
     #[arg(help_heading = HEADING, long)]
     writable_store: bool,
-    /// Most bytes of files that a flake may have [default: 256m]
-    #[arg(help_heading = HEADING, long, value_name = "SIZE")]
-    max_source: Option<Size>,
+    #[command(flatten)]
+    inputs: FlakeInputs,
 }
 
-impl FlakeOptions {
-    /// Returns the build that is asked for.
+impl FlakeInputs {
+    /// Returns the request of what is evaluated, or built just as it is.
     pub fn request(
         &self,
-        flake: &FlakeReference,
+        flake: FlakeReference,
         offline: bool,
         policy: Vec<PolicySource>,
     ) -> anyhow::Result<BuildRequest> {
-        let flake = self.chosen(flake)?;
         let mut overrides = Vec::new();
         for pair in self.override_input.chunks_exact(2) {
             let misuse =
@@ -57,12 +63,23 @@ impl FlakeOptions {
             update_lock: self.update_lock,
             update_inputs: self.update_input.clone(),
             offline,
-            rebuild: self.rebuild,
-            writable_store: self.writable_store,
             max_source: self.max_source.map_or(request.max_source, Size::bytes),
             policy,
             ..request
         })
+    }
+}
+
+impl FlakeOptions {
+    /// Returns the build that is asked for.
+    pub fn request(
+        &self,
+        flake: &FlakeReference,
+        offline: bool,
+        policy: Vec<PolicySource>,
+    ) -> anyhow::Result<BuildRequest> {
+        let request = self.inputs.request(self.chosen(flake)?, offline, policy)?;
+        Ok(BuildRequest { rebuild: self.rebuild, writable_store: self.writable_store, ..request })
     }
 
     /// Returns the flake with the package that is asked for.
@@ -85,12 +102,12 @@ impl FlakeOptions {
     pub fn refuse(&self) -> Result<(), Misuse> {
         let given = [
             ("--profile", self.profile.is_some()),
-            ("--override-input", !self.override_input.is_empty()),
-            ("--update-input", !self.update_input.is_empty()),
-            ("--update-lock", self.update_lock),
+            ("--override-input", !self.inputs.override_input.is_empty()),
+            ("--update-input", !self.inputs.update_input.is_empty()),
+            ("--update-lock", self.inputs.update_lock),
             ("--rebuild", self.rebuild),
             ("--writable-store", self.writable_store),
-            ("--max-source", self.max_source.is_some()),
+            ("--max-source", self.inputs.max_source.is_some()),
         ];
         match given.iter().find(|(_, given)| *given) {
             Some((option, _)) => {
