@@ -100,6 +100,7 @@ pub(crate) fn boot() -> Result<Booted, BootError> {
         end::restart();
     }
     kernel::mount_dev_and_sys()?;
+    kernel::expedite();
     set_process_defaults();
     modules::load(Path::new("/lib/modules/mvm.order"))?;
 

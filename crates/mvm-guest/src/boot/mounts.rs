@@ -221,7 +221,7 @@ impl Volume<'_> {
     fn mount(&self, group: Option<&Group>, over: bool) -> Result<Option<OwnedFd>, MountError> {
         let place = place(self.target)?;
         let (serial, target) = (self.serial.to_owned(), self.target.to_owned());
-        self.mount_on(&place).map_err(|error| match error {
+        let blocks = self.mount_on(&place).map_err(|error| match error {
             // A journal that would have to be replayed onto a disk that can't be written.
             Errno::ROFS if self.read_only => MountError::Unclean { serial, target },
             error => MountError::Volume { serial, target, source: error.into() },
@@ -235,7 +235,7 @@ impl Volume<'_> {
         if self.read_only {
             return Ok(None);
         }
-        ext4::fill_disk(&root, self.device).map_err(|source| self.failed("growing", source))?;
+        ext4::fill_disk(&root, self.device, blocks).map_err(|source| self.failed("growing", source))?;
         match over {
             true => overlay::mount(&place, &root).map_err(|source| self.failed("overlaying", source))?,
             false => self.furnish(&root, &place, group).map_err(|source| self.failed("filling", source))?,
@@ -247,7 +247,8 @@ impl Volume<'_> {
         MountError::Prepare { act, serial: self.serial.to_owned(), target: self.target.to_owned(), source }
     }
 
-    fn mount_on(&self, place: &OwnedFd) -> rustix::io::Result<()> {
+    /// Mounts the volume as it is, and returns how many blocks its file system has.
+    fn mount_on(&self, place: &OwnedFd) -> rustix::io::Result<u64> {
         let node = format!("/dev/.{}", self.serial);
         let number = makedev(self.device.major, self.device.minor);
         mknodat(CWD, node.as_str(), FileType::BlockDevice, Mode::RUSR | Mode::WUSR, number)?;
@@ -257,8 +258,10 @@ impl Volume<'_> {
             false => (FLAGS, c"errors=remount-ro,noinit_itable,discard"),
         };
         let mounted = mount(node.as_str(), by_descriptor(place), "ext4", flags, options);
+        // The kernel has the superblock in memory now. One that can't be read has no blocks, and is made to fill its disk.
+        let blocks = mounted.map(|()| ext4::blocks(node.as_ref()).unwrap_or(0));
         unlinkat(CWD, node.as_str(), AtFlags::empty())?;
-        mounted
+        blocks
     }
 
     /// Gives an empty volume what the image has at its place.
