@@ -151,8 +151,10 @@ hypervisor_arguments() {
     sed -n '/execve("[^"]*qemu-system/ { s/^[^[]*\["//; s/"\], 0x.*//; s/", "/\n/g; p; q }' "$work/trace" >"$work/arguments"
 }
 
-# Time until a command says hello; firmware may have said something before.
+# Time until a command says hello; firmware may have said something before. What the run before it left to be written is
+# written first.
 until_hello() {
+    sync
     local begin=$EPOCHREALTIME line
     while read -r line; do
         case $line in *hello*)

@@ -135,11 +135,11 @@ impl Engine {
             name: Some(name.clone()),
             image: record.image.parse::<ImageSource>().map_err(|_| BuilderError::NoImage(record.manifest))?,
             workload: Workload {
-                entrypoint: Some(["/bin/sh", "-c", environment::HOLD].map(str::to_owned).to_vec()),
+                // Never started: the VM is held, and commands are executed in it.
+                entrypoint: Some(vec!["/bin/sh".to_owned()]),
                 env: env.clone(),
                 working_dir: Some("/".to_owned()),
                 user: Some("0:0".to_owned()),
-                stdin: true,
                 health: WorkloadHealth { none: true, ..WorkloadHealth::default() },
                 ..Workload::default()
             },
@@ -158,10 +158,16 @@ impl Engine {
         let policy = inputs.policy.to_vec();
         let launch =
             LaunchRequest { name: Some(name), policy, remove_at_end: true, ..LaunchRequest::default() };
+        // Before anything can be written to its store.
+        let clean = lock.take_clean()?;
         let launched = self.launch_signed(&signed, launch, progress, cancel)?;
         let started =
             Started { name: launched.name, plan: signed.digest(), env, connection: launched.connection };
-        BuilderSession::begin(self, started, (record, image), lock, cancel)
+        let mut session = BuilderSession::begin(self, started, (record, image), lock, cancel)?;
+        if !clean {
+            session.prepare(cancel)?;
+        }
+        Ok(session)
     }
 
     /// Returns the name of the builder's VM, which says what it is.

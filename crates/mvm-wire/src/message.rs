@@ -196,6 +196,9 @@ pub enum Request {
     Pause {},
     /// Lets a stopped hypervisor go on; a supervisor does it, no guest is asked.
     Resume {},
+    /// Keeps a VM whose main process nobody has started for as long as the connection lasts, without ever starting it; a
+    /// supervisor does it, no guest is asked. Answered by [`Reply::Done`] once the guest is ready.
+    Hold {},
     /// Joins the streams of a process that runs already; a supervisor does it, no guest is asked. Answered by
     /// [`Reply::Started`].
     Attach {

@@ -243,6 +243,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("request-stat", request(14, Request::Stat { path: "/srv".into() })),
         ("request-pause", request(15, Request::Pause {})),
         ("request-resume", request(16, Request::Resume {})),
+        ("request-hold", request(19, Request::Hold {})),
         ("request-attach", request(17, Request::Attach { process: "main".into(), streams })),
         (
             "response-services",

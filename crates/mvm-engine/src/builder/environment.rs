@@ -7,19 +7,14 @@ use mvm_ref::ImageConfig;
 const PROFILES: &str = "/root/.nix-profile/bin:/nix/var/nix/profiles/default/bin";
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Says on its standard output when Nix can be run, and lives as long as its standard input.
+/// Makes the volume ready for Nix, where it may be new, or may not hold all that was written to it.
 ///
-/// It ends, and the VM with it, when whoever holds that input is gone, however that ended. A volume on which no Nix was found
-/// is left empty, so that the next image can fill it. Nix doesn't sync its caches, so those that a builder had which ended
-/// with its hypervisor are not believed.
-pub(super) const HOLD: &str = "\
+/// A volume on which no Nix was found is left empty, so that the next image can fill it. Nix doesn't sync its caches, so those
+/// that a builder had which ended with its hypervisor are not believed.
+pub(super) const PREPARE: &str = "\
 if ! command -v nix >/dev/null; then echo 'there is no program nix in its PATH' >&2; exit 1; fi
-if [ -e /nix/var/mvm/running ]; then rm -rf /nix/var/mvm/cache 2>/dev/null; fi
-if [ ! -d /nix/var/mvm/cache ]; then mkdir -p /nix/store /nix/var/nix /nix/var/mvm/cache || exit 1; fi
-: >/nix/var/mvm/running || exit 1
-echo ready
-cat >/dev/null
-rm -f /nix/var/mvm/running 2>/dev/null
+rm -rf /nix/var/mvm/cache
+mkdir -p /nix/store /nix/var/nix /nix/var/mvm/cache
 ";
 
 /// Returns the environment, `NAME=VALUE`, over that of the image.

@@ -195,6 +195,8 @@ impl Engine {
         let inputs = BuilderInputs { source: None, online: false, purpose: "mvmctl builder init", policy };
         let image = record.image.clone();
         let no_nix = |words: String| BuilderError::NoNix { image: image.clone(), words };
+        // Whatever was written to the volume, another Nix may have written it.
+        lock.take_clean()?;
         let session = self.launch_builder(lock, record.clone(), inputs, progress, cancel);
         let mut session = session.map_err(|error| match error {
             EngineError::Builder(BuilderError::NotReady(words)) => no_nix(words).into(),

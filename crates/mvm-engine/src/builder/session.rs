@@ -1,5 +1,6 @@
 //! A builder that runs: commands in it, one after the other, and its end.
 
+use super::environment;
 use super::error::BuilderError;
 use super::record::BuilderRecord;
 use crate::attach::{AttachError, ControlConnection};
@@ -9,7 +10,6 @@ use crate::journal::OutputStream;
 use crate::link::{Link, LinkError};
 use crate::progress::Cancel;
 use crate::pull::Pulled;
-use crate::supervisor::MAIN;
 use mvm_plan::audit::Event as AuditEvent;
 use mvm_plan::signal::Signal;
 use mvm_ref::{Digest, VmName};
@@ -31,8 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long the VM may take to bring its volume into a clean state and end.
 const END_LIMIT: Duration = Duration::from_secs(60);
-/// What is kept of the words of the builder's own process.
+/// What is kept of the words of commands that are run on the builder's own behalf.
 const WORDS: usize = 4096;
+/// How long what commands left running may take to end, in milliseconds.
+const GRACE_MS: u64 = 1000;
 const SIGINT: i32 = 2;
 const SIGKILL: i32 = 9;
 
@@ -42,10 +44,6 @@ pub struct BuilderSession<'a> {
     engine: &'a Engine,
     link: Link,
     next_request: u64,
-    /// The input of the builder's own process, by whose end the VM ends.
-    hold: StreamId,
-    main: [StreamId; 2],
-    words: Vec<u8>,
     record: BuilderRecord,
     image: Pulled,
     name: VmName,
@@ -53,6 +51,8 @@ pub struct BuilderSession<'a> {
     env: Vec<String>,
     /// What the supervisor said of the VM's end.
     ended: Option<String>,
+    /// When its end is not waited for any longer.
+    deadline: Option<Instant>,
     // Last, so that it outlives all else.
     lock: BuilderLock,
 }
@@ -86,49 +86,49 @@ impl<'a> BuilderSession<'a> {
         cancel: &Cancel,
     ) -> Result<Self, EngineError> {
         let mut link = started.connection.into_link();
-        let hold = link.wire.open_stream(Direction::Send).map_err(AttachError::from)?;
-        let stdout = link.wire.open_stream(Direction::Receive).map_err(AttachError::from)?;
-        let stderr = link.wire.open_stream(Direction::Receive).map_err(AttachError::from)?;
-        let streams =
-            Streams { stdin: Some(hold), stdout: Some(stdout), stderr: Some(stderr), terminal: None };
-        let request = Request::Start { process: MAIN.to_owned(), streams };
-        link.wire.send(&Message::Request { id: 1, request }).map_err(AttachError::from)?;
+        link.wire.send(&Message::Request { id: 1, request: Request::Hold {} }).map_err(AttachError::from)?;
         let mut session = Self {
             engine,
             link,
             next_request: 2,
-            hold,
-            main: [stdout, stderr],
-            words: Vec::new(),
             record,
             image,
             name: started.name,
             plan: started.plan,
             env: started.env,
             ended: None,
+            deadline: None,
             lock,
         };
-        let mut exited = false;
-        while !session.words.starts_with(b"ready\n") {
+        loop {
             if cancel.requested() {
                 return Err(BuilderError::Interrupted.into());
             }
             for event in session.hear()? {
                 match event {
+                    Event::Message(Message::Response { id: 1, result: Ok(_) }) => return Ok(session),
                     Event::Message(Message::Response { id: 1, result: Err(failure) }) => {
                         return Err(BuilderError::NotReady(failure.to_string()).into());
                     }
-                    Event::Message(Message::Event { event: GuestEvent::Exited { .. } }) => exited = true,
                     _ => {}
                 }
             }
-            if session.over() || (exited && !session.words.is_empty()) {
-                let said = String::from_utf8_lossy(&session.words).trim().to_owned();
-                let message = if said.is_empty() { session.ended.clone().unwrap_or_default() } else { said };
-                return Err(BuilderError::NotReady(message).into());
+            if session.over() {
+                return Err(BuilderError::NotReady(session.ended.clone().unwrap_or_default()).into());
             }
         }
-        Ok(session)
+    }
+
+    /// Makes the volume ready for Nix, where it may not be.
+    pub(super) fn prepare(&mut self, cancel: &Cancel) -> Result<(), EngineError> {
+        let prepared = self.capture(&["/bin/sh", "-c", environment::PREPARE], WORDS, cancel);
+        let words = match prepared {
+            Ok((ExitStatus::Code(0), ..)) => return Ok(()),
+            Ok((_, _, err)) => String::from_utf8_lossy(&err).trim().to_owned(),
+            Err(EngineError::Attach(AttachError::Refused(failure))) => failure.to_string(),
+            Err(error) => return Err(error),
+        };
+        Err(BuilderError::NotReady(words).into())
     }
 
     /// Returns the version of Nix in the builder.
@@ -197,6 +197,7 @@ impl<'a> BuilderSession<'a> {
                 let message = self.ended.clone().unwrap_or_else(|| "its supervisor is gone".to_owned());
                 return Err(BuilderError::Ended { command: program, message }.into());
             }
+            self.check_deadline()?;
             if let Some(handle) = command.handle
                 && let Some(signal) = command.next_signal(cancel)
             {
@@ -235,21 +236,33 @@ impl<'a> BuilderSession<'a> {
 
     /// Ends the builder's VM, its volume in a clean state.
     pub fn close(mut self) -> Result<(), EngineError> {
-        self.link.wire.send_eof(self.hold);
-        let until = Instant::now() + END_LIMIT;
+        self.deadline = Some(Instant::now() + END_LIMIT);
+        // The volume is in a clean state after that, whatever becomes of the VM.
+        let synced = self.capture(&["sync"], WORDS, &Cancel::default());
+        if !self.over() {
+            self.request(Request::Stop { grace_ms: GRACE_MS })?;
+        }
         while !self.over() {
-            if Instant::now() > until {
-                let message = format!("it did not end within {} seconds", END_LIMIT.as_secs());
-                return Err(BuilderError::Ended { command: "its end".to_owned(), message }.into());
-            }
+            self.check_deadline()?;
             self.hear()?;
         }
-        // Its own process ends well; anything else is worth telling.
+        // Where it isn't sure, the next one begins with caches that are empty.
+        if matches!(synced, Ok((ExitStatus::Code(0), ..))) {
+            self.lock.set_clean()?;
+        }
         Ok(())
     }
 
     fn over(&self) -> bool {
         self.link.closed()
+    }
+
+    fn check_deadline(&self) -> Result<(), BuilderError> {
+        if self.deadline.is_none_or(|at| Instant::now() <= at) {
+            return Ok(());
+        }
+        let message = format!("it did not end within {} seconds", END_LIMIT.as_secs());
+        Err(BuilderError::Ended { command: "its end".to_owned(), message })
     }
 
     fn request(&mut self, request: Request) -> Result<u64, EngineError> {
@@ -268,8 +281,7 @@ impl<'a> BuilderSession<'a> {
         Ok(self.engine.audit.append(&self.engine.settings.scope, vec![sent])?)
     }
 
-    /// Sends what waits, waits a moment for something to come, and returns it. What comes of the builder's own process
-    /// is taken here.
+    /// Sends what waits, waits a moment for something to come, and returns it.
     fn hear(&mut self) -> Result<Vec<Event>, EngineError> {
         let link_failed = |error: LinkError| EngineError::from(AttachError::from(error));
         self.link.send().map_err(link_failed)?;
@@ -287,11 +299,6 @@ impl<'a> BuilderSession<'a> {
         let mut events = Vec::new();
         while let Some(event) = self.link.wire.next_event() {
             match event {
-                Event::Data { stream, bytes } if self.main.contains(&stream) => {
-                    self.link.wire.consumed(stream, bytes.len());
-                    let room = WORDS.saturating_sub(self.words.len());
-                    self.words.extend(bytes.into_iter().take(room));
-                }
                 Event::Message(Message::Event { event: GuestEvent::Ended { message } }) => {
                     self.ended = Some(message);
                 }

@@ -6,6 +6,8 @@ use super::*;
 
 /// Most requests that wait for the guest to boot.
 const EARLY_LIMIT: usize = 64;
+/// What somebody hears who wants the main process of a VM that is held.
+const HELD: &str = "the VM is held without its main process";
 /// Most of what a guest says in words, in bytes: it goes into messages to clients, which have a limit too.
 const MAX_WORDS: usize = 4096;
 
@@ -249,7 +251,27 @@ impl Supervisor {
         self.early = early;
         // Nobody else is going to start the main process of a VM that somebody wanted to watch.
         let was_to_start = gone.iter().any(|(.., request)| starts_main(request));
-        if was_to_start && !self.stopping { self.stop(Duration::ZERO) } else { Ok(()) }
+        // Nor is anybody else going to end one that is held.
+        let held = self.holder == Some(client);
+        if (was_to_start || held) && !self.stopping { self.stop(Duration::ZERO) } else { Ok(()) }
+    }
+
+    /// Has the VM run for as long as a client is there, without a main process.
+    fn hold(&mut self, client: u32) -> Result<(), &'static str> {
+        let starting = self.pending.values().any(|pending| pending.starts_main);
+        if self.detached || starting || self.main.is_some() || self.main_exit.is_some() {
+            return Err("the main process is started already");
+        }
+        if self.holder.is_some() {
+            return Err(HELD);
+        }
+        self.holder = Some(client);
+        self.has_main = false;
+        self.refuse_joining(&Failure { kind: FailureKind::Invalid, message: HELD.to_owned() });
+        if !self.stopping {
+            self.deadline = None;
+        }
+        Ok(())
     }
 
     /// Passes a client's request on to the guest, its streams renumbered.
@@ -269,8 +291,20 @@ impl Supervisor {
             result: Err(Failure { kind: FailureKind::Invalid, message }),
         };
         match request {
+            Request::Hold {} => {
+                let response = match self.hold(client) {
+                    Ok(()) => Message::Response { id, result: Ok(Reply::Done {}) },
+                    Err(message) => refuse(message.to_owned()),
+                };
+                self.clients.tell(client, &response);
+                Ok(())
+            }
             Request::Start { process, streams } => {
                 let is_main = process == MAIN;
+                if is_main && self.holder.is_some() {
+                    self.clients.tell(client, &refuse(HELD.to_owned()));
+                    return Ok(());
+                }
                 let started = self.main.is_some() || self.main_exit.is_some();
                 if is_main && (started || self.pending.values().any(|pending| pending.starts_main)) {
                     self.clients.tell(client, &refuse("the main process is started already".to_owned()));
@@ -419,6 +453,10 @@ fn main_stdout(terminal: bool) -> OutputStream {
     if terminal { OutputStream::Output } else { OutputStream::Stdout }
 }
 
+/// Says whether a VM that somebody wanted to watch runs by this request.
 fn starts_main(request: &Request) -> bool {
-    matches!(request, Request::Start { process, .. } if process == MAIN)
+    match request {
+        Request::Start { process, .. } => process == MAIN,
+        request => matches!(request, Request::Hold {}),
+    }
 }

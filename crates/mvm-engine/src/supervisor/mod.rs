@@ -164,8 +164,10 @@ struct Supervisor {
     early: Vec<(u32, u64, Request)>,
     /// Which clients hear of a process's end.
     owners: BTreeMap<u32, Vec<u32>>,
-    /// Whether the plan has a main process.
+    /// Whether there is, or is to be, a main process.
     has_main: bool,
+    /// The client for whom it runs without its main process.
+    holder: Option<u32>,
     /// Whether the plan has health checks.
     has_checks: bool,
     main: Option<u32>,

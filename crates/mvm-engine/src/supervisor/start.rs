@@ -146,17 +146,17 @@ pub(super) fn launch(
     let kernel = engine.kernel(&signed.unverified_plan().kernel.digest);
     let kernel = kernel.or_else(|error| door.refuse_kernel(error))?;
     door.check_record(&kernel)?;
-    let info = engine.kernel_info(&kernel)?;
-    let base = engine.initramfs_of(signed.unverified_plan(), &kernel)?;
-    let qemu = Qemu::find(&engine.settings.program_path)?;
-    let accelerator = engine.accelerator(&qemu, &kernel, &info, &base);
-    let (accelerator, notice) = accelerator.or_else(|error| door.refuse_kernel(error))?;
-    let slirp = network::helper(engine, signed.unverified_plan())?;
-    let virtiofsd = directories::server(engine, signed.unverified_plan())?;
-    let confinement = Host::look(&engine.settings.kvm).reserve().map_err(LaunchError::from)?;
     std::thread::scope(|scope| {
         // Hashing the kernel takes as long as all the rest.
         let verified = scope.spawn(|| kernel.verify());
+        let info = engine.kernel_info(&kernel)?;
+        let base = engine.initramfs_of(signed.unverified_plan(), &kernel)?;
+        let qemu = Qemu::find(&engine.settings.program_path)?;
+        let accelerator = engine.accelerator(&qemu, &kernel, &info, &base);
+        let (accelerator, notice) = accelerator.or_else(|error| door.refuse_kernel(error))?;
+        let slirp = network::helper(engine, signed.unverified_plan())?;
+        let virtiofsd = directories::server(engine, signed.unverified_plan())?;
+        let confinement = Host::look(&engine.settings.kvm).reserve().map_err(LaunchError::from)?;
         let admitted = door.admit(accelerator.isolation(), confinement.active())?;
         let prepared = prepare(&door, directory, record, &admitted, &base, confinement.active())?;
         let verified = verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -331,6 +331,7 @@ impl Launched {
             early: Vec::new(),
             owners: BTreeMap::new(),
             has_main: unattended.is_some(),
+            holder: None,
             has_checks: !admitted.plan().health_checks.is_empty(),
             main: None,
             main_pid: 0,

@@ -76,6 +76,7 @@ impl Agent {
             | Request::Unpack { .. }
             | Request::Pause {}
             | Request::Resume {}
+            | Request::Hold {}
             | Request::Attach { .. } => {
                 let message = "this guest doesn't serve such a request".to_owned();
                 Err(Failure { kind: FailureKind::Unsupported, message })

@@ -3,6 +3,7 @@
 //! ```text
 //! builder/lock          held locked (flock(2)) by whoever uses the builder, so that it is free when that process ends
 //!         holder        who used it last, for messages
+//!         clean         is there while all that the builder has written is on its disk
 //!         record.json   what it is; the store keeps it and doesn't read it
 //! ```
 
@@ -16,6 +17,7 @@ use std::io::{Read as _, Write as _};
 const BUILDER: &str = "builder";
 const LOCK: &str = "lock";
 const HOLDER: &str = "holder";
+const CLEAN: &str = "clean";
 const RECORD: &str = "record.json";
 const DRAFT: &str = "record.new";
 /// Far more than either text has.
@@ -85,8 +87,26 @@ impl BuilderLock {
         Ok(self.dir.sync()?)
     }
 
+    /// Returns whether whoever had the builder last said that all is on its disk, which from here on isn't so.
+    pub fn take_clean(&self) -> Result<bool, StoreError> {
+        if self.dir.open_file(CLEAN)?.is_none() {
+            return Ok(false);
+        }
+        self.dir.remove_file(CLEAN)?;
+        // What is written next may be on the disk sooner.
+        self.dir.sync()?;
+        Ok(true)
+    }
+
+    /// Notes that all that the builder has written is on its disk. It needs not outlive a loss of power.
+    pub fn set_clean(&self) -> Result<(), StoreError> {
+        self.dir.remove_file(CLEAN)?;
+        Ok(write(&self.dir, CLEAN, b"").map(drop)?)
+    }
+
     /// Forgets what the builder was.
     pub fn remove_record(&self) -> Result<(), StoreError> {
+        self.dir.remove_file(CLEAN)?;
         self.dir.remove_file(RECORD)?;
         Ok(self.dir.sync()?)
     }
