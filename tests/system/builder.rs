@@ -216,8 +216,11 @@ fn killed() -> Outcome {
         let mut building = building.spawn(Stdio::null(), Stdio::piped())?;
         until(|| Ok(builder.sandbox.vms()?.contains(&"mvm-builder".to_owned())))?;
         // It is held by the command that started it, and has no main process.
-        let attached = builder.sandbox.mvmctl(["attach", "mvm-builder"]).limit(LIMIT).run()?;
-        ensure!(attached.code() != 0 && attached.err().contains("main process"), "{}", attached.err());
+        until(|| {
+            let attached = builder.sandbox.mvmctl(["attach", "mvm-builder"]).limit(LIMIT).run()?;
+            ensure!(attached.code() != 0, "somebody is attached to it");
+            Ok(attached.err().contains("main process"))
+        })?;
         // Long enough for the build to have begun on most machines; whenever it is, it must not matter.
         std::thread::sleep(Duration::from_secs(4));
         let target = match victim {
