@@ -230,6 +230,8 @@ fn killed() -> Outcome {
         let pid = Pid::from_raw(i32::try_from(target)?).ok_or("no process")?;
         kill_process(pid, Signal::KILL)?;
         ensure!(!building.wait()?.success(), "a killed build succeeded");
+        // By itself: the next command would end what is left.
+        until(|| Ok(!builder.sandbox.vms()?.contains(&"mvm-builder".to_owned())))?;
         let script = format!("test ! -e {known} && cat {before} && nix store verify --all --no-trust 2>&1");
         let verified = builder.sh(&script)?.ok()?;
         ensure!(verified.out().starts_with("kept\n"), "{}", verified.out());

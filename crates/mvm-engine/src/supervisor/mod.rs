@@ -486,6 +486,8 @@ fn io_error(act: &'static str) -> impl FnOnce(io::Error) -> SupervisorError {
 }
 
 #[cfg(test)]
+mod held_tests;
+#[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod tests;

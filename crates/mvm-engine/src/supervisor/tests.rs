@@ -92,7 +92,7 @@ pub(super) fn started(id: u64, handle: u32) -> Message {
     Message::Response { id, result: Ok(Reply::Started { handle, pid: 40 + handle }) }
 }
 
-fn exited(handle: u32, status: ExitStatus) -> Message {
+pub(super) fn exited(handle: u32, status: ExitStatus) -> Message {
     Message::Event { event: GuestEvent::Exited { handle, status } }
 }
 

@@ -99,8 +99,9 @@ impl BuilderLock {
     }
 
     /// Notes that all that the builder has written is on its disk. It needs not outlive a loss of power.
+    ///
+    /// The note was taken before the builder was started.
     pub fn set_clean(&self) -> Result<(), StoreError> {
-        self.dir.remove_file(CLEAN)?;
         Ok(write(&self.dir, CLEAN, b"").map(drop)?)
     }
 
